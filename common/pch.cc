@@ -1,0 +1,1 @@
+// Carries the precompiled gRPC headers that the rooms marked GRPC share.

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <absl/status/status.h>
+
+#include "common/chat.h"
+#include "common/generation.h"
+#include "common/types.h"
+
+// What router and worker say to each other about one family: the common form of worker.proto.
+namespace conclave {
+
+enum class Thinking : uint8_t { kOff, kOn };
+
+// What all agents of a family share; the first word on a stream.
+struct FamilyOpening {
+  std::string request_id;
+  uint64_t seed = 0;
+  std::string salt;
+  std::vector<Message> messages;
+  int64_t time_of_day = 0;  // Seconds since 1970: what the chat template sees.
+  std::string fingerprint;  // Empty: any group.
+};
+
+// One agent to run.
+struct AgentRecipe {
+  AgentId id{};
+  std::string append;             // Appended to the family's last user turn.
+  std::vector<Message> messages;  // In place of the family's, when not empty.
+  Thinking thinking = Thinking::kOff;
+  Sampling sampling;
+  int grant = 0;   // Most tokens after the prompt, forced and fed ones included.
+  int run_to = 0;  // Waits at this count; 0 = never.
+  Budget budget;
+  std::vector<std::string> stop;
+  std::vector<TokenEvent> produced;  // When it ran before: fed silently.
+};
+
+// A token as it travels: text_end = bytes of the agent's text (thinking, then answer) released after it, since the beginning.
+struct TextToken {
+  TokenEvent token;
+  int64_t text_end = 0;
+
+  bool operator==(const TextToken&) const = default;
+};
+
+struct AgentEnding {
+  Finish cause = Finish::kStop;
+  int sampled = 0, forced = 0, fed = 0;  // This stream's own.
+  int trailing = 0;
+};
+
+// New tokens of an agent, without gaps; the end is a field of the delta that carries the last token.
+struct FamilyDelta {
+  AgentId agent{};
+  int first = 0;  // Index of the first token after the prompt.
+  std::vector<TextToken> tokens;
+  std::string thinking, answer;  // Text released by them.
+  std::optional<AgentEnding> end;
+};
+
+struct AcceptedAgent {
+  AgentId id{};
+  int prompt_tokens = 0;
+};
+
+struct FamilyTotals {
+  int64_t prompt_computed = 0, prompt_shared = 0;
+  int64_t sampled = 0, forced = 0, fed = 0, recomputed = 0;
+};
+
+// How full a group is.
+struct GroupLoad {
+  int credits = 0;
+  int agents_running = 0;
+  int64_t queued_prompt_tokens = 0;
+  int blocks_free = 0, blocks_total = 0;
+  bool ready = false;
+  int64_t epoch = 0;
+};
+
+}  // namespace conclave

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "common/answer/answer_key.h"
+#include "common/generation.h"
+
+namespace conclave {
+
+// What is particular about a model, for whoever builds prompts for it (exact wording: prompts are data).
+struct PromptProfile {
+  AnswerKeySpec answer_key;
+  std::string aggregate_text;  // The aggregation pass's user turn, with {question} and {candidates}.
+  std::string candidate_line;  // One line of {candidates}, with {index} (from 1) and {answer}.
+  int max_candidates = 8;
+  int end_thinking_tokens = 0;  // What forcing the end of thinking costs.
+  bool thinks = false;
+  int thinking_tokens = 0;  // Default budgets.
+  int answer_tokens = 0;
+  Sampling sampling;  // The model's own defaults.
+};
+
+// What a group serves and what its limits are. Equal fingerprints give the same bytes.
+struct ModelDescription {
+  std::string name;
+  std::string fingerprint;  // Hex.
+  std::string numerics;
+  int tensor_parallel = 1;
+  int max_positions = 0;
+  int max_agents = 0;
+  int64_t kv_tokens = 0;
+  int64_t parameters = 0;
+  int decision_version = 0;
+  PromptProfile profile;
+};
+
+}  // namespace conclave

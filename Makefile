@@ -1,0 +1,25 @@
+# The four commands of the house. Everything else is a CMake preset: dev, release, tsan, tidy.
+.PHONY: run serve test format install build
+SHELL := /bin/bash
+
+QUESTION ?= Tom has 12 apples. He buys 3 boxes with 5 apples each. How many apples does Tom have now?
+
+run: build
+	@deploy/serve.sh ask "$(QUESTION)"
+
+serve: build
+	@deploy/serve.sh
+
+build: install
+	@cmake --preset release -DCONCLAVE_TESTS=OFF --log-level=WARNING >/dev/null
+	@cmake --build --preset release
+
+test: install
+	@deploy/test.sh
+
+format: install
+	@command -v clang-format >/dev/null || apt-get install -y -qq clang-format
+	@git ls-files '*.h' '*.cc' | xargs clang-format -i
+
+install:
+	@deploy/install.sh

@@ -1,17 +1,18 @@
 #pragma once
 
+#include <absl/base/thread_annotations.h>
+#include <absl/synchronization/mutex.h>
+#include <absl/time/time.h>
+
 #include <cstddef>
 #include <deque>
 #include <optional>
 #include <utility>
 
-#include <absl/base/thread_annotations.h>
-#include <absl/synchronization/mutex.h>
-#include <absl/time/time.h>
-
 namespace conclave {
 
-// The place where threads meet: a FIFO that holds at most `capacity` items. Thread-safe; never blocks a producer.
+// The place where threads meet: a FIFO that holds at most `capacity` items. Thread-safe; never
+// blocks a producer.
 template <typename T>
 class BoundedQueue {
  public:
@@ -25,7 +26,8 @@ class BoundedQueue {
     return true;
   }
 
-  // Waits at most `timeout` for an item; nullopt when none came, or when the queue is closed and empty.
+  // Waits at most `timeout` for an item; nullopt when none came, or when the queue is closed and
+  // empty.
   std::optional<T> Pop(absl::Duration timeout) {
     absl::MutexLock lock(&mutex_);
     mutex_.AwaitWithTimeout(absl::Condition(this, &BoundedQueue::Ready), timeout);

@@ -4,9 +4,9 @@
 #include <cstdlib>
 
 // CHECK(condition): what only a bug can break. Stays in release builds; prints and aborts.
-#define CHECK(condition)                                                                    \
-  (__builtin_expect(static_cast<bool>(condition), 1)                                        \
-       ? static_cast<void>(0)                                                               \
+#define CHECK(condition)                                                                     \
+  (__builtin_expect(static_cast<bool>(condition), 1)                                         \
+       ? static_cast<void>(0)                                                                \
        : (std::fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #condition), \
           std::abort()))
 

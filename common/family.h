@@ -1,11 +1,11 @@
 #pragma once
 
+#include <absl/status/status.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <absl/status/status.h>
 
 #include "common/chat.h"
 #include "common/generation.h"
@@ -40,7 +40,8 @@ struct AgentRecipe {
   std::vector<TokenEvent> produced;  // When it ran before: fed silently.
 };
 
-// A token as it travels: text_end = bytes of the agent's text (thinking, then answer) released after it, since the beginning.
+// A token as it travels: text_end = bytes of the agent's text (thinking, then answer) released
+// after it, since the beginning.
 struct TextToken {
   TokenEvent token;
   int64_t text_end = 0;
@@ -54,7 +55,8 @@ struct AgentEnding {
   int trailing = 0;
 };
 
-// New tokens of an agent, without gaps; the end is a field of the delta that carries the last token.
+// New tokens of an agent, without gaps; the end is a field of the delta that carries the last
+// token.
 struct FamilyDelta {
   AgentId agent{};
   int first = 0;  // Index of the first token after the prompt.

@@ -8,10 +8,12 @@
 
 namespace conclave {
 
-// What is particular about a model, for whoever builds prompts for it (exact wording: prompts are data).
+// What is particular about a model, for whoever builds prompts for it (exact wording: prompts are
+// data).
 struct PromptProfile {
   AnswerKeySpec answer_key;
-  std::string aggregate_text;  // The aggregation pass's user turn, with {question} and {candidates}.
+  std::string
+      aggregate_text;  // The aggregation pass's user turn, with {question} and {candidates}.
   std::string candidate_line;  // One line of {candidates}, with {index} (from 1) and {answer}.
   int max_candidates = 8;
   int end_thinking_tokens = 0;  // What forcing the end of thinking costs.

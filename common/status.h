@@ -1,15 +1,16 @@
 #pragma once
 
-#include <string>
-#include <string_view>
-#include <utility>
-
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 #include <fmt/format.h>
 
-// The bridge between absl::Status and std types: Debian's Abseil has its own string_view. Messages are made with {fmt},
-// in lower case, without a full stop, and with the numbers: "prompt has 9000 tokens; the limit is 8192".
+#include <string>
+#include <string_view>
+#include <utility>
+
+// The bridge between absl::Status and std types: Debian's Abseil has its own string_view. Messages
+// are made with {fmt}, in lower case, without a full stop, and with the numbers: "prompt has 9000
+// tokens; the limit is 8192".
 namespace conclave {
 
 inline std::string_view Message(const absl::Status& status) {
@@ -26,9 +27,9 @@ inline absl::Status Annotate(const absl::Status& status, std::string_view contex
                      : MakeStatus(status.code(), fmt::format("{}: {}", context, Message(status)));
 }
 
-#define CONCLAVE_STATUS_MAKER(Name, code)                                    \
-  template <typename... Args>                                                \
-  absl::Status Name(fmt::format_string<Args...> format, Args&&... args) {    \
+#define CONCLAVE_STATUS_MAKER(Name, code)                                      \
+  template <typename... Args>                                                  \
+  absl::Status Name(fmt::format_string<Args...> format, Args&&... args) {      \
     return MakeStatus(code, fmt::format(format, std::forward<Args>(args)...)); \
   }
 CONCLAVE_STATUS_MAKER(InvalidArgument, absl::StatusCode::kInvalidArgument)
@@ -48,8 +49,8 @@ CONCLAVE_STATUS_MAKER(Unauthenticated, absl::StatusCode::kUnauthenticated)
 
 }  // namespace conclave
 
-#define RETURN_IF_ERROR(expression)                    \
-  do {                                                 \
+#define RETURN_IF_ERROR(expression)                                         \
+  do {                                                                      \
     if (absl::Status status_ = (expression); !status_.ok()) return status_; \
   } while (false)
 

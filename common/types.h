@@ -7,8 +7,9 @@ namespace conclave {
 // An index into a model's vocabulary.
 using TokenId = int32_t;
 
-// One agent of a family: stage (8 bits) | round (8) | index (16). The plan assigns it, never the order of arrival, and
-// it is part of every random draw: an agent's text depends on its id, not on who else ran.
+// One agent of a family: stage (8 bits) | round (8) | index (16). The plan assigns it, never the
+// order of arrival, and it is part of every random draw: an agent's text depends on its id, not on
+// who else ran.
 enum class AgentId : uint32_t {};
 
 constexpr AgentId MakeAgentId(int stage, int round, int index) {

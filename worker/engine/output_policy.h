@@ -11,13 +11,16 @@ namespace conclave::worker {
 struct Verdict {
   enum class Kind { kContinue, kStop, kForce };
   Kind kind = Kind::kContinue;
-  Finish finish = Finish::kStop;   // kStop: why.
-  int trailing = 0;                // kStop: how many last tokens carry no text of the answer (stop token, stop string).
-  std::vector<TokenId> force;      // kForce: these tokens come next, not sampled. Each is passed to OnToken in its turn.
+  Finish finish = Finish::kStop;  // kStop: why.
+  int trailing =
+      0;  // kStop: how many last tokens carry no text of the answer (stop token, stop string).
+  std::vector<TokenId>
+      force;  // kForce: these tokens come next, not sampled. Each is passed to OnToken in its turn.
 };
 
-// Steers one agent: called once for each of its tokens, in order, on the engine's thread; forced and fed (resumed) tokens too. So a
-// verdict is a function of the agent's tokens alone. Implemented in worker/text (stop strings, thinking budget, answer budget).
+// Steers one agent: called once for each of its tokens, in order, on the engine's thread; forced
+// and fed (resumed) tokens too. So a verdict is a function of the agent's tokens alone. Implemented
+// in worker/text (stop strings, thinking budget, answer budget).
 class OutputPolicy {
  public:
   virtual ~OutputPolicy() = default;

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "conclave/v1/conclave.pb.h"
+
+namespace conclave::cli {
+
+// What `conclave ask` was told. Numbers that were not given stay unset, so that the server's
+// defaults hold.
+struct AskOptions {
+  std::string router = "127.0.0.1:7600";  // Address of the router's public port.
+  std::string question;                   // "-" = standard input.
+  std::string model;
+  std::string mode = "contemplating";  // instant, thinking, contemplating
+  std::optional<int> agents, min_agents;
+  std::string aggregation, stop_rule, answer_key, on_loss;
+  std::optional<int> thinking_tokens, answer_tokens;
+  std::optional<int64_t> total_tokens;
+  std::optional<double> deadline_seconds, temperature, top_p, min_p;
+  std::optional<int> top_k;
+  std::optional<uint64_t> seed;
+  std::string request_id;
+  std::string api_key_file;  // First line of the file.
+  std::string receipt_file;  // Where the receipt is written as JSON; empty = nowhere.
+  std::string replay_file;   // A receipt to run again.
+  bool json = false;         // One event a line on standard output, nothing else.
+  bool quiet = false;        // Only the answer.
+};
+
+// The request that the options describe. kInvalidArgument names the option, its value and what is
+// allowed; a replay file that cannot be read is kNotFound.
+absl::StatusOr<v1::GenerateRequest> MakeRequest(const AskOptions& options);
+
+// A receipt as JSON, and back. Unknown fields are refused.
+std::string ReceiptToJson(const v1::Receipt& receipt);
+absl::StatusOr<v1::Receipt> ReceiptFromJson(const std::string& json);
+
+}  // namespace conclave::cli

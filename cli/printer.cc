@@ -1,0 +1,154 @@
+#include "cli/printer.h"
+
+#include <fmt/format.h>
+#include <google/protobuf/util/json_util.h>
+
+#include "cli/receipt_text.h"
+
+namespace conclave::cli {
+namespace {
+
+const char* CutText(v1::CutReason reason) {
+  switch (reason) {
+    case v1::CUT_REASON_SETTLED:
+      return "the answer is settled";
+    case v1::CUT_REASON_DEADLINE:
+      return "the deadline came";
+    case v1::CUT_REASON_DROPPED:
+      return "dropped";
+    default:
+      return "stopped";
+  }
+}
+
+const char* ReasonText(v1::FinishReason reason) {
+  switch (reason) {
+    case v1::FINISH_REASON_LENGTH:
+      return ", out of tokens";
+    case v1::FINISH_REASON_BAR:
+      return ", below its bar";
+    default:
+      return "";
+  }
+}
+
+}  // namespace
+
+std::string Printable(const std::string& text) {
+  std::string shown = text;
+  for (size_t i = 0; i < shown.size(); ++i) {
+    const unsigned char c = static_cast<unsigned char>(shown[i]);
+    // U+0080 to U+009F, the second set of control characters, are C2 80 to C2 9F in UTF-8.
+    const bool c1 =
+        c == 0xc2 && i + 1 < shown.size() && static_cast<unsigned char>(shown[i + 1]) < 0xa0;
+    if (c1) shown.replace(i, 2, "?");
+    if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f) shown[i] = '?';
+  }
+  return shown;
+}
+
+void JsonPrinter::On(const v1::GenerateResponse& event) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string json;
+  if (google::protobuf::util::MessageToJsonString(event, &json, options).ok()) {
+    out_ << json << '\n' << std::flush;
+  }
+}
+
+void TextPrinter::Note(const std::string& line) {
+  if (!quiet_) notes_ << line << '\n' << std::flush;
+}
+
+void TextPrinter::FlushLine(uint32_t agent) {
+  std::string& line = lines_[agent];
+  if (!line.empty()) Note(fmt::format("{:<11} | {}", AgentName(agent), Printable(line)));
+  line.clear();
+}
+
+void TextPrinter::OnDelta(uint32_t agent, const v1::AgentDelta& delta) {
+  std::string& line = lines_[agent];
+  for (const char c : delta.thinking() + delta.answer()) {
+    if (c == '\n') {
+      FlushLine(agent);
+    } else {
+      line += c;
+    }
+  }
+}
+
+void TextPrinter::OnFinished(uint32_t agent, const v1::AgentFinished& finished) {
+  FlushLine(agent);
+  const std::string answer =
+      finished.has_answer() ? Printable(finished.answer()) : std::string("no answer");
+  Note(fmt::format("{:<11} = {:.60}  ({} tokens, confidence {:.2f}{})", AgentName(agent), answer,
+                   finished.tokens(), finished.confidence(), ReasonText(finished.reason())));
+}
+
+void TextPrinter::OnVote(const v1::VoteUpdate& update) {
+  std::string text;
+  for (const v1::Vote& vote : update.votes()) {
+    text += fmt::format("{}{} x {:.40}", text.empty() ? "" : ", ", vote.count(),
+                        Printable(vote.answer()));
+  }
+  Note(fmt::format("{:<11} : {}  ({} still to come)", "vote", text.empty() ? "none" : text,
+                   update.to_come()));
+}
+
+void TextPrinter::OnCompleted(const v1::Completed& completed) {
+  if (!answer_began_) answer_ << Printable(completed.answer());
+  answer_ << '\n' << std::flush;
+  if (completed.incomplete()) Note("the answer is incomplete");
+  Note("");
+  if (!quiet_) notes_ << ReceiptText(completed.receipt()) << std::flush;
+}
+
+void TextPrinter::On(const v1::GenerateResponse& event) {
+  switch (event.event_case()) {
+    case v1::GenerateResponse::kAdmitted:
+      Note(fmt::format("request {}: {}, {} agent{}, seed {}", event.admitted().request_id(),
+                       event.admitted().model(), event.admitted().agents(),
+                       event.admitted().agents() == 1 ? "" : "s", event.admitted().seed()));
+      break;
+    case v1::GenerateResponse::kAgentStarted:
+      Note(fmt::format("{:<11} > prompt of {} tokens, may produce {}", AgentName(event.agent()),
+                       event.agent_started().prompt_tokens(), event.agent_started().grant()));
+      break;
+    case v1::GenerateResponse::kAgentDelta:
+      OnDelta(event.agent(), event.agent_delta());
+      break;
+    case v1::GenerateResponse::kAgentFinished:
+      OnFinished(event.agent(), event.agent_finished());
+      break;
+    case v1::GenerateResponse::kAgentCut:
+      FlushLine(event.agent());
+      Note(fmt::format("{:<11} x cut at {} tokens: {}", AgentName(event.agent()),
+                       event.agent_cut().kept(), CutText(event.agent_cut().reason())));
+      break;
+    case v1::GenerateResponse::kVoteUpdate:
+      OnVote(event.vote_update());
+      break;
+    case v1::GenerateResponse::kDecision:
+      Note(fmt::format("{:<11} : {}", "decision", DecisionText(event.decision())));
+      break;
+    case v1::GenerateResponse::kAggregationStarted:
+      Note(fmt::format("{:<11} > merges {} answers", "synthesiser",
+                       event.aggregation_started().candidates()));
+      break;
+    case v1::GenerateResponse::kGroupChanged:
+      Note(fmt::format("{:<11} : {}", "group", Printable(event.group_changed().reason())));
+      break;
+    case v1::GenerateResponse::kAnswerDelta:
+      if (!answer_began_) Note("");
+      answer_began_ = true;
+      answer_ << Printable(event.answer_delta().text()) << std::flush;
+      break;
+    case v1::GenerateResponse::kCompleted:
+      OnCompleted(event.completed());
+      break;
+    case v1::GenerateResponse::EVENT_NOT_SET:
+      break;
+  }
+}
+
+}  // namespace conclave::cli

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <map>
+#include <ostream>
+#include <string>
+
+#include "conclave/v1/conclave.pb.h"
+
+namespace conclave::cli {
+
+// Shows a stream's events. One thread.
+class Printer {
+ public:
+  virtual ~Printer() = default;
+  virtual void On(const v1::GenerateResponse& event) = 0;
+};
+
+// One line of JSON for each event, as the proto names its fields.
+class JsonPrinter : public Printer {
+ public:
+  explicit JsonPrinter(std::ostream& out) : out_(out) {}
+  void On(const v1::GenerateResponse& event) override;
+
+ private:
+  std::ostream& out_;
+};
+
+// Lines of text: what agents do goes to `notes` as whole lines, each with its agent's name; the
+// answer alone goes to `answer` as it comes; the receipt follows on `notes`. Control characters in
+// what a model wrote are shown as '?', so that it cannot steer the reader's terminal.
+class TextPrinter : public Printer {
+ public:
+  TextPrinter(std::ostream& answer, std::ostream& notes, bool quiet)
+      : answer_(answer), notes_(notes), quiet_(quiet) {}
+  void On(const v1::GenerateResponse& event) override;
+
+ private:
+  void OnDelta(uint32_t agent, const v1::AgentDelta& delta);
+  void OnFinished(uint32_t agent, const v1::AgentFinished& finished);
+  void OnVote(const v1::VoteUpdate& update);
+  void OnCompleted(const v1::Completed& completed);
+  void FlushLine(uint32_t agent);
+  void Note(const std::string& line);
+
+  std::ostream& answer_;
+  std::ostream& notes_;
+  const bool quiet_;
+  std::map<uint32_t, std::string> lines_;  // What each agent wrote since its last line break.
+  bool answer_began_ = false;
+};
+
+// `text` with control characters other than '\n' and '\t' replaced by '?'.
+std::string Printable(const std::string& text);
+
+}  // namespace conclave::cli

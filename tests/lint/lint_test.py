@@ -1,4 +1,5 @@
 """The linters find what they are for: each rule is broken once in a small tree or descriptor."""
+import itertools
 import pathlib
 import tempfile
 import unittest
@@ -9,9 +10,11 @@ import check_layers
 import check_proto
 import check_style
 
+FOLDER, COUNT = tempfile.TemporaryDirectory(), itertools.count()
+
 
 def tree(files):
-    root = pathlib.Path(tempfile.mkdtemp())
+    root = pathlib.Path(FOLDER.name, str(next(COUNT)))
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)

@@ -1,0 +1,95 @@
+#include "cli/options.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+namespace conclave::cli {
+namespace {
+
+AskOptions Question() {
+  AskOptions options;
+  options.question = "What is 2 + 2?";
+  return options;
+}
+
+TEST(AskOptionsTest, UnsetNumbersStayUnsetSoThatTheServersDefaultsHold) {
+  const auto request = MakeRequest(Question());
+
+  ASSERT_TRUE(request.ok());
+  EXPECT_FALSE(request->contemplation().has_max_agents());
+  EXPECT_FALSE(request->has_seed());
+  EXPECT_FALSE(request->sampling().has_temperature());
+  EXPECT_EQ(request->mode(), v1::MODE_CONTEMPLATING);
+  EXPECT_EQ(request->messages(0).parts(0).text(), "What is 2 + 2?");
+}
+
+TEST(AskOptionsTest, GivenNumbersReachTheRequest) {
+  AskOptions options = Question();
+  options.agents = 16;
+  options.deadline_seconds = 1.5;
+  options.temperature = 0;
+  options.seed = 0;
+
+  const auto request = MakeRequest(options);
+
+  ASSERT_TRUE(request.ok());
+  EXPECT_EQ(request->contemplation().max_agents(), 16);
+  EXPECT_EQ(request->budget().deadline().seconds(), 1);
+  EXPECT_EQ(request->budget().deadline().nanos(), 500'000'000);
+  EXPECT_TRUE(request->sampling().has_temperature());
+  EXPECT_TRUE(request->has_seed());
+}
+
+TEST(AskOptionsTest, AnUnknownWordIsRefusedWithTheOnesThatExist) {
+  AskOptions options = Question();
+  options.mode = "deep";
+
+  const absl::Status status = MakeRequest(options).status();
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(status.ToString().find("contemplating"), std::string::npos);
+}
+
+TEST(AskOptionsTest, AnAnswerKeyCarriesItsArgument) {
+  AskOptions options = Question();
+  options.answer_key = "regex:result: (\\d+)";
+
+  const auto request = MakeRequest(options);
+
+  ASSERT_TRUE(request.ok());
+  EXPECT_EQ(request->answer_key().kind(), v1::AnswerKey::KIND_REGEX);
+  EXPECT_EQ(request->answer_key().argument(), "result: (\\d+)");
+}
+
+TEST(AskOptionsTest, AReceiptBecomesAReplayOfItself) {
+  v1::Receipt receipt;
+  receipt.set_seed(0xfedcba9876543210u);
+  receipt.set_fingerprint("abc");
+  receipt.set_result_hash("def");
+  receipt.add_decisions()->set_kind(v1::Decision::KIND_DEADLINE);
+  const std::string path = testing::TempDir() + "/receipt.json";
+  std::ofstream(path) << ReceiptToJson(receipt);
+  AskOptions options = Question();
+  options.replay_file = path;
+
+  const auto request = MakeRequest(options);
+
+  ASSERT_TRUE(request.ok());
+  EXPECT_EQ(request->replay().seed(), receipt.seed());
+  EXPECT_EQ(request->replay().fingerprint(), "abc");
+  EXPECT_EQ(request->replay().result_hash(), "def");
+  EXPECT_EQ(request->replay().decisions(0).kind(), v1::Decision::KIND_DEADLINE);
+}
+
+TEST(AskOptionsTest, AFileThatIsNoReceiptIsRefused) {
+  EXPECT_EQ(ReceiptFromJson("{\"seed\": \"x\"}").status().code(),
+            absl::StatusCode::kInvalidArgument);
+  AskOptions options = Question();
+  options.replay_file = "/nowhere/receipt.json";
+
+  EXPECT_EQ(MakeRequest(options).status().code(), absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace conclave::cli

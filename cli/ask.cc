@@ -85,7 +85,7 @@ absl::Status AddKey(const std::string& path, grpc::ClientContext& context) {
 }
 
 int Usage(const absl::Status& status) {
-  std::cerr << "conclave: " << Message(status) << '\n';
+  std::cerr << "conclave: " << MessageOf(status) << '\n';
   return kExitUsage;
 }
 

@@ -13,7 +13,7 @@
 // tokens; the limit is 8192".
 namespace conclave {
 
-inline std::string_view Message(const absl::Status& status) {
+inline std::string_view MessageOf(const absl::Status& status) {
   return {status.message().data(), status.message().size()};
 }
 
@@ -24,7 +24,7 @@ inline absl::Status MakeStatus(absl::StatusCode code, std::string_view message) 
 // Same code, "context: message".
 inline absl::Status Annotate(const absl::Status& status, std::string_view context) {
   return status.ok() ? status
-                     : MakeStatus(status.code(), fmt::format("{}: {}", context, Message(status)));
+                     : MakeStatus(status.code(), fmt::format("{}: {}", context, MessageOf(status)));
 }
 
 #define CONCLAVE_STATUS_MAKER(Name, code)                                      \

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <absl/time/time.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "worker/group/patience.h"
+#include "worker/group/rank_cell.h"
+
+namespace conclave::worker {
+
+struct JudgeLimits {
+  absl::Duration first_beat = absl::Seconds(30);  // From the start of the process.
+  absl::Duration beat = absl::Seconds(1);         // For which a beat may stand still.
+  absl::Duration loop = absl::Seconds(5);         // The same for a loop, beside the running step.
+  absl::Duration ready = absl::Minutes(30);       // From the start until the weights are loaded.
+};
+
+// How a process ended.
+struct RankExit {
+  int code = 0;    // When signal is 0.
+  int signal = 0;  // 0: it exited by itself.
+};
+
+// What the launcher sees of a rank at one moment.
+struct RankSight {
+  int pid = 0;
+  std::optional<RankExit> exit;
+  bool ready = false;
+  uint64_t beat = 0;
+  uint64_t step_begun = 0, step_done = 0;
+  absl::Duration step_patience;  // Of step_begun.
+  uint64_t engine_turns = 0, service_turns = 0;
+};
+
+RankSight LookAt(const RankCell& cell);
+
+// Why a group must end.
+struct Loss {
+  int rank = 0;
+  std::string reason;  // "rank 1 (pid 123) was killed by signal 9"
+};
+
+// Decides when a group is lost. Pure: a turn is one tick of the launcher, in which it looked at
+// every rank, and all silence is counted in turns. So a pause of the whole machine, or of the
+// launcher, is at most one turn of silence and kills nobody. A new judge for each epoch.
+class Judge {
+ public:
+  // REQUIRES: tick > 0.
+  Judge(int tp, absl::Duration tick, const JudgeLimits& limits);
+
+  // `ranks` has tp elements. When several ranks are at fault, the one that is rather the cause: a
+  // process killed by a signal before one that exited, an exit before a silence.
+  std::optional<Loss> Turn(const std::vector<RankSight>& ranks);
+
+ private:
+  struct Watch {
+    Stillness beat, step, engine, service;
+    int64_t turns = 0;  // Since the process started.
+  };
+  std::optional<std::string> Complaint(const RankSight& sight, Watch& watch) const;
+  std::optional<std::string> LoopComplaint(const RankSight& sight, Watch& watch) const;
+
+  const absl::Duration tick_;
+  const JudgeLimits limits_;
+  std::vector<Watch> watches_;
+};
+
+}  // namespace conclave::worker

@@ -32,7 +32,10 @@ class AnswerKey {
   static absl::StatusOr<AnswerKey> Parse(const AnswerKeySpec& spec);
 
   // The normalised answer, or nullopt when the text holds none. `text` is the answer part: what
-  // follows the end of thinking.
+  // follows the end of thinking. Only its last 256 KiB are looked at. Boxed: the last \boxed{...}
+  // that closes. Answer line: the last "Answer: ..." line, in any case, with or without **. JSON:
+  // the last object that holds the field. Regex: group 1 of the last match. Empty finds are
+  // skipped.
   std::optional<std::string> Extract(std::string_view text) const;
 
   const AnswerKeySpec& spec() const;
@@ -44,8 +47,9 @@ class AnswerKey {
 };
 
 // The form in which answers are compared: outer space removed; numbers in one spelling (1,000 =
-// 1000.0 = 1000; $ and trailing full stop removed); everything else with runs of space made one,
-// and in lower case.
+// 1000.0 = 1e3 = 1000; $ and trailing full stop removed; -0 = 0), digit by digit, so that huge ones
+// compare exactly; everything else with runs of space made one, and in lower case. Space and case
+// are ASCII's, whatever the locale.
 std::string NormaliseAnswer(std::string_view answer);
 
 }  // namespace conclave

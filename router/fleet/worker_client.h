@@ -1,12 +1,15 @@
 #pragma once
 
 #include <absl/status/status.h>
+#include <absl/status/statusor.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "common/family.h"
+#include "common/model_description.h"
 
 namespace conclave::router {
 
@@ -38,13 +41,48 @@ class FamilyRun {
   virtual void Finish() = 0;  // No agent will follow.
 };
 
-// One group, seen from the router. gRPC in production, in memory in tests.
+// What a group says about itself when it is met, and after each time it was formed anew.
+struct GroupDescription {
+  ModelDescription model;
+  int64_t epoch = 0;
+  std::string last_loss;  // Why it was last lost; empty when it never was.
+};
+
+// What a watched group says. Called from any thread, one call at a time; must not block and must
+// not destroy the watch.
+class GroupEvents {
+ public:
+  virtual ~GroupEvents() = default;
+  virtual void OnDescribed(GroupDescription description) = 0;
+  virtual void OnLoad(GroupLoad load) = 0;
+  // It can't be reached now. It is tried again, and described again when it is back.
+  virtual void OnGone(absl::Status why) = 0;
+};
+
+// Watches while it lives; after its destructor returns, no event is delivered any more.
+class GroupWatch {
+ public:
+  virtual ~GroupWatch() = default;
+};
+
+// Asks how many tokens messages are, rendered for generation.
+struct CountQuestion {
+  std::vector<Message> messages;
+  Thinking thinking = Thinking::kOff;
+  int64_t time_of_day = 0;
+};
+
+// One group, seen from the router. gRPC in production, in memory in tests. Thread-safe.
 class WorkerClient {
  public:
   virtual ~WorkerClient() = default;
   // `events` is shared with the stream until its last event.
   virtual std::unique_ptr<FamilyRun> Open(FamilyOpening opening,
                                           std::shared_ptr<FamilyEvents> events) = 0;
+  // `events` must outlive the watch. Events may come before the call returns.
+  virtual std::unique_ptr<GroupWatch> Watch(GroupEvents& events) = 0;
+  // Calls `done` once, from any thread.
+  virtual void Count(CountQuestion question, std::function<void(absl::StatusOr<int>)> done) = 0;
 };
 
 }  // namespace conclave::router

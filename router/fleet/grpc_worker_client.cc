@@ -1,0 +1,77 @@
+#include "router/fleet/grpc_worker_client.h"
+
+#include <absl/time/clock.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/support/channel_arguments.h>
+
+#include <utility>
+
+#include "common/status.h"
+#include "common/wire/family_wire.h"
+#include "common/wire/grpc_status.h"
+#include "common/wire/message_wire.h"
+#include "router/fleet/family_stream.h"
+
+namespace conclave::router {
+namespace {
+
+constexpr absl::Duration kCountDeadline = absl::Seconds(10);
+
+// What one Count call needs until its answer is there.
+struct CountCall {
+  grpc::ClientContext context;
+  v1::CountRequest request;
+  v1::CountResponse response;
+};
+
+}  // namespace
+
+std::shared_ptr<grpc::Channel> MakeWorkerChannel(
+    const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+    const WorkerChannelOptions& options) {
+  const int keepalive_ms = static_cast<int>(absl::ToInt64Milliseconds(options.keepalive));
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, keepalive_ms);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, keepalive_ms);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
+                   static_cast<int>(absl::ToInt64Milliseconds(options.backoff.most)));
+  // Proxies in the environment are meant for other traffic.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetMaxReceiveMessageSize(options.max_message_bytes);
+  arguments.SetMaxSendMessageSize(options.max_message_bytes);
+  return grpc::CreateCustomChannel(address, credentials, arguments);
+}
+
+GrpcWorkerClient::GrpcWorkerClient(std::shared_ptr<grpc::Channel> channel, TimerThread& timers,
+                                   WatchBackoff backoff)
+    : stub_(v1::WorkerService::NewStub(std::move(channel))), timers_(timers), backoff_(backoff) {}
+
+std::unique_ptr<FamilyRun> GrpcWorkerClient::Open(FamilyOpening opening,
+                                                  std::shared_ptr<FamilyEvents> events) {
+  return OpenFamilyStream(*stub_, std::move(opening), std::move(events));
+}
+
+std::unique_ptr<GroupWatch> GrpcWorkerClient::Watch(GroupEvents& events) {
+  return WatchGroup(stub_, timers_, backoff_, events);
+}
+
+void GrpcWorkerClient::Count(CountQuestion question,
+                             std::function<void(absl::StatusOr<int>)> done) {
+  // Shared with the callback, which comes after this function has returned.
+  auto call = std::make_shared<CountCall>();
+  ToWire(question.messages, call->request.mutable_messages());
+  call->request.set_thinking(ToWire(question.thinking));
+  call->request.set_time_of_day(question.time_of_day);
+  call->context.set_deadline(absl::ToChronoTime(absl::Now() + kCountDeadline));
+  v1::WorkerService::Stub::async_interface* const calls = stub_->async();
+  calls->Count(&call->context, &call->request, &call->response,
+               [call, done = std::move(done)](grpc::Status status) {
+                 if (!status.ok()) return done(FromGrpc(status));
+                 done(call->response.tokens());
+               });
+}
+
+}  // namespace conclave::router

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <memory>
+
+#include "common/timer_thread.h"
+#include "conclave/v1/worker.grpc.pb.h"
+#include "router/fleet/worker_client.h"
+
+namespace conclave::router {
+
+// How soon a group that can't be reached is tried again: doubling from the first to the second.
+struct WatchBackoff {
+  absl::Duration least = absl::Milliseconds(200);
+  absl::Duration most = absl::Seconds(5);
+};
+
+// Describes the group behind `stub`, then follows its load; after a break it begins anew. All
+// references must outlive the watch.
+std::unique_ptr<GroupWatch> WatchGroup(std::shared_ptr<v1::WorkerService::Stub> stub,
+                                       TimerThread& timers, WatchBackoff backoff,
+                                       GroupEvents& events);
+
+}  // namespace conclave::router

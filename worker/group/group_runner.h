@@ -52,7 +52,7 @@ class GroupRunner : public StepRunner {
 
   void RunRank();
   absl::StatusOr<StepResult> AwaitStep(const InFlight& step);
-  absl::StatusOr<Done> AwaitOwnRank(const InFlight& step, absl::Duration patience);
+  absl::StatusOr<Done> AwaitOwnRank(const InFlight& step);
   absl::Status Lost(const absl::Status& why);
 
   const GroupShape shape_;

@@ -1,11 +1,6 @@
 #pragma once
 
-#include <absl/base/thread_annotations.h>
-#include <absl/synchronization/mutex.h>
-
 #include <cstddef>
-#include <deque>
-#include <map>
 #include <memory>
 #include <vector>
 

@@ -1,0 +1,91 @@
+#include "worker/service/agent_factory.h"
+
+#include <climits>
+#include <string>
+#include <utility>
+
+#include "common/status.h"
+
+namespace conclave::worker {
+namespace {
+
+// Most agents of a gang differ in nothing that is rendered.
+bool SamePrompt(const AgentRecipe& a, const AgentRecipe& b) {
+  return a.append == b.append && a.thinking == b.thinking && a.messages == b.messages;
+}
+
+}  // namespace
+
+absl::Status AgentFactory::Check(const AgentRecipe& recipe) const {
+  for (const TokenEvent& token : recipe.produced) {
+    if (token.id < 0 || token.id >= vocab_size_) {
+      return InvalidArgument("produced has token {}; the vocabulary has {}", token.id, vocab_size_);
+    }
+  }
+  for (const auto& [token, bias] : recipe.sampling.logit_bias) {
+    if (token < 0 || token >= vocab_size_) {
+      return InvalidArgument("sampling.logit_bias has token {}; the vocabulary has {}", token,
+                             vocab_size_);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RenderedPrompt> AgentFactory::Render(const FamilyOpening& family,
+                                                    const AgentRecipe& recipe) const {
+  RenderOptions options;
+  options.thinking = recipe.thinking;
+  options.time_of_day = family.time_of_day;
+  options.append = recipe.append;
+  ASSIGN_OR_RETURN(
+      RenderedPrompt prompt,
+      text_.Render(recipe.messages.empty() ? family.messages : recipe.messages, options));
+  if (prompt.tokens.size() >= static_cast<size_t>(max_positions_)) {
+    return InvalidArgument("prompt has {} tokens; the limit is {}", prompt.tokens.size(),
+                           max_positions_ - 1);
+  }
+  return prompt;
+}
+
+absl::StatusOr<Gang> AgentFactory::Make(const FamilyOpening& family,
+                                        const std::vector<AgentRecipe>& recipes,
+                                        const std::function<bool()>& wanted) const {
+  if (recipes.size() > static_cast<size_t>(max_agents_)) {
+    return OutOfRange("gang has {} agents; the group runs {} at a time", recipes.size(),
+                      max_agents_);
+  }
+  Gang gang;
+  RenderedPrompt prompt;
+  for (size_t i = 0; i < recipes.size(); ++i) {
+    if (!wanted()) return Cancelled("the family was released");
+    const AgentRecipe& recipe = recipes[i];
+    const auto annotated = [&](const absl::Status& status) {
+      return Annotate(status, fmt::format("add.agents[{}]", i));
+    };
+    if (absl::Status status = Check(recipe); !status.ok()) return annotated(status);
+    if (i == 0 || !SamePrompt(recipe, recipes[i - 1])) {
+      auto rendered = Render(family, recipe);
+      if (!rendered.ok()) return annotated(rendered.status());
+      prompt = *std::move(rendered);
+    }
+    auto trace = std::make_shared<TextTrace>();
+    gang.agents.push_back({.id = recipe.id,
+                           .prompt_tokens = static_cast<int>(prompt.tokens.size()),
+                           .count = static_cast<int>(recipe.produced.size()),
+                           .trace = trace});
+    gang.specs.push_back({.id = recipe.id,
+                          .prompt = prompt.tokens,
+                          .sampling = recipe.sampling,
+                          .grant = recipe.grant,
+                          .run_to = recipe.run_to == 0 ? INT_MAX : recipe.run_to,
+                          .policy = text_.MakePolicy({.opening = prompt.opening,
+                                                      .budget = recipe.budget,
+                                                      .stop = recipe.stop,
+                                                      .stop_at_answer = std::nullopt},
+                                                     std::move(trace)),
+                          .produced = recipe.produced});
+  }
+  return gang;
+}
+
+}  // namespace conclave::worker

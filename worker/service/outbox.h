@@ -1,0 +1,43 @@
+#pragma once
+
+#include <deque>
+#include <map>
+#include <optional>
+
+#include "common/family.h"
+#include "common/wire/family_wire.h"
+
+namespace conclave::worker {
+
+// What a family's stream still has to say, in order. An agent has one pending delta into which its
+// new tokens merge, so what waits for a slow router is bounded by granted tokens, and a slow router
+// gets fewer, larger messages. Not thread-safe.
+class Outbox {
+ public:
+  // A delta that has this many tokens takes no more, so that a message stays far below gRPC's
+  // limit of 4 MiB.
+  static constexpr size_t kMostTokens = 4096;
+
+  void Push(GangAccepted accepted) { events_.push_back(std::move(accepted)); }
+  void Push(GangRefused refused) { events_.push_back(std::move(refused)); }
+  void Push(FamilyTotals totals) { events_.push_back(totals); }
+  // Tokens of one agent, behind those that were pushed before. `delta.end` is not set.
+  void Push(FamilyDelta delta);
+  // The agent's end: a field of its pending delta, or a delta without tokens at index `count` when
+  // all its tokens have left.
+  void PushEnd(AgentId agent, int count, const AgentEnding& end);
+
+  bool empty() const { return events_.empty(); }
+  // The next event, if there is one.
+  std::optional<FamilyEvent> Pop();
+  void Clear();
+
+ private:
+  FamilyDelta* Append(FamilyDelta delta);
+
+  std::deque<FamilyEvent> events_;
+  std::map<AgentId, FamilyDelta*> open_;  // The last delta of each agent that is in `events_`,
+                                          // whose elements do not move.
+};
+
+}  // namespace conclave::worker

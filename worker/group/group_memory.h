@@ -22,7 +22,7 @@ struct GroupMemoryOptions {
   uint64_t epoch = 1;                         // Counts the groups that one launcher formed.
   size_t ring_bytes = size_t{4} << 20;        // A multiple of 64, 4 kB to 1 GB.
   size_t collective_bytes = size_t{1} << 20;  // Given to the ranks' collective; at most 64 GB.
-  std::string last_loss;                      // Why the epoch before this one ended; empty: none.
+  std::string last_loss = {};                 // Why the epoch before this one ended; empty: none.
 };
 
 // The head of the region. Constants are written before any rank starts.

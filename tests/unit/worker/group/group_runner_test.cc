@@ -1,0 +1,264 @@
+#include "worker/group/group_runner.h"
+
+#include <absl/synchronization/notification.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "common/status.h"
+#include "worker/group/follower.h"
+#include "worker/group/thread_channel.h"
+
+namespace conclave::worker {
+namespace {
+
+// Deadlines that a test waits for: 50 ms. Those that it must not reach: a minute.
+constexpr StepCost kHurried{
+    .step = {}, .row = {}, .attended = {}, .copied = {}, .margin = absl::Milliseconds(50)};
+constexpr StepCost kCalm{.margin = absl::Seconds(60)};
+
+StepPlan Plan(uint64_t number, int samples = 2) {
+  StepPlan plan;
+  plan.number = number;
+  for (int i = 0; i < samples; ++i) {
+    plan.rows.push_back({.slot = i, .position = 0, .token = 1});
+    plan.samples.push_back({.row = i, .slot = i});
+  }
+  return plan;
+}
+
+// Draws token 100 * step + slot for every sample.
+absl::StatusOr<StepResult> Draw(const StepPlan& plan) {
+  StepResult result;
+  result.number = plan.number;
+  for (const SampleRequest& sample : plan.samples) {
+    result.tokens.push_back({.id = static_cast<TokenId>(100 * plan.number) + sample.slot});
+  }
+  return result;
+}
+
+// A group of threads: the leader under test, and followers that each do `step`.
+class Group {
+ public:
+  Group(int followers, const RankStep& leader_step, const RankStep& follower_step,
+        const StepCost& cost = kCalm)
+      : channel_(followers, 4),
+        cells_(static_cast<size_t>(followers) + 1),
+        reasons_(cells_.size()) {
+    for (int i = 0; i < followers; ++i) {
+      threads_.emplace_back([this, i, follower_step] {
+        reasons_[i + 1] = Follow(channel_.follower(i), follower_step, cells_[i + 1]);
+      });
+    }
+    GroupShape shape;
+    shape.tp = followers + 1;
+    runner_ = std::make_unique<GroupRunner>(shape, leader_step, channel_.leader(), cells_[0], cost);
+  }
+  ~Group() { End(); }
+
+  void End() {
+    runner_.reset();
+    for (std::thread& each : threads_) each.join();
+    threads_.clear();
+  }
+
+  GroupRunner& runner() { return *runner_; }
+  RankCell& cell(size_t rank) { return cells_[rank]; }
+  const absl::Status& reason(size_t rank) const { return reasons_[rank]; }
+
+ private:
+  ThreadChannel channel_;
+  std::vector<RankCell> cells_;
+  std::vector<absl::Status> reasons_;
+  std::vector<std::thread> threads_;
+  std::unique_ptr<GroupRunner> runner_;
+};
+
+TEST(GroupRunnerTest, AResultComesWhenAllRanksAgree) {
+  Group group(2, Draw, Draw);
+
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+  auto result = group.runner().Await();
+
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->number, 1u);
+  ASSERT_EQ(result->tokens.size(), 2u);
+  EXPECT_EQ(result->tokens[1].id, 101);
+}
+
+TEST(GroupRunnerTest, AGroupOfOneNeedsNoFollowers) {
+  Group group(0, Draw, Draw);
+
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+
+  EXPECT_TRUE(group.runner().Await().ok());
+}
+
+TEST(GroupRunnerTest, TwoPlansInFlightComeBackInOrder) {
+  Group group(1, Draw, Draw);
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+
+  for (uint64_t number = 1; number <= 200; ++number) {
+    ASSERT_TRUE(group.runner().Submit(Plan(number + 1)).ok());
+    auto result = group.runner().Await();
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->number, number);
+  }
+}
+
+TEST(GroupRunnerTest, AThirdPlanInFlightIsRefused) {
+  Group group(1, Draw, Draw);
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+  ASSERT_TRUE(group.runner().Submit(Plan(2)).ok());
+
+  EXPECT_EQ(group.runner().Submit(Plan(3)).code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(GroupRunnerTest, NumbersCountUpByOne) {
+  Group group(1, Draw, Draw);
+
+  EXPECT_EQ(group.runner().Submit(Plan(2)).code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(GroupRunnerTest, AwaitWithoutAPlanIsRefused) {
+  Group group(1, Draw, Draw);
+
+  EXPECT_EQ(group.runner().Await().status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(GroupRunnerTest, NothingLeavesWhenARankDrewAnotherToken) {
+  Group group(2, Draw, [](const StepPlan& plan) {
+    auto result = Draw(plan);
+    if (plan.number == 2) result->tokens[1].id += 1;
+    return result;
+  });
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+  ASSERT_TRUE(group.runner().Await().ok());
+
+  ASSERT_TRUE(group.runner().Submit(Plan(2)).ok());
+
+  EXPECT_EQ(group.runner().Await().status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST(GroupRunnerTest, ALostGroupStaysLost) {
+  Group group(
+      1, [](const StepPlan&) { return Internal("the device is gone"); }, Draw);
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+  ASSERT_EQ(group.runner().Await().status().code(), absl::StatusCode::kInternal);
+
+  EXPECT_EQ(group.runner().Submit(Plan(2)).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(group.runner().Await().status().code(), absl::StatusCode::kInternal);
+}
+
+TEST(GroupRunnerTest, ALateOwnRankIsAnError) {
+  absl::Notification release;
+  Group group(
+      1,
+      [&](const StepPlan& plan) {
+        release.WaitForNotification();
+        return Draw(plan);
+      },
+      Draw, kHurried);
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+
+  EXPECT_EQ(group.runner().Await().status().code(), absl::StatusCode::kDeadlineExceeded);
+  release.Notify();
+}
+
+TEST(GroupRunnerTest, ALateFollowerIsAnError) {
+  absl::Notification release;
+  Group group(
+      1, Draw,
+      [&](const StepPlan& plan) {
+        release.WaitForNotification();
+        return Draw(plan);
+      },
+      kHurried);
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+
+  const absl::Status late = group.runner().Await().status();
+
+  EXPECT_EQ(late.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(MessageOf(late), ::testing::HasSubstr("rank 1"));
+  release.Notify();
+}
+
+TEST(GroupRunnerTest, ADeadFollowerIsALateOne) {
+  Group group(
+      1, Draw, [](const StepPlan&) { return Internal("no memory"); }, kHurried);
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+
+  EXPECT_EQ(group.runner().Await().status().code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST(GroupRunnerTest, CellsShowReadinessAndTheLastStep) {
+  Group group(1, Draw, Draw);
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+  ASSERT_TRUE(group.runner().Await().ok());
+
+  for (size_t rank : {0u, 1u}) {
+    EXPECT_EQ(group.cell(rank).ready, 1u);
+    EXPECT_EQ(group.cell(rank).step_begun, 1u);
+    EXPECT_EQ(group.cell(rank).step_done, 1u);
+    EXPECT_GT(group.cell(rank).step_deadline_ns - group.cell(rank).step_begun_ns, 0);
+  }
+  EXPECT_EQ(group.cell(0).step_hash, group.cell(1).step_hash);
+}
+
+TEST(FollowTest, ReturnsCancelledWhenTheLeaderEnds) {
+  Group group(1, Draw, Draw);
+
+  group.End();
+
+  EXPECT_EQ(group.reason(1).code(), absl::StatusCode::kCancelled);
+}
+
+TEST(FollowTest, ReturnsTheReasonOfAFailedStep) {
+  ThreadChannel channel(1, 4);
+  RankCell cell;
+  const std::string message = EncodePlan({.plan = Plan(1), .patience = absl::Seconds(1)});
+  ASSERT_TRUE(channel.leader().Send(1, message, absl::Seconds(60)).ok());
+
+  const absl::Status reason = Follow(
+      channel.follower(0), [](const StepPlan&) { return ResourceExhausted("full"); }, cell);
+
+  EXPECT_EQ(reason.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(cell.step_begun, 1u);
+  EXPECT_EQ(cell.step_done, 0u);
+}
+
+TEST(FollowTest, RefusesAPlanOutOfOrder) {
+  ThreadChannel channel(1, 4);
+  RankCell cell;
+  const std::string message = EncodePlan({.plan = Plan(2), .patience = absl::Seconds(1)});
+  ASSERT_TRUE(channel.leader().Send(2, message, absl::Seconds(60)).ok());
+
+  EXPECT_EQ(Follow(channel.follower(0), Draw, cell).code(), absl::StatusCode::kDataLoss);
+}
+
+TEST(FollowTest, RefusesGarbage) {
+  ThreadChannel channel(1, 4);
+  RankCell cell;
+  ASSERT_TRUE(channel.leader().Send(1, "garbage", absl::Seconds(60)).ok());
+
+  EXPECT_EQ(Follow(channel.follower(0), Draw, cell).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(StepCostTest, GrowsWithRowsContextAndCopies) {
+  const StepCost cost;
+  StepPlan small = Plan(1, 1), wide = Plan(1, 64), deep = small, copying = small;
+  deep.rows[0].position = 100'000;
+  copying.copies = {{.tokens = 16}};
+
+  EXPECT_GE(cost.PatienceFor(small), absl::Seconds(5));
+  EXPECT_GT(cost.PatienceFor(wide), cost.PatienceFor(small));
+  EXPECT_GT(cost.PatienceFor(deep), cost.PatienceFor(small));
+  EXPECT_GT(cost.PatienceFor(copying), cost.PatienceFor(small));
+}
+
+}  // namespace
+}  // namespace conclave::worker

@@ -1,0 +1,83 @@
+#include "worker/worker_config.h"
+
+#include <utility>
+
+#include "common/status.h"
+
+namespace conclave::worker {
+namespace {
+
+void Read(ConfigNode node, WorkerConfig::Model* model) {
+  node.Read("directory", &model->directory);
+  node.Read("name", &model->name);
+  node.Read("fallback_profile", &model->fallback_profile);
+  if (model->directory.empty()) node.Fail("directory", "must name the model's folder");
+}
+
+void Read(ConfigNode node, WorkerConfig::Group* group) {
+  node.Read("tensor_parallel", &group->tensor_parallel, {1, 64});
+  node.Read("threads", &group->threads, {1, 256});
+  node.ReadChoice<std::string>(
+      "instruction_set", &group->instruction_set,
+      {{"auto", "auto"}, {"avx512", "avx512"}, {"avx2", "avx2"}, {"plain", "plain"}});
+  node.ReadChoice<std::string>("compute", &group->compute, {{"f32", "f32"}, {"bf16", "bf16"}});
+  node.Read("kv_tokens", &group->kv_tokens, {16, int64_t{1} << 32});
+  node.Read("max_agents", &group->max_agents, {1, 1024});
+  node.Read("max_batched_tokens", &group->max_batched_tokens, {1, 65'536});
+  node.Read("plans_in_flight", &group->plans_in_flight, {1, 2});
+}
+
+void Read(ConfigNode node, WorkerConfig::Server* server) {
+  node.Read("listen", &server->listen);
+  server->tls = ReadTlsOptions(node.Section("tls"));
+  node.Read("max_message", &server->max_message, {{1 << 16}, {1 << 30}});
+  node.Read("max_families", &server->max_families, {1, 65'536});
+  node.Read("render_threads", &server->render_threads, {1, 64});
+  node.Read("retry_after", &server->retry_after, {absl::Milliseconds(1), absl::Hours(1)});
+}
+
+void Read(ConfigNode node, WorkerConfig::Launch* launch) {
+  const Range<absl::Duration> range = {absl::Milliseconds(10), absl::Hours(24)};
+  node.Read("first_beat", &launch->judge.first_beat, range);
+  node.Read("beat", &launch->judge.beat, range);
+  node.Read("loop", &launch->judge.loop, range);
+  node.Read("ready", &launch->judge.ready, range);
+  node.Read("max_restarts", &launch->max_restarts, {0, 1'000'000});
+  node.Read("restart_window", &launch->restart_window, range);
+  node.Read("first_backoff", &launch->first_backoff, range);
+  node.Read("max_backoff", &launch->max_backoff, range);
+  node.Read("flight_directory", &launch->flight_directory);
+  node.Read("max_flight_files", &launch->max_flight_files, {1, 10'000});
+}
+
+void Read(ConfigNode node, LogOptions* log) {
+  node.ReadChoice("level", &log->level,
+                  {{"debug", LogLevel::kDebug},
+                   {"info", LogLevel::kInfo},
+                   {"warning", LogLevel::kWarning},
+                   {"error", LogLevel::kError}});
+  node.ReadChoice("format", &log->format, {{"text", LogFormat::kText}, {"json", LogFormat::kJson}});
+}
+
+}  // namespace
+
+absl::StatusOr<WorkerConfig> LoadWorkerConfig(const std::string& path,
+                                              const std::vector<std::string>& overrides) {
+  ASSIGN_OR_RETURN(Config file, path.empty() ? Config::Parse("", "defaults", overrides)
+                                             : Config::Load(path, overrides));
+  WorkerConfig config;
+  ConfigNode root = file.root();
+  Read(root.Section("model"), &config.model);
+  Read(root.Section("group"), &config.group);
+  Read(root.Section("server"), &config.server);
+  root.Section("health").Read("listen", &config.health_listen);
+  root.Section("metrics").Read("listen", &config.metrics_listen);
+  root.Read("ports_file", &config.ports_file);
+  root.Read("drain_timeout", &config.drain_timeout);
+  Read(root.Section("launcher"), &config.launcher);
+  Read(root.Section("log"), &config.log);
+  RETURN_IF_ERROR(file.Finish());
+  return config;
+}
+
+}  // namespace conclave::worker

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+#include <absl/time/time.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/config.h"
+#include "common/log.h"
+#include "common/wire/credentials.h"
+#include "worker/launch/judge.h"
+
+namespace conclave::worker {
+
+// What a worker is told: configs/worker.yaml says what each key means. The defaults here and there
+// are the same; a test compares them.
+struct WorkerConfig {
+  struct Model {
+    std::string directory = "models/conclave-demo";
+    std::string name;  // Empty: the directory's own name.
+    std::string fallback_profile = "configs/prompts/fallback.yaml";
+  } model;
+
+  struct Group {
+    int tensor_parallel = 2;
+    int threads = 1;                       // Of each rank's arithmetic.
+    std::string instruction_set = "auto";  // auto, avx512, avx2, plain
+    std::string compute = "f32";           // f32, bf16
+    int64_t kv_tokens = 65'536;
+    int max_agents = 64;
+    int max_batched_tokens = 512;
+    int plans_in_flight = 1;
+  } group;
+
+  struct Server {
+    std::string listen = "127.0.0.1:9101";
+    TlsOptions tls;
+    ByteSize max_message{32 << 20};
+    int max_families = 256;
+    int render_threads = 2;
+    absl::Duration retry_after = absl::Seconds(1);
+  } server;
+
+  std::string health_listen = "127.0.0.1:9102";
+  std::string metrics_listen = "127.0.0.1:9103";
+  std::string ports_file;  // Empty: none.
+  absl::Duration drain_timeout = absl::Seconds(30);
+
+  struct Launch {
+    JudgeLimits judge;
+    int max_restarts = 5;
+    absl::Duration restart_window = absl::Minutes(10);
+    absl::Duration first_backoff = absl::Milliseconds(200);
+    absl::Duration max_backoff = absl::Seconds(10);
+    std::string flight_directory;  // Empty: flights are not kept.
+    int max_flight_files = 8;
+  } launcher;
+
+  LogOptions log;
+};
+
+// Reads `path`, or only the defaults when it is empty, with "key=value" overrides laid over it.
+// Errors as in common/config.h: file, line, column, key.
+absl::StatusOr<WorkerConfig> LoadWorkerConfig(const std::string& path,
+                                              const std::vector<std::string>& overrides);
+
+}  // namespace conclave::worker

@@ -21,7 +21,7 @@ namespace conclave::worker {
 class Tokenizer {
  public:
   // Greatest text in bytes that is encoded in one call, and greatest tokenizer.json.
-  static constexpr size_t kMaxTextBytes = size_t{16} << 20;
+  static constexpr size_t kMaxTextBytes = size_t{4} << 20;
   static constexpr size_t kMaxFileBytes = size_t{64} << 20;
 
   // Reads dir/tokenizer.json. kNotFound, or kInvalidArgument naming file and key; kUnimplemented

@@ -1,0 +1,269 @@
+#include "worker/text/tokenizer.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "worker/text/utf8.h"
+
+namespace conclave::worker {
+namespace {
+
+// "<00>" ... as byte-level vocabularies spell bytes.
+std::string Spelled(int byte) {
+  std::string text;
+  int next = 256;
+  for (int b = 0; b <= byte; ++b) {
+    const bool printable = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+    const int code = printable ? b : next++;
+    if (b == byte) AppendUtf8(static_cast<uint32_t>(code), text);
+  }
+  return text;
+}
+
+// A tokenizer of the 256 bytes, "he" (256), "ll" (257), "hell" (258), and the added tokens
+// <s> (259, special), <think> (260, not special).
+nlohmann::json SmallFile() {
+  nlohmann::json vocab;
+  for (int byte = 0; byte < 256; ++byte) vocab[Spelled(byte)] = byte;
+  vocab["he"] = 256;
+  vocab["ll"] = 257;
+  vocab["hell"] = 258;
+  return {
+      {"added_tokens",
+       {{{"id", 259}, {"content", "<s>"}, {"special", true}},
+        {{"id", 260}, {"content", "<think>"}, {"special", false}}}},
+      {"normalizer", {{"type", "NFC"}}},
+      {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+      {"decoder", {{"type", "ByteLevel"}}},
+      {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"h e", "l l", "he ll"}}}},
+  };
+}
+
+std::unique_ptr<Tokenizer> Make(const nlohmann::json& file) {
+  auto tokenizer = Tokenizer::Parse(file.dump(), "t.json");
+  EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
+  return *std::move(tokenizer);
+}
+
+absl::Status Refusal(const nlohmann::json& file) {
+  return Tokenizer::Parse(file.dump(), "t.json").status();
+}
+
+using Ids = std::vector<TokenId>;
+
+TEST(TokenizerTest, MergesByRank) {
+  const auto tokenizer = Make(SmallFile());
+
+  EXPECT_EQ(*tokenizer->Encode("hello"), (Ids{258, 'o'}));
+  EXPECT_EQ(*tokenizer->Encode("ell"), (Ids{'e', 257}));
+  EXPECT_EQ(*tokenizer->Encode(""), Ids{});
+}
+
+TEST(TokenizerTest, MakesAddedTokensOnlyFromTheTemplatesBytes) {
+  const auto tokenizer = Make(SmallFile());
+  MarkedString text = MarkedString::Template("<s>");
+  text.Append("<s><think>", Author::kCaller);
+  text.Append("<think>", Author::kTemplate);
+
+  const Ids ids = *tokenizer->Encode(text);
+
+  EXPECT_EQ(ids, (Ids{259, '<', 's', '>', '<', 't', 'h', 'i', 'n', 'k', '>', 260}));
+}
+
+TEST(TokenizerTest, MakesNoAddedTokenAcrossTheBorderOfTwoAuthors) {
+  const auto tokenizer = Make(SmallFile());
+  MarkedString text = MarkedString::Template("<");
+  text.Append("s", Author::kCaller);
+  text.Append(">", Author::kTemplate);
+
+  EXPECT_EQ(*tokenizer->Encode(text), (Ids{'<', 's', '>'}));
+}
+
+TEST(TokenizerTest, WritesAMergedAddedTokenAsItsPartsForCallers) {
+  nlohmann::json file = SmallFile();
+  file["added_tokens"].push_back({{"id", 258}, {"content", "hell"}});
+  const auto tokenizer = Make(file);
+
+  EXPECT_EQ(*tokenizer->Encode("hell"), (Ids{256, 257}));
+  EXPECT_EQ(*tokenizer->EncodeWithSpecials("hell"), (Ids{258}));
+}
+
+TEST(TokenizerTest, TakesWholeWordsFirstWhenMergesAreIgnored) {
+  nlohmann::json file = SmallFile();
+  file["model"]["vocab"]["xyz"] = 261;
+  EXPECT_EQ(*Make(file)->Encode("xyz"), (Ids{'x', 'y', 'z'}));
+  file["model"]["ignore_merges"] = true;
+  EXPECT_EQ(*Make(file)->Encode("xyz"), (Ids{261}));
+}
+
+TEST(TokenizerTest, StripsSpaceBesideAnAddedTokenUnlessTheCallerWroteIt) {
+  nlohmann::json file = SmallFile();
+  file["added_tokens"][0]["lstrip"] = true;
+  file["added_tokens"][0]["rstrip"] = true;
+  const auto tokenizer = Make(file);
+  MarkedString text = MarkedString::Template("a <s>\n ");
+  text.Append(" b", Author::kCaller);
+
+  EXPECT_EQ(*tokenizer->Encode(text), (Ids{'a', 259, ' ', 'b'}));
+}
+
+TEST(TokenizerTest, FindsASingleWordTokenOnlyBetweenWords) {
+  nlohmann::json file = SmallFile();
+  file["added_tokens"].push_back({{"id", 261}, {"content", "zz"}, {"single_word", true}});
+  const auto tokenizer = Make(file);
+
+  EXPECT_EQ(*tokenizer->EncodeWithSpecials("zz zza"), (Ids{261, ' ', 'z', 'z', 'a'}));
+}
+
+TEST(TokenizerTest, ComposesCharacters) {
+  const auto tokenizer = Make(SmallFile());
+
+  EXPECT_EQ(*tokenizer->Encode("e\xCC\x81"), *tokenizer->Encode("\xC3\xA9"));
+}
+
+TEST(TokenizerTest, PutsASpaceInFrontWhereTheFileSaysSo) {
+  nlohmann::json file = SmallFile();
+  file["pre_tokenizer"]["add_prefix_space"] = true;
+
+  EXPECT_EQ(*Make(file)->Encode("ell"), (Ids{' ', 'e', 257}));
+}
+
+TEST(TokenizerTest, RemovesSeparatorsWhereTheFileSaysSo) {
+  nlohmann::json file = SmallFile();
+  file["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers",
+       {{{"type", "Split"}, {"pattern", {{"String", "."}}}, {"behavior", "Removed"}},
+        {{"type", "ByteLevel"}, {"use_regex", false}}}}};
+
+  EXPECT_EQ(*Make(file)->Encode("h.ell."), (Ids{'h', 'e', 257}));
+}
+
+TEST(TokenizerTest, KnowsItsTokens) {
+  const auto tokenizer = Make(SmallFile());
+
+  EXPECT_EQ(tokenizer->vocab_size(), 261);
+  EXPECT_EQ(tokenizer->token_bytes(258), "hell");
+  EXPECT_EQ(tokenizer->token_bytes(0x0A), "\n");
+  EXPECT_EQ(tokenizer->token_bytes(-1), "");
+  EXPECT_EQ(tokenizer->token_bytes(9999), "");
+  EXPECT_TRUE(tokenizer->is_special(259));
+  EXPECT_FALSE(tokenizer->is_special(260));
+  EXPECT_EQ(tokenizer->IdOf("<think>"), 260);
+  EXPECT_EQ(tokenizer->IdOf("nothing"), std::nullopt);
+}
+
+TEST(TokenizerTest, RefusesWhatOtherKindsOfTokenizersHave) {
+  const std::vector<std::pair<std::string, nlohmann::json>> changes = {
+      {"/model/type", "Unigram"},
+      {"/model/byte_fallback", true},
+      {"/model/end_of_word_suffix", "</w>"},
+      {"/normalizer", {{"type", "Lowercase"}}},
+      {"/pre_tokenizer", nullptr},
+      {"/pre_tokenizer", {{"type", "Metaspace"}}},
+      {"/post_processor", {{"type", "BertProcessing"}}},
+      {"/decoder", {{"type", "WordPiece"}}}};
+  for (const auto& [path, value] : changes) {
+    nlohmann::json file = SmallFile();
+    file[nlohmann::json::json_pointer(path)] = value;
+    EXPECT_EQ(Refusal(file).code(), absl::StatusCode::kUnimplemented) << path;
+  }
+}
+
+TEST(TokenizerTest, RefusesBrokenFiles) {
+  const std::vector<std::pair<std::string, nlohmann::json>> changes = {
+      {"/model/merges/0", "h nothing"}, {"/model/merges/0", "he"},
+      {"/model/vocab/he", -1},          {"/model/vocab/he", 1 << 30},
+      {"/model/vocab/he", 257},         {"/model/vocab", nullptr},
+      {"/added_tokens/0/content", ""},  {"/added_tokens/0/id", "x"},
+      {"/pre_tokenizer/type", nullptr}, {"/added_tokens", 5}};
+  for (const auto& [path, value] : changes) {
+    nlohmann::json file = SmallFile();
+    file[nlohmann::json::json_pointer(path)] = value;
+    EXPECT_FALSE(Refusal(file).ok()) << path;
+  }
+  EXPECT_FALSE(Tokenizer::Parse("{", "t.json").ok());
+  EXPECT_FALSE(Tokenizer::Parse("[]", "t.json").ok());
+  EXPECT_FALSE(Tokenizer::Parse(std::string(1000, '['), "t.json").ok());
+}
+
+TEST(TokenizerTest, RefusesTextsThatAreNotUtf8OrTooLong) {
+  const auto tokenizer = Make(SmallFile());
+
+  EXPECT_EQ(tokenizer->Encode("a\xFF").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(tokenizer->Encode(std::string(Tokenizer::kMaxTextBytes + 1, 'a')).status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST(TokenizerTest, EncodesLongWordsWithoutQuadraticTime) {
+  const auto tokenizer = Make(SmallFile());
+
+  EXPECT_EQ(tokenizer->Encode(std::string(1 << 20, 'l'))->size(), size_t{1} << 19);
+  EXPECT_EQ(tokenizer->Encode(std::string(1 << 20, ' '))->size(), size_t{1} << 20);
+}
+
+std::string RandomText(std::mt19937& random) {
+  static constexpr uint32_t kCodes[] = {'h', 'e',  'l',    ' ',     '\n',     '<',    's',
+                                        '>', 0xE9, 0x4E2D, 0x1F600, 0x10FFFF, 0x180E, 0x3000};
+  std::string text;
+  for (size_t n = random() % 40; n > 0; --n) {
+    AppendUtf8(kCodes[random() % std::size(kCodes)], text);
+  }
+  return text;
+}
+
+TEST(TokenizerTest, DecodesWhatItEncoded) {
+  nlohmann::json file = SmallFile();
+  file["normalizer"] = nullptr;
+  const auto tokenizer = Make(file);
+  std::mt19937 random(1);
+  for (int round = 0; round < 2'000; ++round) {
+    const std::string text = RandomText(random);
+    EXPECT_EQ(tokenizer->Decode(*tokenizer->Encode(text)), text);
+  }
+}
+
+TEST(IncrementalDecoderTest, ReleasesWholeCharactersOnly) {
+  const auto tokenizer = Make(SmallFile());
+  IncrementalDecoder decoder(*tokenizer);
+
+  EXPECT_EQ(decoder.Feed(0xE4), "");
+  EXPECT_EQ(decoder.Feed(0xB8), "");
+  EXPECT_EQ(decoder.Feed(0xAD), "\xE4\xB8\xAD");
+  EXPECT_EQ(decoder.Flush(), "");
+}
+
+TEST(IncrementalDecoderTest, ReplacesInvalidBytesByMaximalPrefixes) {
+  const auto tokenizer = Make(SmallFile());
+  const std::string bad = "\xEF\xBF\xBD";
+
+  EXPECT_EQ(tokenizer->Decode({0xFF, 'a'}), bad + "a");
+  EXPECT_EQ(tokenizer->Decode({0xF0, 0x9F, 'a'}), bad + "a");
+  EXPECT_EQ(tokenizer->Decode({0xE0, 0x80}), bad + bad);
+  EXPECT_EQ(tokenizer->Decode({0xED, 0xA0, 0x80}), bad + bad + bad);
+  EXPECT_EQ(tokenizer->Decode({0xF0, 0x9F}), bad);
+}
+
+TEST(IncrementalDecoderTest, GivesNoTextForSpecialTokens) {
+  const auto tokenizer = Make(SmallFile());
+
+  EXPECT_EQ(tokenizer->Decode({'a', 259, 260, 'b'}), "a<think>b");
+  EXPECT_EQ(tokenizer->Decode({0xC3, 259, 0xA9}), "\xC3\xA9");
+}
+
+TEST(IncrementalDecoderTest, AlwaysReleasesValidUtf8) {
+  const auto tokenizer = Make(SmallFile());
+  std::mt19937 random(2);
+  for (int round = 0; round < 500; ++round) {
+    IncrementalDecoder decoder(*tokenizer);
+    for (int i = 0; i < 40; ++i) {
+      const std::string piece = decoder.Feed(static_cast<TokenId>(random() % 300));
+      EXPECT_EQ(FirstInvalidUtf8(piece), piece.size());
+    }
+  }
+}
+
+}  // namespace
+}  // namespace conclave::worker

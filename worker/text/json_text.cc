@@ -1,0 +1,75 @@
+#include "worker/text/json_text.h"
+
+#include <fstream>
+#include <system_error>
+
+#include "common/status.h"
+
+namespace conclave::worker {
+namespace {
+
+constexpr int kMaxJsonDepth = 100;
+
+// Depth by the brackets outside of strings; so that it is known before anything is built.
+bool TooDeep(std::string_view text) {
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      in_string = c != '"';
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{' || c == '[') {
+      if (++depth > kMaxJsonDepth) return true;
+    } else if (c == '}' || c == ']') {
+      --depth;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t max_bytes) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  if (error) return NotFound("{}: {}", path.string(), error.message());
+  if (size > max_bytes) {
+    return InvalidArgument("{}: has {} bytes; the limit is {}", path.string(), size, max_bytes);
+  }
+  std::string bytes(size, '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(bytes.data(), static_cast<std::streamsize>(size));
+  if (!file) return NotFound("{}: cannot be read", path.string());
+  return bytes;
+}
+
+absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, std::string_view name) {
+  if (TooDeep(text)) {
+    return InvalidArgument("{}: is nested deeper than {}", name, kMaxJsonDepth);
+  }
+  nlohmann::json parsed = nlohmann::json::parse(text, nullptr, false);
+  if (parsed.is_discarded()) return InvalidArgument("{}: is not valid JSON", name);
+  return parsed;
+}
+
+const nlohmann::json& Member(const nlohmann::json& object, const char* key) {
+  static const nlohmann::json kNull;
+  if (!object.is_object()) return kNull;
+  const auto found = object.find(key);
+  return found == object.end() ? kNull : *found;
+}
+
+std::string TextMember(const nlohmann::json& object, const char* key, const std::string& fallback) {
+  const nlohmann::json& member = Member(object, key);
+  return member.is_string() ? member.get_ref<const std::string&>() : fallback;
+}
+
+bool FlagMember(const nlohmann::json& object, const char* key) {
+  const nlohmann::json& member = Member(object, key);
+  return member.is_boolean() && member.get<bool>();
+}
+
+}  // namespace conclave::worker

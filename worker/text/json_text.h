@@ -1,0 +1,29 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <cstddef>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace conclave::worker {
+
+// A file's bytes. kNotFound; kInvalidArgument when it has more than `max_bytes`.
+absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t max_bytes);
+
+// kInvalidArgument, with `name`: no JSON, or nested deeper than 100.
+absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, std::string_view name);
+
+// The member, or null when `object` is no object or lacks it.
+const nlohmann::json& Member(const nlohmann::json& object, const char* key);
+
+// The member's text; `fallback` when it is no string.
+std::string TextMember(const nlohmann::json& object, const char* key,
+                       const std::string& fallback = "");
+
+// The member, when it is a boolean; else false.
+bool FlagMember(const nlohmann::json& object, const char* key);
+
+}  // namespace conclave::worker

@@ -1,0 +1,140 @@
+#include "worker/text/split_pattern.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include <cstdint>
+
+#include "common/status.h"
+#include "worker/text/utf8.h"
+
+namespace conclave::worker {
+namespace {
+
+constexpr uint32_t kMatchLimit = 10'000'000;  // Backtracking steps of one match.
+constexpr uint32_t kHeapLimitKib = 64 << 10;
+constexpr size_t kJitStackBytes = size_t{1} << 20;
+
+struct Freed {
+  void operator()(pcre2_code* p) const { pcre2_code_free(p); }
+  void operator()(pcre2_match_data* p) const { pcre2_match_data_free(p); }
+  void operator()(pcre2_match_context* p) const { pcre2_match_context_free(p); }
+  void operator()(pcre2_jit_stack* p) const { pcre2_jit_stack_free(p); }
+};
+template <typename T>
+using Owned = std::unique_ptr<T, Freed>;
+
+std::string ErrorText(int code) {
+  PCRE2_UCHAR buffer[256];
+  pcre2_get_error_message(code, buffer, sizeof(buffer));
+  return reinterpret_cast<const char*>(buffer);
+}
+
+// PCRE2's \s is not quite Unicode's white space (it has U+180E), which is what the makers of
+// tokenizers mean.
+std::string WithUnicodeSpace(const std::string& pattern) {
+  std::string result;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern[i] != '\\' || i + 1 == pattern.size()) {
+      result += pattern[i];
+      continue;
+    }
+    const char escaped = pattern[++i];
+    if (escaped == 's') {
+      result += "\\p{White_Space}";
+    } else if (escaped == 'S') {
+      result += "\\P{White_Space}";
+    } else {
+      result += {'\\', escaped};
+    }
+  }
+  return result;
+}
+
+// What one call needs to match; never shared between threads.
+class Matcher {
+ public:
+  explicit Matcher(const pcre2_code* code)
+      : code_(code),
+        data_(pcre2_match_data_create_from_pattern(code, nullptr)),
+        context_(pcre2_match_context_create(nullptr)),
+        stack_(pcre2_jit_stack_create(32 << 10, kJitStackBytes, nullptr)) {
+    pcre2_set_match_limit(context_.get(), kMatchLimit);
+    pcre2_set_heap_limit(context_.get(), kHeapLimitKib);
+    pcre2_jit_stack_assign(context_.get(), nullptr, stack_.get());
+  }
+
+  // PCRE2's result: > 0 a match, whose borders are then at begin() and end().
+  int Next(std::string_view text, size_t from) {
+    const int result = Run(text, from, PCRE2_NO_UTF_CHECK);
+    // The compiled code's stack is small; the interpreter has the heap, under its own limit.
+    return result == PCRE2_ERROR_JIT_STACKLIMIT ? Run(text, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT)
+                                                : result;
+  }
+  size_t begin() const { return pcre2_get_ovector_pointer(data_.get())[0]; }
+  size_t end() const { return pcre2_get_ovector_pointer(data_.get())[1]; }
+
+ private:
+  int Run(std::string_view text, size_t from, uint32_t options) {
+    return pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from, options,
+                       data_.get(), context_.get());
+  }
+
+  const pcre2_code* code_;
+  Owned<pcre2_match_data> data_;
+  Owned<pcre2_match_context> context_;
+  Owned<pcre2_jit_stack> stack_;
+};
+
+}  // namespace
+
+struct SplitPattern::Code {
+  Owned<pcre2_code> code;
+};
+
+absl::StatusOr<SplitPattern> SplitPattern::Compile(const std::string& pattern, Options options) {
+  const std::string source = options.literal ? pattern : WithUnicodeSpace(pattern);
+  uint32_t flags = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C;
+  if (options.literal) flags = PCRE2_UTF | PCRE2_LITERAL;
+  int error = 0;
+  size_t at = 0;
+  auto code = std::make_shared<Code>();
+  code->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(source.data()), source.size(), flags,
+                                 &error, &at, nullptr));
+  if (code->code == nullptr) {
+    return InvalidArgument("pattern '{}' is not valid: {}", pattern, ErrorText(error));
+  }
+  // Without just-in-time code (a machine that forbids it) the interpreter matches the same.
+  pcre2_jit_compile(code->code.get(), PCRE2_JIT_COMPLETE);
+  return SplitPattern(std::move(code), options);
+}
+
+absl::Status SplitPattern::Split(std::string_view text,
+                                 std::vector<std::string_view>& pieces) const {
+  Matcher matcher(code_->code.get());
+  const bool removed = options_.behavior == Behavior::kRemoved;
+  const auto put = [&](size_t begin, size_t end, bool matched) {
+    const bool separator = matched != options_.invert;
+    if (begin < end && !(separator && removed)) pieces.push_back(text.substr(begin, end - begin));
+  };
+  size_t done = 0, from = 0;
+  while (from < text.size()) {
+    const int result = matcher.Next(text, from);
+    if (result == PCRE2_ERROR_NOMATCH) break;
+    if (result < 0) {
+      return ResourceExhausted("splitting the text at byte {} failed: {}", from, ErrorText(result));
+    }
+    if (matcher.begin() == matcher.end()) {  // Nothing was matched: look behind the next character.
+      if (matcher.end() >= text.size()) break;
+      from = matcher.end() + ReadUtf8(text.substr(matcher.end())).bytes;
+      continue;
+    }
+    put(done, matcher.begin(), false);
+    put(matcher.begin(), matcher.end(), true);
+    done = from = matcher.end();
+  }
+  put(done, text.size(), false);
+  return absl::OkStatus();
+}
+
+}  // namespace conclave::worker

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "common/status.h"
 
@@ -27,6 +28,10 @@ class ByteWriter {
   void Signed(int32_t value) {
     const auto bits = static_cast<uint32_t>(value);
     Unsigned(bits << 1 ^ (value < 0 ? ~uint32_t{0} : 0));
+  }
+  void Text(std::string_view text) {
+    Unsigned(text.size());
+    bytes_ += text;
   }
 
   std::string Take() { return std::move(bytes_); }
@@ -80,6 +85,12 @@ class ByteReader {
     const uint64_t count = Unsigned();
     if (count > left() / min_bytes) Fail("announces more than it holds");
     return status_.ok() ? count : 0;
+  }
+
+  std::string Text() {
+    const size_t size = Count(1);
+    at_ += size;
+    return std::string(bytes_.substr(at_ - size, size));
   }
 
   // Everything must have been read.

@@ -2,10 +2,13 @@
 
 #include <absl/time/time.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <ctime>
+#include <string_view>
 
 namespace conclave::worker {
 
@@ -40,6 +43,9 @@ struct alignas(64) RankCell {
   };
   std::atomic<uint64_t> ring_read{0};
   std::array<Mark, 4> marks;
+
+  // Why the rank ends its process: read by the launcher when that has ended. Ends with a zero byte.
+  std::array<char, 512> last_words{};
 };
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
@@ -50,6 +56,13 @@ inline void BeginStep(RankCell& cell, uint64_t number, absl::Duration patience) 
   cell.step_begun_ns.store(now, std::memory_order_release);
   cell.step_deadline_ns.store(now + absl::ToInt64Nanoseconds(patience), std::memory_order_release);
   cell.step_begun.store(number, std::memory_order_release);
+}
+
+// One thread, just before the process exits.
+inline void SayLastWords(RankCell& cell, std::string_view why) {
+  const size_t size = std::min(why.size(), cell.last_words.size() - 1);
+  std::copy_n(why.begin(), size, cell.last_words.begin());
+  cell.last_words[size] = 0;
 }
 
 inline void EndStep(RankCell& cell, uint64_t number, uint64_t hash) {

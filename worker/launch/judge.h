@@ -29,6 +29,7 @@ struct RankExit {
 struct RankSight {
   int pid = 0;
   std::optional<RankExit> exit;
+  std::string last_words;  // Of a rank that exited; empty when it said none.
   bool ready = false;
   uint64_t beat = 0;
   uint64_t step_begun = 0, step_done = 0;
@@ -44,6 +45,10 @@ struct Loss {
   std::string reason;  // "rank 1 (pid 123) was killed by signal 9"
 };
 
+// The exited process that is rather the cause: one that was killed by a signal before one that
+// exited by itself, then the lowest rank. nullopt when all run.
+std::optional<Loss> FindExit(const std::vector<RankSight>& ranks);
+
 // Decides when a group is lost. Pure: a turn is one tick of the launcher, in which it looked at
 // every rank, and all silence is counted in turns. So a pause of the whole machine, or of the
 // launcher, is at most one turn of silence and kills nobody. A new judge for each epoch.
@@ -52,8 +57,7 @@ class Judge {
   // REQUIRES: tick > 0.
   Judge(int tp, absl::Duration tick, const JudgeLimits& limits);
 
-  // `ranks` has tp elements. When several ranks are at fault, the one that is rather the cause: a
-  // process killed by a signal before one that exited, an exit before a silence.
+  // One tick has passed. `ranks` has tp elements. An exit is rather the cause than a silence.
   std::optional<Loss> Turn(const std::vector<RankSight>& ranks);
 
  private:

@@ -61,10 +61,10 @@ class Supervisor {
   void Drain();
 
   // Looks at the ranks. `ticked`: one tick has passed since the last such turn. nullopt while there
-  // is something to supervise; then how it ended: OK after a drain; kAborted when the group was
-  // lost while draining; kResourceExhausted after too many losses; kFailedPrecondition when a rank
-  // of the first epoch exited with an error before it was ready (a wrong config, most often), which
-  // another start would not mend.
+  // is something to supervise; then how it ended: OK after a drain; kDeadlineExceeded when the
+  // drain took too long; kAborted when the group was lost while draining; kResourceExhausted after
+  // too many losses; kFailedPrecondition when a rank of the first epoch exited with an error before
+  // it was ready (a wrong config, most often), which another start would not mend.
   std::optional<absl::Status> Turn(bool ticked);
 
   uint64_t epoch() const { return epoch_; }
@@ -76,11 +76,12 @@ class Supervisor {
  private:
   absl::Status Form();
   std::vector<RankSight> Look();
-  std::optional<absl::Status> Supervise(bool ticked);
-  std::optional<absl::Status> OnLoss(const Loss& loss, bool hopeless);
-  void EndRanks();
-  void KeepFlight(const std::string& loss);
-  absl::Duration NextBackoff();
+  std::optional<absl::Status> Watch(bool ticked);
+  std::optional<absl::Status> WatchDrain(bool ticked);
+  std::optional<absl::Status> OnLoss(const Loss& loss);
+  absl::Status End(const absl::Status& how);
+  void KillRanks();
+  void KeepFlight(const std::string& loss) const;
   int64_t Ticks(absl::Duration duration) const;
   void Log(std::string_view line) const;
 
@@ -96,6 +97,7 @@ class Supervisor {
   int64_t form_at_ = 0;         // Between two epochs: when the next one begins.
   std::deque<int64_t> losses_;  // Within the window.
   std::optional<int64_t> drain_until_;
+  bool drain_now_ = false;
 };
 
 }  // namespace conclave::worker

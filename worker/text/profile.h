@@ -50,7 +50,7 @@ struct LoadedProfile {
 };
 
 // Reads dir/conclave.yaml, or `fallback` when the model has none. kInvalidArgument with
-// file:line:column for unknown keys, wrong types and texts that lack a placeholder.
+// file:line:column for unknown keys, wrong types, and texts that lack a placeholder or a marker.
 absl::StatusOr<LoadedProfile> LoadProfile(const std::filesystem::path& dir,
                                           const std::filesystem::path& fallback);
 // The same for a file's bytes; `name` stands in errors.

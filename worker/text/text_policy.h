@@ -40,7 +40,7 @@ struct TextPolicyOptions {
       stop;  // Texts of the answer that end the agent; they are not part of it.
   std::optional<AnswerKey> stop_at_answer;  // Ends the agent when its answer is complete: a closed
                                             // box or object, a finished answer line. Other kinds
-                                            // of keys never end it.
+                                            // of keys never end it. Looked at 64 times at most.
 };
 
 // Steers one agent by what its tokens say, and tells its text apart. All of it is a function of the
@@ -50,9 +50,10 @@ struct TextPolicyOptions {
 //    belong to neither, too. Markers may be split over tokens, or be special tokens.
 //  - A byte is released as soon as no later token can change its channel or drop it: half a
 //    character, a possible marker or stop text, and line breaks of the thinking wait.
-//  - Thinking tokens are all tokens up to the one that completes the end marker; the next
-//    budget.answer_tokens are the answer's. Forced tokens count as neither.
-//  - Stop texts are looked for in the answer only, stop tokens everywhere.
+//  - Thinking tokens are all tokens up to the one that completes the end marker (of an agent that
+//    turns out not to think: up to the one that shows it); the others are the answer's. The tokens
+//    that are forced here count as neither.
+//  - Stop texts are looked for in the answer only, stop tokens everywhere; these have no text.
 //  - When the policy itself ends the agent, what waits is decided: a possible stop text is text
 //    after all, half a character is U+FFFD. At an end that comes from outside it stays unreleased.
 // Used by one thread, the engine's. `tokenizer` must outlive it.
@@ -72,12 +73,16 @@ class TextPolicy : public OutputPolicy {
   bool AdvanceOpening();
   bool AdvanceThinking();
   void AdvanceAnswer();
-  void Release(State channel, size_t bytes);
-  void FlushHeld();
-  bool AnswerComplete(std::string_view released);
+  void DropHeld(size_t bytes);
+  void ReleaseHeld(size_t bytes);
+  void DropLeadingBreaks();
+  void DecideAll();
+  void Count(State before);
+  bool AnswerComplete();
+  Verdict Judge();
+  Verdict StopAtToken();
   Verdict Stop(Finish finish, int trailing) const;
-  Verdict Judge(TokenId id, size_t answer_before);
-  int TrailingTokens(int64_t from) const;
+  int TokensFrom(int64_t offset) const;
 
   const Tokenizer& tokenizer_;
   const TextPolicyOptions options_;
@@ -88,8 +93,9 @@ class TextPolicy : public OutputPolicy {
   std::string held_;                  // Text that is decoded and not yet decided.
   int64_t held_at_ = 0;               // Offset of held_ in all decoded text.
   bool at_channel_start_ = true;      // No byte of this channel yet: line breaks are dropped.
+  bool thought_ = false;              // Has been in kThinking.
   std::optional<int64_t> stop_at_;    // Offset in all decoded text at which a stop text begins.
-  std::deque<int64_t> token_starts_;  // Offsets of the last tokens' texts.
+  std::deque<int64_t> token_starts_;  // Offsets of the texts of the last tokens.
   TextPiece piece_;                   // Of the current token.
   std::string answer_;                // Kept only for stop_at_answer.
   int index_ = 0;                     // Tokens seen.

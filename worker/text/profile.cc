@@ -1,0 +1,149 @@
+#include "worker/text/profile.h"
+
+#include <initializer_list>
+#include <system_error>
+#include <utility>
+
+#include "common/config.h"
+#include "common/status.h"
+#include "worker/text/json_text.h"
+
+namespace conclave::worker {
+namespace {
+
+constexpr size_t kMaxFileBytes = size_t{1} << 20;
+constexpr int kMaxVariables = 32;
+constexpr int kMaxEfforts = 16;
+constexpr int kMaxCandidates = 64;
+constexpr int kMaxTokens = 1 << 24;
+
+// A text that is empty or holds all of its placeholders.
+void ReadText(ConfigNode& node, std::string_view key, std::string* target,
+              std::initializer_list<std::string_view> placeholders) {
+  node.Read(key, target);
+  if (target->empty()) return;
+  for (const std::string_view placeholder : placeholders) {
+    if (target->find(placeholder) == std::string::npos) {
+      node.Fail(key, fmt::format("lacks the placeholder {}", placeholder));
+    }
+  }
+}
+
+TemplateVariables ReadVariables(ConfigNode& node, std::string_view key) {
+  TemplateVariables variables;
+  for (ConfigNode& item : node.Items(key, kMaxVariables)) {
+    std::string name, text;
+    bool flag = false;
+    int64_t number = 0;
+    item.Read("name", &name);
+    item.Read("text", &text);
+    item.Read("flag", &flag);
+    item.Read("number", &number, {INT64_MIN, INT64_MAX});
+    if (name.empty()) item.Fail("name", "is missing");
+    if (item.Has("text") + item.Has("flag") + item.Has("number") != 1) {
+      item.Fail("", "has to have one of: text, flag, number");
+    }
+    if (item.Has("text")) variables[name] = text;
+    if (item.Has("flag")) variables[name] = flag;
+    if (item.Has("number")) variables[name] = number;
+  }
+  return variables;
+}
+
+void ReadThinking(ConfigNode node, Profile& profile) {
+  node.Read("start", &profile.think_start);
+  node.Read("end", &profile.think_end);
+  node.Read("force_end", &profile.force_think_end);
+  node.Read("tokens", &profile.thinking_tokens, {0, kMaxTokens});
+  profile.when_on = ReadVariables(node, "when_on");
+  profile.when_off = ReadVariables(node, "when_off");
+  for (ConfigNode& effort : node.Items("efforts", kMaxEfforts)) {
+    std::string name;
+    effort.Read("name", &name);
+    if (name.empty()) effort.Fail("name", "is missing");
+    profile.efforts[name] = ReadVariables(effort, "variables");
+  }
+  if (profile.think_start.empty() != profile.think_end.empty()) {
+    node.Fail("", "has only one of the markers start and end");
+  }
+  if (profile.thinks() && profile.force_think_end.find(profile.think_end) == std::string::npos) {
+    node.Fail("force_end", "does not hold the end marker");
+  }
+}
+
+void ReadAnswer(ConfigNode node, Profile& profile) {
+  using Kind = AnswerKeySpec::Kind;
+  node.ReadChoice("key", &profile.answer_key.kind,
+                  {{"boxed", Kind::kBoxed},
+                   {"answer_line", Kind::kAnswerLine},
+                   {"json_field", Kind::kJsonField},
+                   {"regex", Kind::kRegex},
+                   {"last_line", Kind::kLastLine},
+                   {"whole_text", Kind::kWholeText}});
+  node.Read("argument", &profile.answer_key.argument);
+  node.Read("tokens", &profile.answer_tokens, {0, kMaxTokens});
+  const absl::Status status = AnswerKey::Parse(profile.answer_key).status();
+  if (!status.ok()) node.Fail("key", MessageOf(status));
+}
+
+void ReadWording(ConfigNode root, Profile& profile) {
+  ConfigNode aggregation = root.Section("aggregation");
+  ReadText(aggregation, "text", &profile.aggregate_text, {"{question}", "{candidates}"});
+  ReadText(aggregation, "candidate_line", &profile.candidate_line, {"{answer}"});
+  aggregation.Read("max_candidates", &profile.max_candidates, {1, kMaxCandidates});
+  ConfigNode splitting = root.Section("splitting");
+  ReadText(splitting, "text", &profile.split_text, {"{question}"});
+  ConfigNode joining = root.Section("joining");
+  ReadText(joining, "text", &profile.join_text, {"{question}", "{candidates}"});
+  ReadText(joining, "candidate_line", &profile.join_line, {"{part}", "{answer}"});
+  if (profile.aggregate_text.empty() || profile.candidate_line.empty()) {
+    aggregation.Fail("", "has to have text and candidate_line");
+  }
+}
+
+void ReadSampling(ConfigNode root, Profile& profile) {
+  if (!root.Has("sampling")) return;
+  ConfigNode node = root.Section("sampling");
+  Sampling sampling;
+  node.Read("temperature", &sampling.temperature, {0.0f, 2.0f});
+  node.Read("top_k", &sampling.top_k, {0, 1024});
+  node.Read("top_p", &sampling.top_p, {1e-6f, 1.0f});
+  node.Read("min_p", &sampling.min_p, {0.0f, 0.999f});
+  node.Read("repetition_penalty", &sampling.repetition_penalty, {0.01f, 10.0f});
+  node.Read("presence_penalty", &sampling.presence_penalty, {-2.0f, 2.0f});
+  node.Read("frequency_penalty", &sampling.frequency_penalty, {-2.0f, 2.0f});
+  profile.sampling = sampling;
+}
+
+}  // namespace
+
+absl::StatusOr<Profile> ParseProfile(const std::string& yaml, const std::string& name) {
+  absl::StatusOr<Config> config = Config::Parse(yaml, name);
+  if (!config.ok()) return config.status();
+  ConfigNode root = config->root();
+  Profile profile;
+  ReadThinking(root.Section("thinking"), profile);
+  ReadAnswer(root.Section("answer"), profile);
+  ReadWording(root, profile);
+  root.Read("recommended_tokens", &profile.recommended_tokens, {0, kMaxTokens});
+  ReadSampling(root, profile);
+  if (absl::Status status = config->Finish(); !status.ok()) return status;
+  return profile;
+}
+
+absl::StatusOr<LoadedProfile> LoadProfile(const std::filesystem::path& dir,
+                                          const std::filesystem::path& fallback) {
+  LoadedProfile loaded;
+  loaded.path = dir / "conclave.yaml";
+  std::error_code error;
+  if (!std::filesystem::exists(loaded.path, error)) loaded.path = fallback;
+  absl::StatusOr<std::string> source = ReadFile(loaded.path, kMaxFileBytes);
+  if (!source.ok()) return Annotate(source.status(), "model's profile");
+  loaded.source = *std::move(source);
+  absl::StatusOr<Profile> profile = ParseProfile(loaded.source, loaded.path.string());
+  if (!profile.ok()) return profile.status();
+  loaded.profile = *std::move(profile);
+  return loaded;
+}
+
+}  // namespace conclave::worker

@@ -29,7 +29,7 @@ void Beat::Run() {
   Stillness launcher;
   bool lost = false;
   absl::MutexLock lock(&mutex_);
-  while (!mutex_.AwaitWithTimeout(absl::Condition(&ending_), options_.interval)) {
+  do {
     cell_.beat.fetch_add(1, std::memory_order_release);
     const absl::Duration still =
         launcher.Turn(launcher_beat_.load(std::memory_order_acquire)) * options_.interval;
@@ -38,7 +38,7 @@ void Beat::Run() {
       lost = true;
       on_launcher_lost_();
     }
-  }
+  } while (!mutex_.AwaitWithTimeout(absl::Condition(&ending_), options_.interval));
 }
 
 }  // namespace conclave::worker

@@ -74,7 +74,8 @@ std::optional<std::string> Judge::Complaint(const RankSight& sight, Watch& watch
   const absl::Duration step = watch.step.Turn(sight.step_begun) * tick_;
   const std::optional<std::string> loop = LoopComplaint(sight, watch);
 
-  const absl::Duration beat_limit = sight.beat == 0 ? limits_.first_beat : limits_.beat;
+  const absl::Duration beat_limit =
+      sight.beat == 0 && !sight.ready ? limits_.first_beat : limits_.beat;
   if (beat >= beat_limit) {
     return fmt::format("has not moved its beat for {}", absl::FormatDuration(beat));
   }

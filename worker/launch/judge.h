@@ -13,7 +13,7 @@
 namespace conclave::worker {
 
 struct JudgeLimits {
-  absl::Duration first_beat = absl::Seconds(30);  // From the start of the process.
+  absl::Duration first_beat = absl::Seconds(30);  // From the process's start, until it is ready.
   absl::Duration beat = absl::Seconds(1);         // For which a beat may stand still.
   absl::Duration loop = absl::Seconds(5);         // The same for a loop, beside the running step.
   absl::Duration ready = absl::Minutes(30);       // From the start until the weights are loaded.

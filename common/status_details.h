@@ -15,13 +15,14 @@ namespace conclave {
 // details. It travels inside the status as a payload, so that whoever finds an error can say it and
 // only common/wire knows how it looks on the wire.
 struct StatusDetails {
-  std::vector<std::pair<std::string, std::string>>
-      fields;  // BadRequest: path of a field, what is wrong with it.
-  std::vector<std::pair<std::string, std::string>> quotas;  // QuotaFailure: whose limit, which one.
-  std::optional<absl::Duration> retry_after;                // RetryInfo.
-  std::string reason;                                       // ErrorInfo: UPPER_SNAKE_CASE.
-  std::map<std::string, std::string> metadata;              // ErrorInfo's; only with a reason.
-  std::string request_id;                                   // RequestInfo.
+  // BadRequest: path of a field, what is wrong with it.
+  std::vector<std::pair<std::string, std::string>> fields = {};
+  // QuotaFailure: whose limit, which one.
+  std::vector<std::pair<std::string, std::string>> quotas = {};
+  std::optional<absl::Duration> retry_after = {};    // RetryInfo.
+  std::string reason = {};                           // ErrorInfo: UPPER_SNAKE_CASE.
+  std::map<std::string, std::string> metadata = {};  // ErrorInfo's; only with a reason.
+  std::string request_id = {};                       // RequestInfo.
 
   bool operator==(const StatusDetails&) const = default;
 };

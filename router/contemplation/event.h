@@ -1,0 +1,123 @@
+#pragma once
+
+#include <absl/status/status.h>
+#include <absl/time/time.h>
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/family.h"
+#include "router/contemplation/client_event.h"
+
+// What Contemplation is told, and what it wants done. An *attempt* is one family stream on one
+// group; attempts count up from 1, at most one is alive. Events of an attempt that was closed or
+// lost are ignored, so the driver need not filter them.
+namespace conclave::router {
+
+// The first event. The deadline runs from its time.
+struct Started {};
+// A group took the attempt; its stream is open. `credits`: agents that it can take now.
+// `words`: which group, for people ("group 127.0.0.1:7001 serves as epoch 4").
+struct Placed {
+  int attempt = 0;
+  std::string fingerprint;
+  int credits = 0;
+  std::string words;
+};
+// No group will take the attempt (the driver gave up waiting, or nobody has the fingerprint).
+struct PlacementFailed {
+  int attempt = 0;
+  absl::Status why;
+};
+// The attempt's group can take this many agents now. Optional: agents that wait are also tried
+// again after retry_wait.
+struct CreditsChanged {
+  int attempt = 0;
+  int credits = 0;
+};
+// The answers to AddGang, in its order.
+struct Accepted {
+  int attempt = 0;
+  std::vector<AcceptedAgent> agents;
+};
+struct Refused {
+  int attempt = 0;
+  std::vector<AgentId> agents;
+  absl::Status why;
+  int width = 0;  // kOutOfRange: how many of these would fit.
+};
+struct Delta {
+  int attempt = 0;
+  FamilyDelta delta;
+};
+// The stream ended well, after FinishRun.
+struct FamilyEnded {
+  int attempt = 0;
+  FamilyTotals totals;
+};
+// The stream ended otherwise; `why` in words for the client.
+struct Lost {
+  int attempt = 0;
+  absl::Status why;
+};
+// Time went by: due after WakeAt, harmless at any time.
+struct Tick {};
+struct ClientGone {};
+// Somebody asked for the best answer so far.
+struct StopRequested {};
+
+struct Event {
+  absl::Time at;  // When it happened; never goes back (an earlier time counts as the latest one).
+  std::variant<Started, Placed, PlacementFailed, CreditsChanged, Accepted, Refused, Delta,
+               FamilyEnded, Lost, Tick, ClientGone, StopRequested>
+      what;
+};
+
+// Place the family on a group that can take `agents` agents now and open its stream; wait for one
+// if there is none. Answered by Placed or PlacementFailed. The former attempt is closed or lost.
+// `opening.fingerprint`, when set, is the only one that will do.
+struct OpenRun {
+  int attempt = 0;
+  FamilyOpening opening;
+  int agents = 1;
+};
+struct AddGang {
+  int attempt = 0;
+  std::vector<AgentRecipe> agents;
+};
+struct CancelAgents {
+  int attempt = 0;
+  std::vector<AgentId> agents;
+};
+struct RaiseRunTo {
+  int attempt = 0;
+  std::vector<AgentId> agents;
+  std::vector<int> counts;
+};
+// No agent will follow and nothing more will be sent: half-close.
+struct FinishRun {
+  int attempt = 0;
+};
+// Cancel the stream, or the wait for a place.
+struct CloseRun {
+  int attempt = 0;
+};
+struct Emit {
+  ClientEvent event;
+};
+// Send a Tick at this time. Replaces the last WakeAt; InfiniteFuture: none is needed.
+struct WakeAt {
+  absl::Time time;
+};
+// Terminal: status OK, after the Emit of Completed.
+struct Succeed {};
+// Terminal: this status, never OK.
+struct Fail {
+  absl::Status why;
+};
+
+using Command = std::variant<OpenRun, AddGang, CancelAgents, RaiseRunTo, FinishRun, CloseRun, Emit,
+                             WakeAt, Succeed, Fail>;
+
+}  // namespace conclave::router

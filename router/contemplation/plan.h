@@ -1,0 +1,74 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+#include <absl/time/time.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/answer/answer_key.h"
+#include "common/family.h"
+#include "common/model_description.h"
+#include "router/contemplation/request.h"
+
+namespace conclave::router {
+
+// The server's caps and patience; from the configuration. All durations are finite in production.
+struct Limits {
+  int max_agents = 64;           // Of one request, 1 to 64.
+  int64_t max_tokens = 1 << 20;  // Of one request: caps total_tokens.
+  int max_lead = 0;              // Tokens that an agent may be ahead of the family; 0 = any.
+  absl::Duration deadline = absl::Minutes(10);  // Default and greatest deadline.
+  // A family waits this long for a group with room for all of it, then takes one with room for
+  // its minimum.
+  absl::Duration place_wait = absl::Seconds(2);
+  absl::Duration narrow_wait = absl::Seconds(10);         // Agents that wait, once others run.
+  absl::Duration straggler_patience = absl::Seconds(30);  // Without a token while ends wait for it.
+  absl::Duration resume_wait = absl::Seconds(20);         // From a loss to running again.
+  absl::Duration retry_wait = absl::Milliseconds(50);     // After a refusal for want of room.
+  absl::Duration receipt_wait = absl::Seconds(2);         // For the family's totals.
+};
+
+// One request, resolved: nothing in it is open any more. A value; same request, description and
+// limits give the same plan.
+struct Plan {
+  Request request;  // As it came; its optionals are resolved below.
+  Mode mode = Mode::kInstant;
+  std::string model;
+  std::string fingerprint;  // Of a replay: the only one that will do. Otherwise empty.
+  uint64_t seed = 0;
+  int64_t time_of_day = 0;
+  int min_agents = 1;
+  // Stage kThinkStage, in order of id, each with its grant and budgets, nothing produced: the
+  // planned maximum N. All start at clock 0 if there is room; those for whom there is none wait
+  // and join later.
+  std::vector<AgentRecipe> agents;
+  std::optional<AnswerKey> answer_key;  // None: nothing can be compared.
+  PromptProfile profile;
+  int64_t total_tokens = 0;         // Kept tokens of all agents and the aggregation pass.
+  int aggregation_tokens = 0;       // Most that the aggregation pass may produce.
+  int64_t aggregation_reserve = 0;  // Of total_tokens, never granted to an agent.
+  absl::Duration deadline;          // From Started.
+  int group_agents = 0;             // Agents that one group can run at a time.
+};
+
+// Resolves what a request left open: mode, budgets, sampling and answer key from the model's
+// profile, agents from the caps.
+//
+// Grants: an agent's is thinking + end of thinking + answer tokens (only answer tokens when it
+// does not think), at most the model's positions. The sum of grants and the aggregation's reserve
+// never exceeds total_tokens: the width is narrowed to what fits, and with AGGREGATION_AUTO the
+// reserve shrinks before the width goes below the minimum (without tokens left for a synthesis,
+// the vote decides). One agent alone gets min(grant, total_tokens). Whether prompt + grant fits the
+// model's positions is the worker's check.
+//
+// kInvalidArgument (with the field's path as detail) when a value exceeds its limit, or the
+// minimum of agents does not fit total_tokens, or seed and replay.seed differ, or the request's
+// answer key cannot be parsed. kAborted when a replay's decision_version is not ours. A key that
+// does not suit the question is no error: what cannot be compared is synthesised.
+absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& model,
+                              const Limits& limits);
+
+}  // namespace conclave::router

@@ -1,0 +1,99 @@
+#pragma once
+
+#include <absl/time/time.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/answer/answer_key.h"
+#include "common/chat.h"
+#include "common/types.h"
+
+// What a client asks for, in common terms: GenerateRequest after its form was checked. Optionals
+// are what the client left open; MakePlan closes them.
+namespace conclave::router {
+
+enum class Mode : uint8_t { kInstant, kThinking, kContemplating };
+enum class StopRule : uint8_t { kNone, kSettled };
+enum class Aggregation : uint8_t { kAuto, kVote, kSynthesise };
+enum class OnLoss : uint8_t { kResume, kContinue, kFail };
+
+// Where an agent was cut: it keeps its first `kept` tokens.
+struct Cut {
+  AgentId agent{};
+  int kept = 0;
+
+  bool operator==(const Cut&) const = default;
+};
+
+// What the wall clock, the load or a failure did. It takes effect after the ends with clock <=
+// `clock` and before all later ones, in order of number; with the seed, a request's decisions
+// replay to the same bytes.
+struct Decision {
+  enum class Kind : uint8_t { kJoin, kNarrow, kDrop, kDeadline, kStopNow };
+  int number = 0;  // From 1.
+  Kind kind = Kind::kJoin;
+  int64_t clock = 0;  // The family's, in tokens, when it was taken.
+  // kJoin: who enters. kNarrow, kDeadline, kStopNow: who waited and never will. kDrop: who is
+  // given up. In order of id.
+  std::vector<AgentId> agents;
+  std::vector<Cut> cuts;  // kDrop, kDeadline, kStopNow: those that still ran, in order of id.
+
+  bool operator==(const Decision&) const = default;
+};
+
+// A receipt's words that lead to the same bytes.
+struct ReplaySpec {
+  uint64_t seed = 0;
+  int64_t time_of_day = 0;
+  std::string fingerprint;
+  int decision_version = 0;
+  std::vector<Decision> decisions;
+  std::string result_hash;  // Hex. Empty: not compared.
+};
+
+// Sampling fields that the client set; the others are the model's own.
+struct SamplingChoice {
+  std::optional<float> temperature, top_p, min_p;
+  std::optional<int> top_k;
+  std::optional<float> repetition_penalty, presence_penalty, frequency_penalty;
+  std::vector<std::pair<TokenId, float>> logit_bias;  // Replaces the model's when not empty.
+};
+
+// What the stream carries besides the events that it always has.
+struct Include {
+  bool thinking = false;
+  bool agent_answers = false;
+  bool tokens = false;
+  bool votes = false;
+};
+
+struct Request {
+  std::string id;
+  std::string model;
+  std::vector<Message> messages;  // The last one is the user's.
+  std::optional<Mode> mode;       // Open: thinking where the model can, else instant.
+  std::optional<int> min_agents;  // For contemplating only.
+  std::optional<int> max_agents;
+  StopRule stop_rule = StopRule::kSettled;
+  Aggregation aggregation = Aggregation::kAuto;
+  std::optional<int> thinking_tokens;
+  std::optional<int> answer_tokens;
+  std::optional<int64_t> total_tokens;
+  std::optional<absl::Duration> deadline;  // From admission.
+  SamplingChoice sampling;
+  uint64_t seed = 0;
+  bool seed_given = false;  // False: the seed was drawn.
+  std::optional<AnswerKeySpec> answer_key;
+  std::vector<std::string> stop;
+  Include include;
+  OnLoss on_loss = OnLoss::kResume;
+  std::optional<ReplaySpec> replay;
+  int64_t time_of_day = 0;  // Seconds since 1970: what the chat template sees.
+  std::string salt;         // Of the prefix cache: the tenant's.
+};
+
+}  // namespace conclave::router

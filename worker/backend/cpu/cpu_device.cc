@@ -1,0 +1,305 @@
+#include "worker/backend/cpu/cpu_device.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "common/check.h"
+#include "common/status.h"
+#include "worker/backend/cpu/kernels.h"
+#include "worker/backend/random.h"
+
+namespace conclave::worker {
+namespace {
+
+float FromBf16(uint16_t bits) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof value);
+  return value;
+}
+
+float FromF16(uint16_t bits) {
+  const int sign = bits >> 15, exponent = bits >> 10 & 31, fraction = bits & 1023;
+  float value = exponent == 0    ? std::ldexp(static_cast<float>(fraction), -24)
+                : exponent == 31 ? (fraction ? NAN : INFINITY)
+                                 : std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
+  return sign ? -value : value;
+}
+
+// Anonymous memory, in huge pages where the machine has them.
+class CpuBuffer : public Buffer {
+ public:
+  static absl::StatusOr<std::unique_ptr<CpuBuffer>> Make(size_t bytes) {
+    bytes = std::max<size_t>(bytes, 64);
+    void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return ResourceExhausted("no memory for {} bytes", bytes);
+    madvise(p, bytes, MADV_HUGEPAGE);
+    return std::unique_ptr<CpuBuffer>(new CpuBuffer(p, bytes));
+  }
+  ~CpuBuffer() override { munmap(data_, bytes_); }
+  float* data() override { return static_cast<float*>(data_); }
+
+ private:
+  CpuBuffer(void* data, size_t bytes) : data_(data), bytes_(bytes) {}
+  void* data_;
+  size_t bytes_;
+};
+
+struct CpuWeight : public Weight {
+  std::unique_ptr<CpuBuffer> memory;
+  PackedPanels panels;
+
+  int64_t in() const override { return panels.in; }
+  int64_t out() const override { return panels.out; }
+  int64_t num_panels() const { return (panels.out + kPanel - 1) / kPanel; }
+  float At(int64_t out, int64_t in) const {
+    const int64_t at = (out / kPanel * panels.in + in) * kPanel + out % kPanel;
+    return panels.bf16 ? FromBf16(static_cast<const uint16_t*>(panels.data)[at])
+                       : static_cast<const float*>(panels.data)[at];
+  }
+};
+
+class CpuDevice : public Device {
+ public:
+  explicit CpuDevice(const Kernels& kernels) : kernels_(kernels) {}
+
+  std::string name() const override { return std::string("cpu/") + kernels_.name; }
+
+  absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t floats) override {
+    return CpuBuffer::Make(floats * sizeof(float));
+  }
+
+  absl::StatusOr<std::unique_ptr<Weight>> Pack(const RowSource& source) override {
+    auto weight = std::make_unique<CpuWeight>();
+    const bool bf16 = source.dtype() == DType::kBF16;
+    weight->panels = {nullptr, bf16, source.cols(), source.rows()};
+    const size_t elements = static_cast<size_t>(weight->num_panels() * source.cols() * kPanel);
+    ASSIGN_OR_RETURN(weight->memory, CpuBuffer::Make(elements * (bf16 ? 2 : 4)));
+    weight->panels.data = weight->memory->data();
+    std::vector<uint16_t> half(source.cols());
+    std::vector<float> full(source.cols());
+    for (int64_t out = 0; out < source.rows(); ++out) {
+      const int64_t base = out / kPanel * source.cols() * kPanel + out % kPanel;
+      if (source.dtype() == DType::kF32) {
+        source.Read(out, full.data());
+      } else {
+        source.Read(out, half.data());
+      }
+      for (int64_t k = 0; k < source.cols(); ++k) {
+        if (bf16) {
+          reinterpret_cast<uint16_t*>(weight->memory->data())[base + k * kPanel] = half[k];
+        } else {
+          weight->memory->data()[base + k * kPanel] =
+              source.dtype() == DType::kF16 ? FromF16(half[k]) : full[k];
+        }
+      }
+    }
+    return weight;
+  }
+
+  absl::StatusOr<KvPool> AllocateKv(int layers, int num_blocks, int kv_heads,
+                                    int head_width) override {
+    if (head_width > 512) return Unimplemented("heads of {} are wider than 512", head_width);
+    KvPool pool;
+    pool.layers = layers, pool.num_blocks = num_blocks;
+    pool.kv_heads = kv_heads, pool.head_width = head_width;
+    const KvLayer shape = Layer(pool, 0);
+    const size_t blocks = static_cast<size_t>(layers) * num_blocks;
+    ASSIGN_OR_RETURN(pool.keys, Allocate(blocks * shape.key_block()));
+    ASSIGN_OR_RETURN(pool.values, Allocate(blocks * shape.value_block()));
+    return pool;
+  }
+
+  void Linear(Tensor x, const Weight& weight, Tensor out) override {
+    const auto& w = static_cast<const CpuWeight&>(weight);
+    CHECK(x.cols == w.in() && out.cols == w.out() && x.rows == out.rows);
+    kernels_.linear(x.data, x.stride, x.rows, w.panels, 0, w.num_panels(), out.data, out.stride);
+  }
+
+  void Embed(const std::vector<TokenId>& ids, TokenId first, const Weight& table,
+             Tensor out) override {
+    const auto& w = static_cast<const CpuWeight&>(table);
+    for (size_t n = 0; n < ids.size(); ++n) {
+      const int64_t row = ids[n] - first;
+      const bool mine = row >= 0 && row < w.out();
+      for (int64_t i = 0; i < out.cols; ++i) out.row(n)[i] = mine ? w.At(row, i) : 0.0f;
+    }
+  }
+
+  void RmsNorm(Tensor x, const float* gain, float eps, Tensor out) override {
+    for (int64_t n = 0; n < x.rows; ++n) kernels_.rms_norm(x.row(n), gain, eps, x.cols, out.row(n));
+  }
+
+  void Add(Tensor x, Tensor y, const float* bias) override {
+    for (int64_t n = 0; n < x.rows; ++n) {
+      for (int64_t i = 0; i < x.cols; ++i)
+        x.row(n)[i] += bias ? y.row(n)[i] + bias[i] : y.row(n)[i];
+    }
+  }
+
+  void AddBias(Tensor x, const float* bias) override {
+    for (int64_t n = 0; n < x.rows; ++n) {
+      for (int64_t i = 0; i < x.cols; ++i) x.row(n)[i] += bias[i];
+    }
+  }
+
+  void SiluMul(Tensor gate, Tensor up) override {
+    for (int64_t n = 0; n < gate.rows; ++n) kernels_.silu_mul(gate.row(n), up.row(n), gate.cols);
+  }
+
+  void RopeStore(Tensor q, Tensor k, Tensor v, const RopeTable& rope,
+                 const std::vector<RowPlace>& rows, KvPool& pool, int layer) override {
+    const KvLayer kv = Layer(pool, layer);
+    const int half = kv.head_width / 2;
+    for (size_t n = 0; n < rows.size(); ++n) {
+      const RowPlace& place = rows[n];
+      const float* cos = rope.cos + int64_t{place.position} * half;
+      const float* sin = rope.sin + int64_t{place.position} * half;
+      Rotate(q.row(n), q.cols / kv.head_width, half, cos, sin);
+      Rotate(k.row(n), kv.kv_heads, half, cos, sin);
+      const int64_t block = place.blocks[place.position / kKvBlock];
+      const int slot = place.position % kKvBlock;
+      for (int h = 0; h < kv.kv_heads; ++h) {
+        float* keys =
+            kv.keys + block * kv.key_block() + int64_t{h} * kv.head_width * kKvBlock + slot;
+        float* values =
+            kv.values + block * kv.value_block() + (int64_t{h} * kKvBlock + slot) * kv.padded_width;
+        for (int e = 0; e < kv.head_width; ++e) {
+          keys[e * kKvBlock] = k.row(n)[h * kv.head_width + e];
+          values[e] = v.row(n)[h * kv.head_width + e];
+        }
+      }
+    }
+  }
+
+  void Attend(Tensor q, const std::vector<RowPlace>& rows, KvPool& pool, int layer, float scale,
+              Tensor out) override {
+    const KvLayer kv = Layer(pool, layer);
+    const int heads = static_cast<int>(q.cols / kv.head_width / kv.kv_heads);
+    for (size_t n = 0; n < rows.size(); ++n) {
+      const RowPlace& place = rows[n];
+      const int32_t first = place.window > 0 ? std::max(0, place.position - place.window + 1) : 0;
+      for (int h = 0; h < kv.kv_heads; ++h) {
+        const int64_t offset = int64_t{h} * heads * kv.head_width;
+        const AttendRow row{q.row(n) + offset, out.row(n) + offset, place.blocks, first,
+                            place.position};
+        kernels_.attend(kv, row, h, heads, scale);
+      }
+    }
+  }
+
+  void CopyBlock(KvPool& pool, int from, int to, int tokens) override {
+    for (int l = 0; l < pool.layers; ++l) {
+      const KvLayer kv = Layer(pool, l);
+      for (int64_t row = 0; row < int64_t{kv.kv_heads} * kv.head_width; ++row) {
+        std::copy_n(kv.keys + from * kv.key_block() + row * kKvBlock, tokens,
+                    kv.keys + to * kv.key_block() + row * kKvBlock);
+      }
+      for (int64_t h = 0; h < kv.kv_heads; ++h) {
+        const int64_t head = h * kKvBlock * kv.padded_width;
+        std::copy_n(kv.values + from * kv.value_block() + head, tokens * kv.padded_width,
+                    kv.values + to * kv.value_block() + head);
+      }
+    }
+  }
+
+  ShardResult Draw(const ShardDraw& draw) override;
+
+  absl::Status Synchronize() override { return absl::OkStatus(); }
+
+ private:
+  static void Rotate(float* x, int64_t heads, int half, const float* cos, const float* sin) {
+    for (int64_t h = 0; h < heads; ++h, x += 2 * half) {
+      for (int j = 0; j < half; ++j) {
+        const float a = x[j], b = x[j + half];
+        x[j] = a * cos[j] - b * sin[j];
+        x[j + half] = b * cos[j] + a * sin[j];
+      }
+    }
+  }
+
+  static KvLayer Layer(KvPool& pool, int layer) {
+    KvLayer kv;
+    kv.kv_heads = pool.kv_heads, kv.head_width = pool.head_width;
+    kv.padded_width = (pool.head_width + kPanel - 1) / kPanel * kPanel;
+    if (pool.keys) {
+      kv.keys = pool.keys->data() + int64_t{layer} * pool.num_blocks * kv.key_block();
+      kv.values = pool.values->data() + int64_t{layer} * pool.num_blocks * kv.value_block();
+    }
+    return kv;
+  }
+
+  const Kernels& kernels_;
+};
+
+bool Precedes(const Candidate& a, const Candidate& b) {
+  return a.value > b.value || (a.value == b.value && a.id < b.id);
+}
+
+ShardResult CpuDevice::Draw(const ShardDraw& draw) {
+  ShardResult result;
+  kernels_.log_sum_exp(draw.logits, draw.width, &result.max, &result.sum);
+  result.top_raw.assign(draw.logits, draw.logits + draw.width);
+  const size_t top = std::min<size_t>(kConfidenceTokens, result.top_raw.size());
+  std::partial_sort(result.top_raw.begin(), result.top_raw.begin() + top, result.top_raw.end(),
+                    std::greater<>());
+  result.top_raw.resize(top);
+
+  std::vector<Candidate> all(draw.width);
+  for (int64_t i = 0; i < draw.width; ++i) {
+    all[i] = {draw.logits[i], draw.logits[i], draw.first + static_cast<TokenId>(i)};
+  }
+  if (draw.adjust != nullptr) {
+    for (const auto& [id, change] : *draw.adjust) {
+      const int64_t i = id - draw.first;
+      if (i >= 0 && i < draw.width) all[i].value = change(all[i].value);
+    }
+  }
+  const bool greedy = draw.temperature == 0;
+  if (!greedy) {
+    for (Candidate& each : all) each.value /= draw.temperature;
+  }
+  if (draw.keep > 0) {
+    const size_t keep = std::min<size_t>(draw.keep, all.size());
+    std::partial_sort(all.begin(), all.begin() + keep, all.end(), Precedes);
+    all.resize(keep);
+    result.kept = std::move(all);
+    return result;
+  }
+  result.best = {-std::numeric_limits<float>::infinity(), 0, -1};
+  for (Candidate each : all) {
+    if (!greedy) each.value += GumbelNoise(draw.seed, draw.agent, draw.index, each.id);
+    if (result.best.id < 0 || Precedes(each, result.best)) result.best = each;
+  }
+  return result;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Device>> MakeCpuDevice(const std::string& instruction_set) {
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512dq");
+  if (instruction_set != "auto" && instruction_set != "avx512" && instruction_set != "avx2" &&
+      instruction_set != "scalar") {
+    return InvalidArgument(
+        "instruction set '{}' is unknown; it can be auto, avx512, avx2 or scalar", instruction_set);
+  }
+  if ((instruction_set == "avx512" && !avx512) || (instruction_set == "avx2" && !avx2)) {
+    return FailedPrecondition("this machine has no {}", instruction_set);
+  }
+  const Kernels& kernels = instruction_set == "scalar" ? ScalarKernels()
+                           : instruction_set == "avx2" || !avx512
+                               ? (avx2 ? Avx2Kernels() : ScalarKernels())
+                               : Avx512Kernels();
+  return std::make_unique<CpuDevice>(kernels);
+}
+
+}  // namespace conclave::worker

@@ -1,0 +1,226 @@
+#include "worker/runner/model_runner.h"
+
+#include <algorithm>
+
+#include "common/status.h"
+#include "worker/runner/sampler.h"
+
+namespace conclave::worker {
+
+uint64_t StepHash(const StepPlan& plan, const StepResult& result) {
+  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a over 64-bit words.
+  const auto add = [&hash](uint64_t word) { hash = (hash ^ word) * 0x100000001b3u; };
+  add(plan.number);
+  for (size_t i = 0; i < result.tokens.size(); ++i) {
+    add(static_cast<uint64_t>(plan.samples[i].slot));
+    add(static_cast<uint64_t>(result.tokens[i].id));
+  }
+  return hash;
+}
+
+ModelRunner::ModelRunner(const RunnerOptions& options, Device& device, Collective& collective)
+    : options_(options), device_(device), collective_(collective), slots_(options.max_slots) {}
+
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const RunnerOptions& options,
+                                                                 Device& device,
+                                                                 Collective& collective) {
+  if (options.max_slots < 1 || options.max_rows < 1 || options.kv_tokens < kBlockTokens) {
+    return InvalidArgument("slots {}, rows {} and KV tokens {} must be at least 1, 1 and {}",
+                           options.max_slots, options.max_rows, options.kv_tokens, kBlockTokens);
+  }
+  auto runner = std::unique_ptr<ModelRunner>(new ModelRunner(options, device, collective));
+  const int rows = std::max(options.max_rows, options.max_slots);
+  ASSIGN_OR_RETURN(runner->model_, LoadModel(options.model_dir, device, collective, rows));
+  const ModelConfig& config = runner->model_->config();
+  const Shard& shard = runner->model_->shard();
+  const int blocks =
+      static_cast<int>(std::min<int64_t>(options.kv_tokens / kBlockTokens, INT32_MAX / 2));
+  ASSIGN_OR_RETURN(runner->pool_, device.AllocateKv(config.layers, blocks, shard.kv_heads.size(),
+                                                    config.head_width));
+  ASSIGN_OR_RETURN(runner->logits_, device.Allocate(static_cast<size_t>(options.max_slots) *
+                                                    std::max(1, shard.vocab.size())));
+  GroupShape& shape = runner->shape_;
+  shape.tp = collective.size();
+  shape.vocab_size = config.vocab;
+  shape.max_positions = options.max_positions > 0
+                            ? std::min(options.max_positions, config.max_positions)
+                            : config.max_positions;
+  shape.max_slots = options.max_slots;
+  shape.max_rows = options.max_rows;
+  shape.max_samples = options.max_slots;
+  shape.pools = {{blocks, 0}};
+  shape.weights_hash = runner->model_->weights_hash();
+  shape.numerics = fmt::format("{}/f32/kv-f32/v{}", device.name(), kNumericsVersion);
+  return runner;
+}
+
+absl::Status ModelRunner::OpenSlot(const SlotChange& change, Slot& slot) {
+  if (slot.open) return InvalidArgument("slot {} is open already", change.slot);
+  slot = Slot{};
+  slot.open = true;
+  slot.seed = change.seed, slot.agent = change.agent, slot.sampling = change.sampling;
+  const Sampling& s = slot.sampling;
+  slot.penalised = s.repetition_penalty != 1 || s.presence_penalty != 0 || s.frequency_penalty != 0;
+  slot.history = change.history;
+  slot.prompt_tokens = change.position;
+  for (size_t i = 0; i < slot.history.size(); ++i) {
+    ++slot.seen[slot.history[i]];
+    if (static_cast<int>(i) >= slot.prompt_tokens) ++slot.produced[slot.history[i]];
+  }
+  return Append(change, slot);
+}
+
+absl::Status ModelRunner::Append(const SlotChange& change, Slot& slot) {
+  if (change.blocks.size() > 1)
+    return InvalidArgument("slot {} names {} pools", change.slot, change.blocks.size());
+  for (const auto& blocks : change.blocks) {
+    for (const BlockId block : blocks) {
+      if (block < 0 || block >= shape_.pools[0].num_blocks) {
+        return InvalidArgument("block {} of slot {} is not in 0..{}", block, change.slot,
+                               shape_.pools[0].num_blocks - 1);
+      }
+      slot.blocks.push_back(block);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void ModelRunner::Truncate(int position, Slot& slot) {
+  const size_t blocks = static_cast<size_t>((position + kBlockTokens - 1) / kBlockTokens);
+  if (slot.blocks.size() > blocks) slot.blocks.resize(blocks);
+  while (slot.penalised && static_cast<int>(slot.history.size()) > position) {
+    const TokenId id = slot.history.back();
+    slot.history.pop_back();
+    if (--slot.seen[id] == 0) slot.seen.erase(id);
+    if (auto it = slot.produced.find(id); it != slot.produced.end() && --it->second == 0)
+      slot.produced.erase(it);
+  }
+}
+
+absl::Status ModelRunner::Change(const SlotChange& change) {
+  if (change.slot < 0 || change.slot >= options_.max_slots) {
+    return InvalidArgument("slot {} is not in 0..{}", change.slot, options_.max_slots - 1);
+  }
+  Slot& slot = slots_[change.slot];
+  if (change.kind == SlotChange::Kind::kOpen) return OpenSlot(change, slot);
+  if (!slot.open) return InvalidArgument("slot {} is not open", change.slot);
+  switch (change.kind) {
+    case SlotChange::Kind::kAppend:
+      return Append(change, slot);
+    case SlotChange::Kind::kTruncate:
+      if (change.position < 0)
+        return InvalidArgument("slot {} is cut at {}", change.slot, change.position);
+      Truncate(change.position, slot);
+      return absl::OkStatus();
+    default:
+      slot = Slot{};
+      return absl::OkStatus();
+  }
+}
+
+absl::Status ModelRunner::CheckPlan(const StepPlan& plan) const {
+  if (plan.number != last_number_ + 1) {
+    return InvalidArgument("step {} came after step {}", plan.number, last_number_);
+  }
+  if (static_cast<int>(plan.rows.size()) > options_.max_rows ||
+      static_cast<int>(plan.samples.size()) > shape_.max_samples) {
+    return InvalidArgument("step {} has {} rows and {} samples; the limits are {} and {}",
+                           plan.number, plan.rows.size(), plan.samples.size(), options_.max_rows,
+                           shape_.max_samples);
+  }
+  for (const BlockCopy& copy : plan.copies) {
+    const int blocks = shape_.pools[0].num_blocks;
+    if (copy.pool != 0 || copy.from < 0 || copy.from >= blocks || copy.to < 0 ||
+        copy.to >= blocks || copy.tokens < 0 || copy.tokens > kBlockTokens) {
+      return InvalidArgument("step {} copies {} tokens of block {} to {}", plan.number, copy.tokens,
+                             copy.from, copy.to);
+    }
+  }
+  for (const SampleRequest& sample : plan.samples) {
+    if (sample.row < 0 || sample.row >= static_cast<int>(plan.rows.size()) || sample.slot < 0 ||
+        sample.slot >= options_.max_slots) {
+      return InvalidArgument("step {} samples row {} for slot {}", plan.number, sample.row,
+                             sample.slot);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StepRows> ModelRunner::MakeRows(const StepPlan& plan) {
+  StepRows rows;
+  for (const Row& row : plan.rows) {
+    if (row.slot < 0 || row.slot >= options_.max_slots || !slots_[row.slot].open) {
+      return InvalidArgument("step {} has a row of slot {}, which is not open", plan.number,
+                             row.slot);
+    }
+    Slot& slot = slots_[row.slot];
+    const TokenId token = row.token == kPreviousSample ? slot.last_sample : row.token;
+    if (token < 0 || token >= shape_.vocab_size) {
+      return InvalidArgument("step {} has the token {} of {}", plan.number, token,
+                             shape_.vocab_size);
+    }
+    if (row.position < 0 || row.position >= shape_.max_positions ||
+        row.position / kBlockTokens >= static_cast<int>(slot.blocks.size())) {
+      return InvalidArgument("step {} has slot {} at position {} with {} blocks", plan.number,
+                             row.slot, row.position, slot.blocks.size());
+    }
+    if (slot.penalised && row.position >= static_cast<int>(slot.history.size())) {
+      slot.history.push_back(token);
+      ++slot.seen[token];
+      if (row.position >= slot.prompt_tokens) ++slot.produced[token];
+    }
+    rows.tokens.push_back(token);
+    rows.places.push_back({slot.blocks.data(), row.position, 0});
+  }
+  for (const SampleRequest& sample : plan.samples) {
+    if (!slots_[sample.slot].open) {
+      return InvalidArgument("step {} samples for slot {}, which is not open", plan.number,
+                             sample.slot);
+    }
+    rows.logits_rows.push_back(sample.row);
+  }
+  std::sort(rows.logits_rows.begin(), rows.logits_rows.end());
+  rows.logits_rows.erase(std::unique(rows.logits_rows.begin(), rows.logits_rows.end()),
+                         rows.logits_rows.end());
+  return rows;
+}
+
+absl::StatusOr<std::vector<TokenEvent>> ModelRunner::Sample(const StepPlan& plan,
+                                                            const StepRows& rows) {
+  std::vector<DrawRequest> requests;
+  for (const SampleRequest& sample : plan.samples) {
+    const Slot& slot = slots_[sample.slot];
+    const auto row = std::lower_bound(rows.logits_rows.begin(), rows.logits_rows.end(), sample.row);
+    DrawRequest request;
+    request.logits = last_logits_.row(row - rows.logits_rows.begin());
+    request.sampling = &slot.sampling;
+    request.seed = slot.seed, request.agent = slot.agent, request.index = sample.index;
+    request.produced = &slot.produced, request.seen = &slot.seen;
+    requests.push_back(request);
+  }
+  const Shard& shard = model_->shard();
+  return DrawTokens(requests, shard.vocab.begin, shard.vocab.size(), device_, collective_);
+}
+
+absl::StatusOr<StepResult> ModelRunner::Run(const StepPlan& plan) {
+  RETURN_IF_ERROR(CheckPlan(plan));
+  last_number_ = plan.number;
+  for (const SlotChange& change : plan.slots) RETURN_IF_ERROR(Change(change));
+  for (const BlockCopy& copy : plan.copies)
+    device_.CopyBlock(pool_, copy.from, copy.to, copy.tokens);
+  ASSIGN_OR_RETURN(const StepRows rows, MakeRows(plan));
+  StepResult result;
+  result.number = plan.number;
+  if (rows.tokens.empty()) return result;
+  last_logits_ = Tensor::Dense(logits_->data(), static_cast<int64_t>(rows.logits_rows.size()),
+                               model_->shard().vocab.size());
+  RETURN_IF_ERROR(model_->Forward(rows, pool_, last_logits_));
+  if (plan.samples.empty()) return result;
+  ASSIGN_OR_RETURN(result.tokens, Sample(plan, rows));
+  for (size_t i = 0; i < plan.samples.size(); ++i) {
+    slots_[plan.samples[i].slot].last_sample = result.tokens[i].id;
+  }
+  return result;
+}
+
+}  // namespace conclave::worker

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "worker/backend/device.h"
+#include "worker/collective/collective.h"
+#include "worker/model/model.h"
+#include "worker/step.h"
+
+namespace conclave::worker {
+
+// Counts up when a change of arithmetic changes any bit of a result. A test with golden bits guards
+// it.
+inline constexpr int kNumericsVersion = 1;
+
+struct RunnerOptions {
+  std::string model_dir;
+  int64_t kv_tokens =
+      65'536;  // Tokens that the KV pool holds, over all sequences. At least one block.
+  int max_slots = 64;
+  int max_rows = 512;
+  int max_positions = 0;  // 0 = the model's.
+};
+
+// 64-bit hash of a step's number, and the slots and tokens of its samples: what ranks compare to
+// prove that they agree.
+uint64_t StepHash(const StepPlan& plan, const StepResult& result);
+
+// One rank's share of every plan: slots, KV pool, forward pass, sampler. One thread.
+class ModelRunner {
+ public:
+  // Loads this rank's share. `device` and `collective` must outlive it.
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(const RunnerOptions& options,
+                                                             Device& device,
+                                                             Collective& collective);
+
+  const GroupShape& shape() const { return shape_; }
+  const Model& model() const { return *model_; }
+
+  // Runs one step. Plans come over a channel: one that is out of range anywhere is
+  // kInvalidArgument, and nothing is run. Every rank gives the same result.
+  absl::StatusOr<StepResult> Run(const StepPlan& plan);
+
+  // Logits of the last step's sampled rows on this rank [samples' distinct rows, shard width], for
+  // tests.
+  Tensor last_logits() const { return last_logits_; }
+
+ private:
+  struct Slot {
+    bool open = false;
+    uint64_t seed = 0;
+    AgentId agent{};
+    Sampling sampling;
+    bool penalised = false;
+    std::vector<TokenId> history;  // Only when penalised.
+    int prompt_tokens = 0;         // Of the history: not produced.
+    std::map<TokenId, int> seen, produced;
+    std::vector<BlockId> blocks;
+    TokenId last_sample = -1;
+  };
+
+  ModelRunner(const RunnerOptions& options, Device& device, Collective& collective);
+  absl::Status Change(const SlotChange& change);
+  absl::Status OpenSlot(const SlotChange& change, Slot& slot);
+  absl::Status Append(const SlotChange& change, Slot& slot);
+  void Truncate(int position, Slot& slot);
+  absl::Status CheckPlan(const StepPlan& plan) const;
+  absl::StatusOr<StepRows> MakeRows(const StepPlan& plan);
+  absl::StatusOr<std::vector<TokenEvent>> Sample(const StepPlan& plan, const StepRows& rows);
+
+  const RunnerOptions options_;
+  Device& device_;
+  Collective& collective_;
+  std::unique_ptr<Model> model_;
+  GroupShape shape_;
+  KvPool pool_;
+  std::unique_ptr<Buffer> logits_;
+  Tensor last_logits_;
+  std::vector<Slot> slots_;
+  uint64_t last_number_ = 0;
+};
+
+}  // namespace conclave::worker

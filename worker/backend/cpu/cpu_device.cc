@@ -288,16 +288,16 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCpuDevice(const std::string& instruc
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512dq");
   if (instruction_set != "auto" && instruction_set != "avx512" && instruction_set != "avx2" &&
-      instruction_set != "scalar") {
+      instruction_set != "plain") {
     return InvalidArgument(
-        "instruction set '{}' is unknown; it can be auto, avx512, avx2 or scalar", instruction_set);
+        "instruction set '{}' is unknown; it can be auto, avx512, avx2 or plain", instruction_set);
   }
   if ((instruction_set == "avx512" && !avx512) || (instruction_set == "avx2" && !avx2)) {
     return FailedPrecondition("this machine has no {}", instruction_set);
   }
-  const Kernels& kernels = instruction_set == "scalar" ? ScalarKernels()
+  const Kernels& kernels = instruction_set == "plain" ? PlainKernels()
                            : instruction_set == "avx2" || !avx512
-                               ? (avx2 ? Avx2Kernels() : ScalarKernels())
+                               ? (avx2 ? Avx2Kernels() : PlainKernels())
                                : Avx512Kernels();
   return std::make_unique<CpuDevice>(kernels);
 }

@@ -55,7 +55,7 @@ struct Kernels {
   void (*log_sum_exp)(const float* x, int64_t width, float* max, float* sum);
 };
 
-const Kernels& ScalarKernels();
+const Kernels& PlainKernels();
 const Kernels& Avx2Kernels();    // REQUIRES: avx2, fma.
 const Kernels& Avx512Kernels();  // REQUIRES: avx512f.
 

@@ -20,7 +20,7 @@ struct WorkerConfig {
   struct Model {
     std::string directory = "models/conclave-demo";
     std::string name;  // Empty: the directory's own name.
-    std::string fallback_profile = "configs/prompts/fallback.yaml";
+    std::string fallback_profile = "configs/prompts/default.yaml";
   } model;
 
   struct Group {

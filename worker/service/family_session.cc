@@ -193,11 +193,7 @@ void FamilySession::OnTokens(AgentId agent, int first, const std::vector<TokenEv
   Advance();
 }
 
-// When the group is lost the engine lets go of everybody: that is no end that a router may count.
-bool FamilySession::EngineLost() { return !engine_.health().ok(); }
-
 void FamilySession::OnEnd(AgentId agent, const AgentEnd& end) {
-  if (EngineLost()) return;
   {
     absl::MutexLock lock(&mutex_);
     const auto found = agents_.find(agent);
@@ -216,17 +212,22 @@ void FamilySession::OnEnd(AgentId agent, const AgentEnd& end) {
 }
 
 void FamilySession::OnFamilyEnd(const FamilyCounters& counters) {
-  if (EngineLost()) return;
   {
     absl::MutexLock lock(&mutex_);
     if (ending_) return;
-    family_over_ = true;
-    outbox_.Push(FamilyTotals{.prompt_computed = counters.prompt_computed,
-                              .prompt_shared = counters.prompt_shared,
-                              .sampled = counters.sampled,
-                              .forced = counters.forced,
-                              .fed = counters.fed,
-                              .recomputed = counters.recomputed});
+    if (half_closed_) {
+      family_over_ = true;
+      outbox_.Push(FamilyTotals{.prompt_computed = counters.prompt_computed,
+                                .prompt_shared = counters.prompt_shared,
+                                .sampled = counters.sampled,
+                                .forced = counters.forced,
+                                .fed = counters.fed,
+                                .recomputed = counters.recomputed});
+    } else {
+      // Not by our wish: the engine stops, or the router floods it with commands.
+      ending_ = Unavailable("the engine released the family");
+      ending_soon_ = true;
+    }
   }
   Advance();
 }

@@ -72,7 +72,6 @@ class FamilySession final : public FamilySink, public std::enable_shared_from_th
   void AddGang(const std::vector<AgentRecipe>& recipes);
   void RefuseGang(GangRefused refused);
   void FlushRefusals() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool EngineLost();
   void Advance();
 
   FamilyHost& host_;

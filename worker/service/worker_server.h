@@ -1,7 +1,8 @@
 #pragma once
 
+#include <absl/base/thread_annotations.h>
 #include <absl/status/status.h>
-#include <absl/status/statusor.h>
+#include <absl/synchronization/mutex.h>
 #include <absl/time/time.h>
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
@@ -24,29 +25,39 @@ struct WorkerServerOptions {
 };
 
 // The two gRPC servers of a leader: the worker API, and standard health checking on a port of its
-// own (names "", "liveness", "readiness" and "conclave.v1.WorkerService").
+// own (names "", "liveness", "readiness" and "conclave.v1.WorkerService"). Thread-safe, but started
+// once.
 class WorkerServer {
  public:
-  // `service` must outlive it. kUnavailable: an address can't be bound. Errors of credentials as in
-  // common/wire/credentials.h. Not ready at first.
-  static absl::StatusOr<std::unique_ptr<WorkerServer>> Start(const WorkerServerOptions& options,
-                                                             grpc::Service* service);
+  WorkerServer() = default;
   ~WorkerServer();
+  WorkerServer(const WorkerServer&) = delete;
+  WorkerServer& operator=(const WorkerServer&) = delete;
 
+  // `service` must live until Shutdown has returned. kUnavailable: an address can't be bound.
+  // Errors of credentials as in common/wire/credentials.h.
+  absl::Status Start(const WorkerServerOptions& options, grpc::Service* service);
+
+  // After Start.
   int port() const { return port_; }
   int health_port() const { return health_port_; }
 
-  // What health says, besides "liveness", which holds while this lives. Thread-safe.
+  // What health says, besides "liveness", which holds while this is started. Not ready at first;
+  // may be called before Start and after Shutdown. Cheap when nothing changes.
   void SetReady(bool ready);
+
   // Takes no more calls, and cancels those that are not over at `deadline`. Returns when all are.
   void Shutdown(absl::Time deadline);
 
  private:
-  WorkerServer() = default;
+  absl::Status StartHealth(const std::string& address);
+  void TellReady() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  std::unique_ptr<grpc::CallbackGenericService> no_service_;  // The health server's only other one.
-  std::unique_ptr<grpc::Server> server_, health_;
+  grpc::CallbackGenericService no_service_;  // A server needs one besides gRPC's health service.
   int port_ = 0, health_port_ = 0;
+  absl::Mutex mutex_;
+  std::unique_ptr<grpc::Server> server_ ABSL_GUARDED_BY(mutex_), health_ ABSL_GUARDED_BY(mutex_);
+  bool ready_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace conclave::worker

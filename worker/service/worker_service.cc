@@ -207,7 +207,6 @@ void WorkerService::Pulse() {
 }
 
 void WorkerService::Turn() {
-  if (hooks_.on_pulse) hooks_.on_pulse();
   if (!lost_.ok()) return;
   const bool silent = hooks_.launcher_silent && hooks_.launcher_silent();
   lost_ = engine_.health();
@@ -221,8 +220,8 @@ void WorkerService::Turn() {
     } else if (silent) {
       parts_->host.Close(Unavailable("the group's launcher is silent"));
     }
-    if (hooks_.on_ready) hooks_.on_ready(ready);
   }
+  if (hooks_.on_pulse) hooks_.on_pulse(ready);
   const EngineLoad load = engine_.load();
   parts_->metrics.Update(load, parts_->host.families(), ready);
   // Two steps of work may wait in the engine; the rest waits in the routers.

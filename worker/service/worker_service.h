@@ -35,9 +35,8 @@ struct ServiceOptions {
 
 // What the service tells the process around it. Called on the service's own thread; may be empty.
 struct ServiceHooks {
-  std::function<void()> on_pulse;            // At every turn of the service's loop.
+  std::function<void(bool ready)> on_pulse;  // At every turn of the service's loop.
   std::function<bool()> launcher_silent;     // While it gives true no family is taken.
-  std::function<void(bool ready)> on_ready;  // When readiness changed, and at first.
   // Once, when the engine's group is lost: every stream was ended with UNAVAILABLE. The process
   // should end at once.
   std::function<void(const absl::Status& why)> on_lost;

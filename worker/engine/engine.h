@@ -1,10 +1,14 @@
 #pragma once
 
 #include <absl/status/status.h>
+#include <absl/status/statusor.h>
+#include <absl/time/time.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "common/clock.h"
@@ -36,26 +40,30 @@ struct AgentEnd {
   int trailing = 0;  // Last tokens that carry no text (stop token, stop string).
 };
 
-// What one stream cost the engine. Prompt tokens are those of all agents together: computed +
-// shared = their sum.
+// What one stream cost the engine. Of every prompt token of every accepted agent, prompt_computed
+// or prompt_shared counts one; sampled, forced and fed are the sums of the agents' ends.
 struct FamilyCounters {
-  int64_t prompt_computed =
-      0;                      // Run through the model. One row that seeds many agents counts once.
-  int64_t prompt_shared = 0;  // Found in the tree, or computed once for another agent.
+  // Run through the model for the first time. One row that seeds many agents counts once.
+  int64_t prompt_computed = 0;
+  // Not run for this agent: found in the tree, computed for another agent, or the agent ended
+  // before it was needed.
+  int64_t prompt_shared = 0;
   int64_t sampled = 0, forced = 0, fed = 0;
   int64_t recomputed = 0;  // Rows run again after a preemption, an eviction or a resumption.
 };
 
 // Where a family's events go. Called on the engine's thread, in order, and must not block. For each
 // agent: OnAccepted (or OnRefused for the gang), any number of OnTokens, then exactly one OnEnd.
-// Exactly one OnFamilyEnd, last.
+// Exactly one OnFamilyEnd, last. When the group is lost (see Engine::health), nothing more comes,
+// neither ends nor OnFamilyEnd, and the engine drops its share of the sink.
 class FamilySink {
  public:
   virtual ~FamilySink() = default;
   virtual void OnAccepted(const std::vector<AgentId>& gang) = 0;
   // kOutOfRange: more than the empty pool could hold; `width` agents of this gang would fit.
-  // kResourceExhausted: no room now. kInvalidArgument: duplicate id, empty prompt, produced tokens
-  // that the policy contradicts, and the like.
+  // So is an agent with more positions than the model has; then `width` is 0. kResourceExhausted:
+  // no room now. kInvalidArgument: duplicate id, empty prompt, produced tokens that the policy
+  // contradicts, and the like. Refused ids may be used again.
   virtual void OnRefused(const std::vector<AgentId>& gang, const absl::Status& why, int width) = 0;
   // `first` = index of the first of `tokens` after the prompt. Fed tokens are not reported again.
   virtual void OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens) = 0;
@@ -75,26 +83,34 @@ struct EngineLoad {
   int blocks_free = 0, blocks_total = 0;  // Of the fullest pool; evictable blocks count as free.
   int64_t steps = 0, prompt_tokens_computed = 0, tokens_sampled = 0, preemptions = 0,
           prefix_hit_tokens = 0;
+  int64_t overrun = 0;  // Tokens drawn and dropped: their agent had ended, or had others forced.
+  absl::Duration busy;  // Time with a step in flight, by the engine's clock.
 };
 
 struct EngineOptions {
   int max_batched_tokens = 512;  // Rows of one step: the chunk budget of prefill.
   int max_families = 256;
   int plans_in_flight = 1;  // 1 or 2. Same bytes.
+  // Called on the engine's thread once a turn, and at least every 100 ms when idle, until the group
+  // is lost: its sign of life. May be empty.
+  std::function<void()> on_turn;
 };
 
 class FamilyStream;
 
 // Families and their agents: whole token lists in, tokens out. What agents share is found in the
 // radix tree. Runs one thread, the engine's; the public methods may be called from any thread and
-// never block on a step. `runner` and `clock` must outlive it.
+// never block on a step. `runner` and `clock` must outlive it. Layers with a sliding window are not
+// served: health() is then kUnimplemented from the start.
 class Engine {
  public:
   Engine(const EngineOptions& options, StepRunner& runner, Clock& clock);
-  ~Engine();  // Ends every family first.
+  ~Engine();  // Ends every family first. Not to be called from a sink.
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
 
-  // kResourceExhausted when there are too many families. `sink` is shared with the engine's thread
-  // until OnFamilyEnd.
+  // kResourceExhausted when there are too many families; health() once the group is lost. `sink` is
+  // shared with the engine's thread until OnFamilyEnd.
   absl::StatusOr<std::unique_ptr<FamilyStream>> Open(FamilySpec spec,
                                                      std::shared_ptr<FamilySink> sink);
 
@@ -106,12 +122,14 @@ class Engine {
   class Core;
 
  private:
-  std::shared_ptr<Core>
-      core_;  // Shared with the streams, which may outlive the engine's owner for a moment.
+  // Shared with the streams, which may outlive the engine's owner for a moment.
+  std::shared_ptr<Core> core_;
+  std::thread thread_;
 };
 
 // The caller's end of one family. The destructor releases: agents that still run end as kCancelled,
-// then OnFamilyEnd. Thread-safe; never blocks. Commands are obeyed in order.
+// then OnFamilyEnd. Thread-safe; never blocks. Commands are obeyed in order. A family with 1,024
+// commands that the engine has not taken yet is released as by the destructor: its caller floods.
 class FamilyStream {
  public:
   FamilyStream(std::shared_ptr<Engine::Core> core, uint64_t family);
@@ -126,7 +144,8 @@ class FamilyStream {
   void RunTo(AgentId agent, int count);
   // Its blocks are free within two steps. Of an ended or unknown agent: nothing happens.
   void Cancel(AgentId agent);
-  // No Add will follow: OnFamilyEnd comes when the last agent has ended.
+  // No Add will follow (it would be refused with kFailedPrecondition): OnFamilyEnd comes when the
+  // last agent has ended.
   void Finish();
 
  private:

@@ -1,0 +1,91 @@
+#include "worker/engine/admission.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <unordered_set>
+
+#include "common/check.h"
+#include "common/status.h"
+
+namespace conclave::worker {
+namespace {
+
+using Names = std::unordered_set<BlockName, BlockNameHash>;
+
+absl::Status CheckToken(TokenId token, const char* what, int vocab_size) {
+  if (token >= 0 && token < vocab_size) return absl::OkStatus();
+  return InvalidArgument("{} token {} is outside of the vocabulary of {}", what, token, vocab_size);
+}
+
+// Blocks of the whole agent, its grant used up, that are not in `shared` yet; adds its prompt's.
+int64_t BlocksAtMost(Sequence& sequence, Names& shared) {
+  const int prompt_blocks = sequence.tokens.prompt_length() / kBlockTokens;
+  int64_t blocks = BlocksFor(sequence.tokens.greatest_size() - 1);
+  for (int i = 0; i < prompt_blocks; ++i) {
+    if (!shared.insert(sequence.NameOf(i)).second) --blocks;
+  }
+  return blocks;
+}
+
+}  // namespace
+
+absl::Status CheckSpec(const AgentSpec& spec, const GroupShape& shape) {
+  CHECK(spec.policy != nullptr);
+  if (spec.prompt.empty()) return InvalidArgument("the prompt is empty");
+  if (spec.grant < 1) return InvalidArgument("the grant is {}; it must be at least 1", spec.grant);
+  const int64_t positions = static_cast<int64_t>(spec.prompt.size()) + spec.grant;
+  if (positions > shape.max_positions) {
+    return OutOfRange("a prompt of {} tokens and a grant of {}; the model has {} positions",
+                      spec.prompt.size(), spec.grant, shape.max_positions);
+  }
+  for (const TokenId token : spec.prompt) {
+    RETURN_IF_ERROR(CheckToken(token, "prompt", shape.vocab_size));
+  }
+  for (const TokenEvent& token : spec.produced) {
+    RETURN_IF_ERROR(CheckToken(token.id, "produced", shape.vocab_size));
+  }
+  return absl::OkStatus();
+}
+
+Admission CheckFit(const Gang& gang, int blocks, int max_slots) {
+  int width = 0;
+  int64_t together = 0;
+  int64_t wanted = 0;
+  Names shared;
+  for (const auto& sequence : gang) {
+    Names alone;
+    const bool resumed = !sequence->produced.empty();
+    wanted = BlocksAtMost(*sequence, resumed ? alone : shared);
+    if (!resumed) wanted = together += wanted;
+    if (wanted > blocks || width == max_slots) break;
+    ++width;
+  }
+  const int agents = static_cast<int>(gang.size());
+  if (width == agents) return {absl::OkStatus(), width};
+  if (width == max_slots) {
+    return {OutOfRange("a gang of {} agents; the group runs at most {}", agents, max_slots), width};
+  }
+  return {OutOfRange("{} agents with their grants need more than the group's {} blocks of KV; {} "
+                     "of them fit",
+                     agents, blocks, width),
+          width};
+}
+
+int BlocksToStart(const std::vector<Sequence*>& sequences, const KvCache& cache) {
+  Names counted;
+  int blocks = 0;
+  for (Sequence* sequence : sequences) {
+    const int have = sequence->table.size();
+    const int full = sequence->tokens.size() / kBlockTokens;
+    const int hits = (sequence->tokens.size() - 1) / kBlockTokens;
+    for (int i = have; i < full; ++i) {
+      const BlockName& name = sequence->NameOf(i);
+      if (i < hits && cache.Held(name)) continue;
+      if (counted.insert(name).second) ++blocks;
+    }
+    blocks += std::max(0, sequence->BlocksWanted() - std::max(full, have));
+  }
+  return blocks;
+}
+
+}  // namespace conclave::worker

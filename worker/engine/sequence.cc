@@ -1,0 +1,40 @@
+#include "worker/engine/sequence.h"
+
+#include <algorithm>
+#include <span>
+
+namespace conclave::worker {
+
+const BlockName& Sequence::NameOf(int index) {
+  const std::span<const TokenId> known(tokens.all());
+  while (static_cast<int>(names_.size()) <= index) {
+    const BlockName& before = names_.empty() ? origin.root : names_.back();
+    names_.push_back(NextName(before, known.subspan(names_.size() * kBlockTokens, kBlockTokens)));
+  }
+  return names_[index];
+}
+
+BlockName Sequence::WholeName() {
+  const int full = tokens.size() / kBlockTokens;
+  const int tail = tokens.size() % kBlockTokens;
+  if (tail == 0) return NameBefore(full);
+  return NextName(NameBefore(full), std::span(tokens.all()).last(tail));
+}
+
+void Sequence::PublishFull(KvCache& cache, uint64_t step) {
+  const int full = std::min(computed, tokens.size()) / kBlockTokens;
+  for (; published < full; ++published) {
+    const size_t first = static_cast<size_t>(published) * kBlockTokens;
+    cache.Publish(table, published,
+                  {NameBefore(published), NameOf(published),
+                   std::span(tokens.all()).subspan(first, kBlockTokens)},
+                  step);
+  }
+}
+
+int Sequence::BlocksWanted() const {
+  // The last token of the grant is never computed.
+  return BlocksFor(std::min(tokens.size() + 1, tokens.greatest_size() - 1));
+}
+
+}  // namespace conclave::worker

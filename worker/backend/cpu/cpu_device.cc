@@ -12,6 +12,7 @@
 #include "common/check.h"
 #include "common/status.h"
 #include "worker/backend/cpu/kernels.h"
+#include "worker/backend/cpu/thread_pool.h"
 #include "worker/backend/random.h"
 
 namespace conclave::worker {
@@ -67,7 +68,7 @@ struct CpuWeight : public Weight {
 
 class CpuDevice : public Device {
  public:
-  explicit CpuDevice(const Kernels& kernels) : kernels_(kernels) {}
+  CpuDevice(const Kernels& kernels, int threads) : kernels_(kernels), pool_(threads) {}
 
   std::string name() const override { return std::string("cpu/") + kernels_.name; }
 
@@ -119,7 +120,9 @@ class CpuDevice : public Device {
   void Linear(Tensor x, const Weight& weight, Tensor out) override {
     const auto& w = static_cast<const CpuWeight&>(weight);
     CHECK(x.cols == w.in() && out.cols == w.out() && x.rows == out.rows);
-    kernels_.linear(x.data, x.stride, x.rows, w.panels, 0, w.num_panels(), out.data, out.stride);
+    pool_.Run(w.num_panels(), [&](int64_t begin, int64_t end) {
+      kernels_.linear(x.data, x.stride, x.rows, w.panels, begin, end, out.data, out.stride);
+    });
   }
 
   void Embed(const std::vector<TokenId>& ids, TokenId first, const Weight& table,
@@ -133,7 +136,11 @@ class CpuDevice : public Device {
   }
 
   void RmsNorm(Tensor x, const float* gain, float eps, Tensor out) override {
-    for (int64_t n = 0; n < x.rows; ++n) kernels_.rms_norm(x.row(n), gain, eps, x.cols, out.row(n));
+    pool_.Run(x.rows, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        kernels_.rms_norm(x.row(n), gain, eps, x.cols, out.row(n));
+      }
+    });
   }
 
   void Add(Tensor x, Tensor y, const float* bias) override {
@@ -150,7 +157,11 @@ class CpuDevice : public Device {
   }
 
   void SiluMul(Tensor gate, Tensor up) override {
-    for (int64_t n = 0; n < gate.rows; ++n) kernels_.silu_mul(gate.row(n), up.row(n), gate.cols);
+    pool_.Run(gate.rows, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        kernels_.silu_mul(gate.row(n), up.row(n), gate.cols);
+      }
+    });
   }
 
   void RopeStore(Tensor q, Tensor k, Tensor v, const RopeTable& rope,
@@ -182,16 +193,19 @@ class CpuDevice : public Device {
               Tensor out) override {
     const KvLayer kv = Layer(pool, layer);
     const int heads = static_cast<int>(q.cols / kv.head_width / kv.kv_heads);
-    for (size_t n = 0; n < rows.size(); ++n) {
-      const RowPlace& place = rows[n];
-      const int32_t first = place.window > 0 ? std::max(0, place.position - place.window + 1) : 0;
-      for (int h = 0; h < kv.kv_heads; ++h) {
+    const int64_t items = static_cast<int64_t>(rows.size()) * kv.kv_heads;
+    pool_.Run(items, [&](int64_t begin, int64_t end) {
+      for (int64_t item = begin; item < end; ++item) {
+        const int64_t n = item / kv.kv_heads;
+        const int h = static_cast<int>(item % kv.kv_heads);
+        const RowPlace& place = rows[n];
+        const int32_t first = place.window > 0 ? std::max(0, place.position - place.window + 1) : 0;
         const int64_t offset = int64_t{h} * heads * kv.head_width;
         const AttendRow row{q.row(n) + offset, out.row(n) + offset, place.blocks, first,
                             place.position};
         kernels_.attend(kv, row, h, heads, scale);
       }
-    }
+    });
   }
 
   void CopyBlock(KvPool& pool, int from, int to, int tokens) override {
@@ -236,6 +250,7 @@ class CpuDevice : public Device {
   }
 
   const Kernels& kernels_;
+  ThreadPool pool_;
 };
 
 bool Precedes(const Candidate& a, const Candidate& b) {
@@ -282,15 +297,18 @@ ShardResult CpuDevice::Draw(const ShardDraw& draw) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Device>> MakeCpuDevice(const std::string& instruction_set) {
+absl::StatusOr<std::unique_ptr<Device>> MakeCpuDevice(const std::string& instruction_set,
+                                                      int threads) {
+  if (threads < 1 || threads > 256)
+    return InvalidArgument("threads is {}; it can be 1 to 256", threads);
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512dq");
   if (instruction_set != "auto" && instruction_set != "avx512" && instruction_set != "avx2" &&
       instruction_set != "plain") {
-    return InvalidArgument(
-        "instruction set '{}' is unknown; it can be auto, avx512, avx2 or plain", instruction_set);
+    return InvalidArgument("instruction set '{}' is unknown; it can be auto, avx512, avx2 or plain",
+                           instruction_set);
   }
   if ((instruction_set == "avx512" && !avx512) || (instruction_set == "avx2" && !avx2)) {
     return FailedPrecondition("this machine has no {}", instruction_set);
@@ -299,7 +317,7 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCpuDevice(const std::string& instruc
                            : instruction_set == "avx2" || !avx512
                                ? (avx2 ? Avx2Kernels() : PlainKernels())
                                : Avx512Kernels();
-  return std::make_unique<CpuDevice>(kernels);
+  return std::make_unique<CpuDevice>(kernels, threads);
 }
 
 }  // namespace conclave::worker

@@ -168,12 +168,14 @@ void Engine::Core::Add(FamilyKey key, Family& family, std::vector<AgentSpec> gan
 }
 
 void Engine::Core::Deliver() {
-  for (const Progress& progress : scheduler_->TakeProgress()) {
+  const std::vector<Progress> happened = scheduler_->TakeProgress();
+  for (const Progress& progress : happened) {
     FamilySink& sink = *families_.at(progress.family).sink;
     if (!progress.tokens.empty()) sink.OnTokens(progress.agent, progress.first, progress.tokens);
-    if (!progress.end.has_value()) continue;
-    sink.OnEnd(progress.agent, *progress.end);
-    EndIfDone(progress.family);
+    if (progress.end.has_value()) sink.OnEnd(progress.agent, *progress.end);
+  }
+  for (const Progress& progress : happened) {
+    if (progress.end.has_value()) EndIfDone(progress.family);
   }
 }
 

@@ -1,0 +1,114 @@
+#include "tests/unit/worker/engine/engine_fixture.h"
+
+#include <numeric>
+#include <utility>
+
+#include "common/check.h"
+
+namespace conclave::worker {
+
+Verdict RulePolicy::OnToken(const TokenEvent& token) {
+  ++count_;
+  Verdict verdict;
+  if (count_ == rules_.stop_at || (rules_.stop_every > 0 && token.id % rules_.stop_every == 0)) {
+    verdict.kind = Verdict::Kind::kStop;
+    verdict.trailing = 1;
+  } else if (token.kind == TokenKind::kSampled || count_ == rules_.force_at) {
+    if (count_ == rules_.force_at ||
+        (rules_.force_every > 0 && token.id % rules_.force_every == 0)) {
+      verdict.kind = Verdict::Kind::kForce;
+      verdict.force = rules_.force;
+    }
+  }
+  return verdict;
+}
+
+AgentSpec AgentPlan::Spec() const {
+  AgentSpec spec;
+  spec.id = id;
+  spec.prompt = prompt;
+  spec.grant = grant;
+  spec.run_to = run_to;
+  if (penalty) spec.sampling.frequency_penalty = 0.5f;
+  spec.policy = std::make_unique<RulePolicy>(rules);
+  spec.produced = produced;
+  return spec;
+}
+
+std::vector<TokenId> Prompt(int length, TokenId first) {
+  std::vector<TokenId> prompt(length);
+  std::iota(prompt.begin(), prompt.end(), first);
+  return prompt;
+}
+
+std::vector<AgentPlan> MakeGang(int width, const AgentPlan& like) {
+  std::vector<AgentPlan> gang(width, like);
+  for (int i = 0; i < width; ++i) gang[i].id = MakeAgentId(kThinkStage, 0, i);
+  return gang;
+}
+
+std::vector<AgentSpec> Specs(const std::vector<AgentPlan>& plans) {
+  std::vector<AgentSpec> specs;
+  for (const AgentPlan& plan : plans) specs.push_back(plan.Spec());
+  return specs;
+}
+
+Expected RunAlone(const AgentPlan& plan, uint64_t seed, int vocab_size) {
+  RulePolicy policy(plan.rules);
+  Expected expected;
+  std::vector<TokenId> all = plan.prompt;
+  std::vector<TokenId> forced;
+  while (true) {
+    const int index = static_cast<int>(expected.tokens.size());
+    TokenEvent event;
+    if (forced.empty()) {
+      event = FakeDraw(seed, plan.id, index, all, vocab_size);
+      ++expected.end.sampled;
+    } else {
+      event.id = forced.front();
+      event.kind = TokenKind::kForced;
+      forced.erase(forced.begin());
+      ++expected.end.forced;
+    }
+    all.push_back(event.id);
+    expected.tokens.push_back(event);
+    const Verdict verdict = policy.OnToken(event);
+    if (verdict.kind == Verdict::Kind::kStop) {
+      expected.end.finish = verdict.finish;
+      expected.end.trailing = verdict.trailing;
+      return expected;
+    }
+    if (index + 1 == plan.grant) {
+      expected.end.finish = Finish::kLength;
+      return expected;
+    }
+    if (verdict.kind == Verdict::Kind::kForce) {
+      forced.insert(forced.begin(), verdict.force.begin(), verdict.force.end());
+    }
+  }
+}
+
+EngineFixture::EngineFixture(const GroupShape& shape, EngineOptions options)
+    : runner(shape), core(std::make_shared<Engine::Core>(options, runner, clock)) {}
+
+EngineFixture::Opened EngineFixture::Open(uint64_t seed, const std::string& salt) {
+  Opened opened;
+  opened.sink = std::make_shared<RecordingSink>();
+  const auto key = core->Open({seed, salt}, opened.sink);
+  CHECK(key.ok());
+  opened.stream = std::make_unique<FamilyStream>(core, *key);
+  return opened;
+}
+
+bool EngineFixture::Turn() {
+  const bool stepped = core->Turn();
+  if (core->scheduler() != nullptr) core->scheduler()->CheckConsistent();
+  return stepped;
+}
+
+void EngineFixture::RunDry() {
+  while (Turn()) {
+  }
+}
+
+}  // namespace conclave::worker

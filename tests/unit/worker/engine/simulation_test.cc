@@ -1,0 +1,44 @@
+#include "tests/unit/worker/engine/simulation.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+namespace conclave::worker {
+namespace {
+
+// CONCLAVE_SIMULATIONS: so many histories; CONCLAVE_SIMULATION_SEED: the first one's seed.
+uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+TEST(EngineSimulationTest, EveryAgentGivesWhatItGivesAloneInEveryHistory) {
+  const uint64_t histories = FromEnvironment("CONCLAVE_SIMULATIONS", 2000);
+  const uint64_t first = FromEnvironment("CONCLAVE_SIMULATION_SEED", 1);
+  SimulationTotals totals;
+
+  for (uint64_t seed = first; seed < first + histories; ++seed) {
+    SCOPED_TRACE(seed);
+    ASSERT_EQ(Simulate(seed, totals), "") << "CONCLAVE_SIMULATION_SEED=" << seed;
+  }
+
+  RecordProperty("histories", static_cast<int>(histories));
+  printf(
+      "%ld histories: %ld agents, %ld refused, %ld cancelled, %ld resumed, %ld waits, %ld steps,"
+      " %ld copies, %ld preemptions, %ld overrun, %ld truncations, %ld recomputed, %ld forced,"
+      " %ld shared\n",
+      static_cast<long>(histories), totals.agents, totals.refused, totals.cancelled, totals.resumed,
+      totals.waits, totals.steps, totals.copies, totals.preemptions, totals.overrun,
+      totals.truncations, totals.recomputed, totals.forced, totals.shared);
+  if (histories < 500) return;
+  for (const int64_t reached :
+       {totals.refused, totals.cancelled, totals.resumed, totals.waits, totals.copies,
+        totals.preemptions, totals.overrun, totals.truncations, totals.recomputed, totals.forced,
+        totals.shared}) {
+    EXPECT_GT(reached, 0);
+  }
+}
+
+}  // namespace
+}  // namespace conclave::worker

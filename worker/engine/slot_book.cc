@@ -35,6 +35,7 @@ void SlotBook::Bring(Sequence& sequence) {
     open.agent = sequence.id;
     open.sampling = sequence.sampling;
     if (HasPenalty(sequence.sampling)) open.history = sequence.tokens.all();
+    open.position = sequence.tokens.prompt_length();
     AppendBlocks(sequence, open);
     changes_.push_back(std::move(open));
   } else {

@@ -1,0 +1,222 @@
+#include "worker/backend/cpu/cpu_device.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <random>
+
+#include "tests/reference/ops.h"
+
+namespace conclave::worker {
+namespace {
+
+constexpr int kAwkward[] = {1, 3, 7, 15, 16, 17, 33, 100};
+
+std::vector<float> Random(size_t n, uint32_t seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(n);
+  for (float& v : values) v = normal(generator);
+  return values;
+}
+
+// Rows held in memory, as f32 or as bf16 (cut, so that the values are exact).
+class MemoryRows : public RowSource {
+ public:
+  MemoryRows(std::vector<float>& values, int cols, DType dtype)
+      : values_(values), cols_(cols), dtype_(dtype) {
+    if (dtype == DType::kBF16) {
+      for (float& v : values) v = std::bit_cast<float>(std::bit_cast<uint32_t>(v) & 0xffff0000u);
+    }
+  }
+  int64_t rows() const override { return static_cast<int64_t>(values_.size()) / cols_; }
+  int64_t cols() const override { return cols_; }
+  DType dtype() const override { return dtype_; }
+  void Read(int64_t row, void* to) const override {
+    const float* from = values_.data() + row * cols_;
+    if (dtype_ == DType::kF32) {
+      std::copy_n(from, cols_, static_cast<float*>(to));
+      return;
+    }
+    for (int i = 0; i < cols_; ++i) {
+      static_cast<uint16_t*>(to)[i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(from[i]) >> 16);
+    }
+  }
+
+ private:
+  const std::vector<float>& values_;
+  const int cols_;
+  const DType dtype_;
+};
+
+std::vector<std::unique_ptr<Device>> AllDevices() {
+  std::vector<std::unique_ptr<Device>> devices;
+  for (const char* set : {"plain", "avx2", "avx512"}) {
+    for (const int threads : {1, 3}) {
+      auto device = MakeCpuDevice(set, threads);
+      if (device.ok()) devices.push_back(*std::move(device));
+    }
+  }
+  return devices;
+}
+
+std::vector<float> Multiply(Device& device, std::vector<float>& x, int in, std::vector<float> w,
+                            DType dtype) {
+  auto weight = device.Pack(MemoryRows(w, in, dtype));
+  const int64_t rows = static_cast<int64_t>(x.size()) / in, out = (*weight)->out();
+  std::vector<float> y(static_cast<size_t>(rows * out));
+  device.Linear(Tensor::Dense(x.data(), rows, in), **weight, Tensor::Dense(y.data(), rows, out));
+  return y;
+}
+
+TEST(CpuDeviceTest, ProductsAreTheReferencesWithinRounding) {
+  const auto device = *MakeCpuDevice("auto");
+  for (const int in : kAwkward) {
+    for (const int out : kAwkward) {
+      std::vector<float> x = Random(3 * in, 1), w = Random(in * out, 2);
+
+      const std::vector<float> y = Multiply(*device, x, in, w, DType::kF32);
+
+      for (int r = 0; r < 3; ++r) {
+        const std::vector<double> expected = reference::Linear(w, x.data() + r * in, in);
+        for (int o = 0; o < out; ++o) {
+          ASSERT_NEAR(y[r * out + o], expected[o], 4 * 1.2e-7 * in) << in << "x" << out;
+        }
+      }
+    }
+  }
+}
+
+TEST(CpuDeviceTest, EveryInstructionSetAndThreadCountGivesTheSameBits) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const int size : kAwkward) {
+      std::vector<float> x = Random(5 * size, 3);
+      const std::vector<float> w = Random(size * 37, 4);
+      std::vector<float> first;
+      for (const auto& device : AllDevices()) {
+        const std::vector<float> y = Multiply(*device, x, size, w, dtype);
+        if (first.empty()) first = y;
+        ASSERT_EQ(std::memcmp(first.data(), y.data(), y.size() * 4), 0) << device->name() << size;
+      }
+    }
+  }
+}
+
+TEST(CpuDeviceTest, ARowsProductDoesNotDependOnTheOtherRows) {
+  const auto device = *MakeCpuDevice("auto");
+  const int in = 33, out = 100;
+  std::vector<float> x = Random(11 * in, 5);
+  const std::vector<float> w = Random(in * out, 6);
+  const std::vector<float> together = Multiply(*device, x, in, w, DType::kF32);
+
+  for (int r = 0; r < 11; ++r) {
+    std::vector<float> alone(x.begin() + r * in, x.begin() + (r + 1) * in);
+    const std::vector<float> y = Multiply(*device, alone, in, w, DType::kF32);
+    EXPECT_EQ(std::memcmp(y.data(), together.data() + r * out, out * 4), 0) << r;
+  }
+}
+
+TEST(CpuDeviceTest, NormAndSiluAreTheReferences) {
+  for (const auto& device : AllDevices()) {
+    for (const int width : kAwkward) {
+      std::vector<float> x = Random(width, 7), gain = Random(width, 8), y(width);
+      const auto expected = reference::RmsNorm(x, gain, 1e-5);
+      device->RmsNorm(Tensor::Dense(x.data(), 1, width), gain.data(), 1e-5f,
+                      Tensor::Dense(y.data(), 1, width));
+      std::vector<float> gate = x, up = gain;
+      device->SiluMul(Tensor::Dense(gate.data(), 1, width), Tensor::Dense(up.data(), 1, width));
+      for (int i = 0; i < width; ++i) {
+        ASSERT_NEAR(y[i], expected[i], 1e-5 * (1 + std::abs(expected[i])));
+        ASSERT_NEAR(gate[i], reference::Silu(x[i]) * up[i], 1e-5 * (1 + std::abs(up[i])));
+      }
+    }
+  }
+}
+
+// One layer, two KV heads of width E; positions go to blocks in falling order.
+struct AttentionCase {
+  static constexpr int kHeads = 4, kKvHeads = 2;
+  int width, positions, window;
+};
+
+std::vector<float> RunAttention(Device& device, const AttentionCase& c, bool compare) {
+  const int q_width = c.kHeads * c.width, kv_width = c.kKvHeads * c.width;
+  const int blocks = c.positions / 16 + 1;
+  KvPool pool = *device.AllocateKv(1, blocks, c.kKvHeads, c.width);
+  std::vector<int32_t> table(blocks);
+  for (int b = 0; b < blocks; ++b) table[b] = blocks - 1 - b;
+  std::vector<RowPlace> places;
+  for (int p = 0; p < c.positions; ++p) places.push_back({table.data(), p, c.window});
+  std::vector<float> q = Random(c.positions * q_width, 9), k = Random(c.positions * kv_width, 10);
+  std::vector<float> v = Random(c.positions * kv_width, 11), out(q.size());
+  const std::vector<float> cos(c.positions * c.width / 2, 1.0f),
+      sin(c.positions * c.width / 2, 0.0f);
+  const Tensor queries = Tensor::Dense(q.data(), c.positions, q_width);
+  device.RopeStore(queries, Tensor::Dense(k.data(), c.positions, kv_width),
+                   Tensor::Dense(v.data(), c.positions, kv_width), {cos.data(), sin.data()}, places,
+                   pool, 0);
+  device.Attend(queries, places, pool, 0, 0.3f, Tensor::Dense(out.data(), c.positions, q_width));
+  for (int p = 0; compare && p < c.positions; p += 13) {
+    for (int h = 0; h < c.kHeads; ++h) {
+      std::vector<std::vector<float>> keys, values;
+      for (int t = c.window > 0 ? std::max(0, p - c.window + 1) : 0; t <= p; ++t) {
+        const auto at = t * kv_width + h / 2 * c.width;
+        keys.emplace_back(k.begin() + at, k.begin() + at + c.width);
+        values.emplace_back(v.begin() + at, v.begin() + at + c.width);
+      }
+      const auto at = p * q_width + h * c.width;
+      const auto expected =
+          reference::Attend({q.begin() + at, q.begin() + at + c.width}, keys, values, 0.3);
+      for (int e = 0; e < c.width; ++e) EXPECT_NEAR(out[at + e], expected[e], 2e-5) << p;
+    }
+  }
+  return out;
+}
+
+TEST(CpuDeviceTest, AttentionOverPagedBlocksIsTheReferences) {
+  const auto device = *MakeCpuDevice("auto");
+  for (const AttentionCase c : {AttentionCase{8, 40, 0},
+                                {20, 17, 0},
+                                {32, 300, 0},
+                                {16, 600, 0},
+                                {16, 90, 9},
+                                {32, 600, 300}}) {
+    RunAttention(*device, c, /*compare=*/true);
+  }
+}
+
+TEST(CpuDeviceTest, AttentionHasTheSameBitsWithEverySet) {
+  std::vector<float> first;
+  for (const auto& device : AllDevices()) {
+    const std::vector<float> out = RunAttention(*device, {20, 300, 0}, /*compare=*/false);
+    if (first.empty()) first = out;
+    EXPECT_EQ(std::memcmp(first.data(), out.data(), out.size() * 4), 0) << device->name();
+  }
+}
+
+TEST(CpuDeviceTest, ACopiedBlockHoldsItsFirstTokensOnly) {
+  const auto device = *MakeCpuDevice("auto");
+  KvPool pool = *device->AllocateKv(2, 2, 1, 4);
+  const size_t block = 2 * 2 * 4 * 16;
+  for (size_t i = 0; i < block / 2; ++i) pool.keys->data()[i] = static_cast<float>(i + 1);
+
+  device->CopyBlock(pool, 0, 1, 3);
+
+  for (int e = 0; e < 4; ++e) {
+    for (int t = 0; t < 16; ++t) {
+      const float copied = pool.keys->data()[4 * 16 + e * 16 + t];
+      EXPECT_EQ(copied, t < 3 ? static_cast<float>(e * 16 + t + 1)
+                              : static_cast<float>(64 + e * 16 + t + 1));
+    }
+  }
+}
+
+TEST(CpuDeviceTest, AnUnknownOrMissingSetIsRefused) {
+  EXPECT_EQ(MakeCpuDevice("sse9").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(MakeCpuDevice("auto", 0).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace conclave::worker

@@ -18,8 +18,6 @@
 
 namespace conclave::worker {
 
-class TemplateValue;
-
 // A variable that the profile or the caller gives to a template, such as enable_thinking = false.
 using TemplateVariable = std::variant<bool, int64_t, double, std::string>;
 
@@ -57,11 +55,6 @@ class ChatTemplate {
   // and reason in the message); kResourceExhausted: a limit.
   absl::StatusOr<MarkedString> Render(const TemplateInput& input,
                                       const TemplateLimits& limits = {}) const;
-  // With variables of any form; `globals` must be a dictionary. bos_token and eos_token are added
-  // unless they are there.
-  absl::StatusOr<MarkedString> Render(const TemplateValue& globals, int64_t time_of_day,
-                                      const TemplateLimits& limits = {}) const;
-
   const std::string& source() const;
   const std::string& bos_token() const;
   const std::string& eos_token() const;

@@ -1,0 +1,157 @@
+#include <absl/time/time.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/log.h"
+#include "common/status.h"
+#include "worker/backend/cpu/cpu_device.h"
+#include "worker/collective/shared_collective.h"
+#include "worker/group/beat.h"
+#include "worker/group/follower.h"
+#include "worker/group/group_runner.h"
+#include "worker/group/shm_channel.h"
+#include "worker/launch/launcher.h"
+#include "worker/launch/rank_flags.h"
+#include "worker/leader.h"
+#include "worker/reserved_port.h"
+#include "worker/runner/model_runner.h"
+#include "worker/worker_config.h"
+
+namespace conclave::worker {
+namespace {
+
+// A peer that is gone is noticed by the launcher; this only bounds a wait that nobody would end.
+constexpr absl::Duration kCollectivePatience = absl::Minutes(10);
+
+int Complain(const absl::Status& status) {
+  std::cerr << "conclave-worker: " << MessageOf(status) << '\n';
+  return 1;
+}
+
+std::unique_ptr<Collective> JoinRanks(GroupMemory& memory, int rank) {
+  if (memory.tp() == 1) return std::make_unique<SoloCollective>();
+  return std::make_unique<SharedCollective>(memory.collective().data(), rank, memory.tp(),
+                                            kCollectivePatience);
+}
+
+RunnerOptions RunnerOptionsOf(const WorkerConfig& config) {
+  RunnerOptions options;
+  options.model_dir = config.model.directory;
+  options.kv_tokens = config.group.kv_tokens;
+  options.max_slots = config.group.max_agents;
+  options.max_rows = std::max(config.group.max_batched_tokens, config.group.max_agents);
+  return options;
+}
+
+// One rank's life. Returns when the group ends in order; any other end is an error.
+absl::Status RunRank(const RankFlags& flags, const WorkerConfig& config, const Logger& log) {
+  ASSIGN_OR_RETURN(GroupMemory memory, EnterRank(flags));
+  RankCell& cell = memory.cell(flags.rank);
+  const Beat beat(cell, memory.header().launcher_beat, [] { _exit(1); });
+  ASSIGN_OR_RETURN(const auto device,
+                   MakeCpuDevice(config.group.instruction_set, config.group.threads));
+  const auto collective = JoinRanks(memory, flags.rank);
+  auto runner = ModelRunner::Create(RunnerOptionsOf(config), *device, *collective);
+  if (!runner.ok()) {
+    SayLastWords(cell, MessageOf(runner.status()));
+    return runner.status();
+  }
+  log.Info("loaded", {{"rank", flags.rank},
+                      {"model", config.model.directory},
+                      {"backend", device->name()},
+                      {"threads", config.group.threads}});
+  ModelRunner& mine = **runner;
+  const RankStep step = [&mine](const StepPlan& plan) { return mine.Run(plan); };
+  absl::Status end;
+  if (flags.rank == 0) {
+    ShmLeaderChannel channel(memory);
+    GroupRunner group(mine.shape(), step, channel, cell, StepCost{});
+    end = Lead({config, memory, beat, group, mine.model().parameters(), log});
+  } else {
+    ShmFollowerChannel channel(memory, flags.rank);
+    end = Follow(channel, step, cell);
+    if (end.code() == absl::StatusCode::kCancelled) end = absl::OkStatus();  // The leader is done.
+  }
+  if (!end.ok()) SayLastWords(cell, MessageOf(end));
+  return end;
+}
+
+// Ports that the system chose must outlive the ranks: they are taken here and told to each leader.
+absl::Status KeepPort(const std::string& key, const std::string& address,
+                      std::vector<ReservedPort>& kept, std::vector<std::string>& arguments) {
+  ASSIGN_OR_RETURN(ReservedPort port, ReservedPort::Take(address));
+  arguments.push_back("--set");
+  arguments.push_back(key + "=" + port.address());
+  kept.push_back(std::move(port));
+  return absl::OkStatus();
+}
+
+absl::Status Launch(const WorkerConfig& config, std::vector<std::string> arguments,
+                    const Logger& log) {
+  if (config.group.compute != "f32") {
+    return Unimplemented("group.compute is {}; f32 is what this version computes in",
+                         config.group.compute);
+  }
+  std::vector<ReservedPort> kept;
+  RETURN_IF_ERROR(KeepPort("server.listen", config.server.listen, kept, arguments));
+  RETURN_IF_ERROR(KeepPort("health.listen", config.health_listen, kept, arguments));
+  LauncherOptions options;
+  options.tp = config.group.tensor_parallel;
+  options.rank_arguments = std::move(arguments);
+  options.collective_bytes = SharedCollectiveBytes(options.tp);
+  options.judge = config.launcher.judge;
+  options.drain_timeout = config.drain_timeout + absl::Seconds(5);
+  options.max_restarts = config.launcher.max_restarts;
+  options.restart_window = config.launcher.restart_window;
+  options.first_backoff = config.launcher.first_backoff;
+  options.max_backoff = config.launcher.max_backoff;
+  options.flight_directory = config.launcher.flight_directory;
+  options.max_flight_files = config.launcher.max_flight_files;
+  options.log = [&log](std::string_view line) { log.Info(line); };
+  return RunLauncher(std::move(options));
+}
+
+// Every thread leaves these to the one that waits for them.
+void BlockStopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int each : {SIGTERM, SIGINT}) sigaddset(&signals, each);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+}
+
+int Main(int argc, char** argv) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  const auto flags = TakeRankFlags(arguments);
+  if (!flags.ok()) return Complain(flags.status());
+  CLI::App app{"One group of tensor-parallel ranks that serves one copy of a model."};
+  std::string path;
+  std::vector<std::string> overrides;
+  app.set_version_flag("--version", CONCLAVE_VERSION);
+  app.add_option("--config", path, "A YAML file; configs/worker.yaml says what each key means");
+  app.add_option("--set", overrides, "Overrides one key: group.tensor_parallel=4");
+  try {
+    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+    app.parse(reversed);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  const auto config = LoadWorkerConfig(path, overrides);
+  if (!config.ok()) return Complain(config.status());
+  const Logger log(config->log);
+  if (flags->has_value()) BlockStopSignals();
+  const absl::Status end =
+      flags->has_value() ? RunRank(**flags, *config, log) : Launch(*config, arguments, log);
+  return end.ok() ? 0 : Complain(end);
+}
+
+}  // namespace
+}  // namespace conclave::worker
+
+int main(int argc, char** argv) { return conclave::worker::Main(argc, argv); }

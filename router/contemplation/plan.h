@@ -48,10 +48,10 @@ struct Plan {
   std::optional<AnswerKey> answer_key;  // None: nothing can be compared.
   PromptProfile profile;
   int64_t total_tokens = 0;         // Kept tokens of all agents and the aggregation pass.
-  int aggregation_tokens = 0;       // Most that the aggregation pass may produce.
   int64_t aggregation_reserve = 0;  // Of total_tokens, never granted to an agent.
-  absl::Duration deadline;          // From Started.
-  int group_agents = 0;             // Agents that one group can run at a time.
+  AgentRecipe synthesis;    // The aggregation pass: an agent like the others, without words.
+  absl::Duration deadline;  // From Started.
+  int group_agents = 0;     // Agents that one group can run at a time.
 };
 
 // Resolves what a request left open: mode, budgets, sampling and answer key from the model's

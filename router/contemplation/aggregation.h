@@ -1,0 +1,52 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/chat.h"
+#include "common/model_description.h"
+#include "common/types.h"
+#include "router/contemplation/ballot.h"
+#include "router/contemplation/request.h"
+
+// How the answers of a round that ended by itself become one.
+//
+// kVote: the answer with most votes; ties go to the one that was counted first. Its text is that of
+// the earliest counted agent that gave it, without outer space. When nothing could be compared: the
+// text of the earliest counted agent that has one.
+// kSynthesise: a final pass of the model over the candidates; where it can't run, the vote.
+// kAuto: the vote where one answer leads, that is, when it has more votes than any other, and more
+// than one unless only one end was counted. Otherwise (a tie, all answers different, a single vote
+// among several agents, or no answer found at all) synthesis, if there are two candidates or more.
+namespace conclave::router {
+
+// An agent whose end was counted, as candidates are chosen from it.
+struct CountedAnswer {
+  AgentId agent{};
+  std::string text;       // Its answer, without outer space. Empty: no candidate.
+  bool compared = false;  // The key found an answer in it: it is in the ballot.
+};
+
+// Whether kAuto takes the vote.
+bool VoteIsSure(const Ballot& ballot, int counted);
+
+// Texts for one aggregation pass, at most `most`: first one of each different answer, by votes,
+// then those that could not be compared, in order of counting; then answers are repeated in
+// proportion to their votes (the next one goes to the answer with the greatest votes / (times taken
+// + 1), ties to the earlier), each time in the words of its next agent. `counted` is in order of
+// counting.
+std::vector<std::string> Candidates(const Ballot& ballot, const std::vector<CountedAnswer>& counted,
+                                    int most);
+
+// Whether the model knows an aggregation pass.
+bool CanSynthesise(const PromptProfile& profile);
+
+// The conversation with its last turn in the words of the profile: {question} becomes the text of
+// the last turn, {candidates} the candidates' lines. What callers and agents wrote is put in once
+// and never looked through for placeholders.
+std::vector<Message> AggregationMessages(const PromptProfile& profile,
+                                         const std::vector<Message>& messages,
+                                         const std::vector<std::string>& candidates);
+
+}  // namespace conclave::router

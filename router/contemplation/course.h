@@ -1,0 +1,203 @@
+#pragma once
+
+#include <absl/time/time.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "router/contemplation/aggregation.h"
+#include "router/contemplation/ballot.h"
+#include "router/contemplation/decision_script.h"
+#include "router/contemplation/family.h"
+#include "router/contemplation/receipt.h"
+#include "router/contemplation/tally.h"
+#include "router/contemplation/transcript.h"
+
+namespace conclave::router {
+
+// The state of one request. What happens in token time is the tally's; what happens on the stream
+// is each agent's seat. An agent that runs without a seat is to be sent: that is all there is to
+// resuming.
+class Contemplation::Course {
+ public:
+  Course(Plan plan, const Limits& limits);
+
+  std::vector<Command> On(const Event& event);
+
+ private:
+  enum class Stage : uint8_t {
+    kNew,
+    kThink,       // The agents of the round.
+    kSynthesise,  // The aggregation pass.
+    kSettle,      // The answer is known; the family's totals are awaited.
+    kDone,
+  };
+  enum class Line : uint8_t { kNone, kPlacing, kOpen, kFinished };
+  // Of an agent, on the live attempt.
+  enum class Seat : uint8_t { kNone, kSent, kTaken, kLeft };
+
+  struct Agent {
+    AgentRecipe recipe;  // Its tokens are in the transcript.
+    Transcript transcript = {};
+    Seat seat = Seat::kNone;
+    bool entered = false;   // Was accepted once.
+    bool kept_out = false;  // Waited, and will not enter.
+    int prompt_tokens = 0;
+    int run_to = 0;  // As the worker knows it; 0 = never waits.
+    std::optional<Finish> end = {};
+    std::optional<std::string> answer = {};  // What it voted.
+    std::optional<int> kept = {};            // Set when it is counted or cut.
+    absl::Time moved = {};                   // When it last brought a token, or entered.
+  };
+  struct Result {
+    std::string answer;
+    bool incomplete = false;
+    std::optional<Aggregation> method;
+    int64_t critical_path = 0;
+  };
+
+  // family.cc: events and time.
+  void Visit(const Started&);
+  void Visit(const Tick&) {}
+  void Visit(const ClientGone&);
+  void Visit(const StopRequested&);
+  void FireTimers();
+  void SetTimer();
+  absl::Time NextDue() const;
+  absl::Time StragglerDue() const;
+  void DropStragglers();
+  void Progress();
+
+  // family_groups.cc: attempts.
+  void Visit(const Placed& placed);
+  void Visit(const PlacementFailed& failed);
+  void Visit(const CreditsChanged& changed);
+  void Visit(const FamilyEnded& ended);
+  void Visit(const Lost& lost);
+  void OpenAttempt(int agents, int least);
+  void CloseAttempt();
+  void Break(const absl::Status& why);
+  void LoseLine(const absl::Status& why);
+  void Return(const absl::Status& why);
+  void GiveUpLost(std::string_view why);
+  void MarkResumed();
+  bool AnyEntered() const;
+
+  // family_gangs.cc: who is sent, and what the worker says to it.
+  void Visit(const Accepted& accepted);
+  void Visit(const Refused& refused);
+  void SendAgents();
+  void SendFirstGang();
+  void SendReturning(const std::vector<AgentId>& unsent);
+  void SendJoin();
+  void Send(const std::vector<AgentId>& agents);
+  void AcceptJoin();
+  void FirstGangRefused(const Refused& refused);
+  void JoinRefused(const Refused& refused);
+  void ReturningRefused(const Refused& refused);
+  void NarrowTo(const std::vector<AgentId>& gang, int width);
+  void WithdrawJoin();
+  void Cancel(const std::vector<AgentId>& agents);
+  void RaiseLeads();
+  int RunTo(const Agent& agent) const;
+  int Allowance() const;
+  std::vector<AgentId> Unsent() const;
+  std::vector<AgentId> Waiting() const;
+
+  // family_tokens.cc: what agents say, and the counting of their ends.
+  void Visit(const Delta& delta);
+  absl::Status Take(Agent& agent, const FamilyDelta& delta);
+  void EmitDelta(const Agent& agent, const Transcript::Fresh& fresh);
+  bool Answers(const Agent& agent) const;
+  std::optional<std::string> Extract(const Agent& agent) const;
+  void AdvanceRound();
+  void CountEnd(AgentId id, bool look);
+  bool LookAtStopRule(int64_t clock);
+  void CutAgents(const std::vector<Cut>& cuts, CutReason reason);
+  int ToCome() const;
+  void EmitVotes();
+
+  // family_decisions.cc: decisions taken, and taken again.
+  Decision NewDecision(Decision::Kind kind) const;
+  void Record(const Decision& decision);
+  void Narrow(const Decision& decision);
+  void Drop(const Decision& decision);
+  void GiveUp(const std::vector<AgentId>& agents);
+  void StopNow(Decision::Kind kind);
+  void ApplyStop(const Decision& decision);
+  bool TakeFromScript();
+  bool CutsReached(const Decision& decision);
+  void Differs(const std::string& what);
+  bool EnoughWithout(const std::vector<AgentId>& agents) const;
+
+  // family_answer.cc: from the end of the round to the end of the request.
+  void Stop(int64_t clock);
+  void EndRound(int64_t clock);
+  void KeepOutWaiting();
+  void StartSynthesis(int64_t clock);
+  void AdvanceSynthesis();
+  void AdvanceSynthesisEnd();
+  void AnswerByVote(bool incomplete);
+  const Agent* Spokesman() const;
+  void AnswerBy(const Agent& agent, bool incomplete, std::optional<Aggregation> method);
+  void Settle(Result result);
+  void Complete();
+  Receipt MakeReceipt();
+  void Fail(const absl::Status& why);
+
+  Agent& At(AgentId id);
+  Agent* Find(AgentId id);
+  bool Runs(const Agent& agent) const {
+    return tally_.StateOf(agent.recipe.id) == Tally::State::kRuns;
+  }
+  void EmitEvent(AgentId agent, decltype(ClientEvent::what) what) {
+    out_.push_back(Emit{.event = {.sequence = 0, .agent = agent, .what = std::move(what)}});
+  }
+
+  const Plan plan_;
+  const Limits limits_;
+  std::vector<Command> out_;
+
+  Stage stage_ = Stage::kNew;
+  std::vector<Agent> agents_;  // The plan's, in order of id; then the synthesiser, once it runs.
+  Tally tally_;
+  Ballot ballot_;
+  std::vector<AgentId> counted_;  // In order of counting.
+  int planned_ = 0;               // N: the plan's agents less those kept out by a Narrow.
+  int dropped_ = 0;
+  int64_t reached_ = 0;  // Greatest clock of a counted end, or of a cut agent that voted.
+  std::vector<Decision> decisions_;
+  std::optional<DecisionScript> script_;  // Of a replay; then the clock decides nothing.
+
+  int attempt_ = 0;
+  Line line_ = Line::kNone;
+  std::optional<std::string> fingerprint_;  // Of the first group; then the only one that will do.
+  std::string words_;                       // Of the group that serves.
+  int credits_ = 0;
+  int gang_limit_ = 0;  // Most agents of a gang, after refusals; 0 = any.
+  bool first_gang_entered_ = false;
+  std::vector<AgentId> join_;  // The gang that is on its way late.
+  PromptBill prompts_;
+  int losses_ = 0;          // Since the last new token.
+  bool returning_ = false;  // A loss was not made good yet.
+  int resumes_ = 0;
+
+  absl::Time now_ = absl::InfinitePast();
+  absl::Time started_, first_answer_ = absl::InfiniteFuture();
+  absl::Time deadline_due_ = absl::InfiniteFuture();
+  absl::Time place_due_ = absl::InfiniteFuture();   // Then the minimum will do.
+  int least_ = 1;                                   // That minimum.
+  absl::Time reopen_due_ = absl::InfiniteFuture();  // Then a group is looked for again.
+  absl::Time narrow_due_ = absl::InfiniteFuture();
+  absl::Time resume_due_ = absl::InfiniteFuture();
+  absl::Time retry_due_ = absl::InfinitePast();  // Before it, nothing is sent without credits.
+  absl::Time receipt_due_ = absl::InfiniteFuture();
+  absl::Time wake_ = absl::InfiniteFuture();  // As the driver knows it.
+  Result result_;
+};
+
+}  // namespace conclave::router

@@ -1,0 +1,190 @@
+#include "router/contemplation/family.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/check.h"
+#include "common/status.h"
+#include "router/contemplation/course.h"
+
+namespace conclave::router {
+
+Contemplation::Contemplation(Plan plan, Limits limits)
+    : course_(std::make_unique<Course>(std::move(plan), limits)) {}
+Contemplation::~Contemplation() = default;
+Contemplation::Contemplation(Contemplation&&) noexcept = default;
+Contemplation& Contemplation::operator=(Contemplation&&) noexcept = default;
+
+std::vector<Command> Contemplation::On(const Event& event) { return course_->On(event); }
+
+Contemplation::Course::Course(Plan plan, const Limits& limits)
+    : plan_(std::move(plan)), limits_(limits), planned_(static_cast<int>(plan_.agents.size())) {
+  CHECK(!plan_.agents.empty());
+  agents_.reserve(plan_.agents.size() + 1);  // References to agents stay valid.
+  for (const AgentRecipe& recipe : plan_.agents) agents_.push_back({.recipe = recipe});
+  if (plan_.request.replay) script_.emplace(plan_.request.replay->decisions);
+}
+
+std::vector<Command> Contemplation::Course::On(const Event& event) {
+  if (stage_ == Stage::kDone) return {};
+  CHECK((stage_ == Stage::kNew) == std::holds_alternative<Started>(event.what));
+  now_ = std::max(now_, event.at);
+  // Events that were due before this one come before it.
+  FireTimers();
+  if (stage_ != Stage::kDone) {
+    std::visit([this](const auto& what) { Visit(what); }, event.what);
+  }
+  Progress();
+  if (stage_ != Stage::kDone) SetTimer();
+  return std::exchange(out_, {});
+}
+
+void Contemplation::Course::Visit(const Started&) {
+  stage_ = Stage::kThink;
+  started_ = now_;
+  // A replay takes the time it takes: its cuts are counts. Only the server's own limit ends it.
+  deadline_due_ = now_ + (script_ ? limits_.deadline : plan_.deadline);
+  if (script_) {
+    for (const Agent& agent : agents_) {
+      if (script_->Starts(agent.recipe.id)) tally_.Enter(agent.recipe.id, 0);
+    }
+    OpenAttempt(1, 1);
+  } else {
+    OpenAttempt(std::min(planned_, std::max(plan_.group_agents, plan_.min_agents)),
+                plan_.min_agents);
+  }
+}
+
+void Contemplation::Course::Visit(const ClientGone&) { Fail(Cancelled("the client is gone")); }
+
+void Contemplation::Course::Visit(const StopRequested&) {
+  if (!script_) StopNow(Decision::Kind::kStopNow);
+}
+
+// What follows from what is known now.
+void Contemplation::Course::Progress() {
+  if (stage_ == Stage::kThink) AdvanceRound();
+  if (stage_ == Stage::kSynthesise) AdvanceSynthesis();
+  if (stage_ == Stage::kThink || stage_ == Stage::kSynthesise) {
+    SendAgents();
+    RaiseLeads();
+  }
+}
+
+void Contemplation::Course::FireTimers() {
+  const auto due = [this](absl::Time& time) {
+    if (stage_ == Stage::kDone || now_ < time) return false;
+    time = absl::InfiniteFuture();
+    return true;
+  };
+  if (due(deadline_due_)) {
+    if (script_) {
+      Fail(DeadlineExceeded("the replay took longer than {} ms",
+                            absl::ToInt64Milliseconds(limits_.deadline)));
+    } else {
+      StopNow(Decision::Kind::kDeadline);
+    }
+  }
+  if (due(receipt_due_)) Complete();
+  if (due(place_due_)) {
+    CloseAttempt();
+    OpenAttempt(least_, least_);
+  }
+  if (due(reopen_due_)) OpenAttempt(least_, least_);
+  if (due(resume_due_)) {
+    GiveUpLost(fmt::format("its agents did not run again within {} ms",
+                           absl::ToInt64Milliseconds(limits_.resume_wait)));
+  }
+  if (due(narrow_due_) && stage_ == Stage::kThink && !Waiting().empty()) {
+    Decision narrow = NewDecision(Decision::Kind::kNarrow);
+    narrow.agents = Waiting();
+    Narrow(narrow);
+  }
+  if (stage_ == Stage::kThink && now_ >= StragglerDue()) DropStragglers();
+}
+
+absl::Time Contemplation::Course::StragglerDue() const {
+  if (script_) return absl::InfiniteFuture();
+  const std::optional<AgentId> end = tally_.NextEnd();
+  if (!end) return absl::InfiniteFuture();
+  absl::Time due = absl::InfiniteFuture();
+  for (const Agent& agent : agents_) {
+    if (!Runs(agent) || agent.seat == Seat::kNone) continue;
+    if (tally_.ClockOf(agent.recipe.id) >= tally_.ClockOf(*end)) continue;
+    due = std::min(due, agent.moved + limits_.straggler_patience);
+  }
+  return due;
+}
+
+// Gives up those that have not moved for too long while an end waits for them, if enough are left
+// without them.
+void Contemplation::Course::DropStragglers() {
+  const int64_t end = tally_.ClockOf(*tally_.NextEnd());
+  std::vector<AgentId> stragglers;
+  bool joining = false;
+  for (const Agent& agent : agents_) {
+    if (!Runs(agent) || agent.seat == Seat::kNone) continue;
+    if (tally_.ClockOf(agent.recipe.id) >= end) continue;
+    if (now_ < agent.moved + limits_.straggler_patience) continue;
+    if (agent.entered) {
+      stragglers.push_back(agent.recipe.id);
+    } else {
+      joining = true;
+    }
+  }
+  if (joining) {
+    Decision narrow = NewDecision(Decision::Kind::kNarrow);
+    narrow.agents = join_;
+    WithdrawJoin();
+    Narrow(narrow);
+  }
+  if (stage_ == Stage::kThink && !stragglers.empty() && EnoughWithout(stragglers)) {
+    AdvanceRound();  // What the gang held up is counted first: a decision comes after it.
+    std::erase_if(stragglers, [this](AgentId id) { return !Runs(At(id)); });
+    if (stage_ == Stage::kThink && !stragglers.empty()) GiveUp(stragglers);
+  }
+}
+
+absl::Time Contemplation::Course::NextDue() const {
+  absl::Time due = std::min({deadline_due_, receipt_due_, place_due_, reopen_due_, resume_due_});
+  if (stage_ == Stage::kThink) {
+    due = std::min(due, narrow_due_);
+    // One that can't be given up is looked at again when something happens.
+    if (const absl::Time straggler = StragglerDue(); straggler > now_) {
+      due = std::min(due, straggler);
+    }
+  }
+  if (line_ == Line::kOpen && retry_due_ > now_ && stage_ != Stage::kSettle) {
+    const bool joins = first_gang_entered_ && !script_ && join_.empty() && !Waiting().empty();
+    if (joins || !Unsent().empty()) due = std::min(due, retry_due_);
+  }
+  return due;
+}
+
+void Contemplation::Course::SetTimer() {
+  const absl::Time due = NextDue();
+  if (due == wake_) return;
+  wake_ = due;
+  out_.push_back(WakeAt{.time = due});
+}
+
+void Contemplation::Course::Fail(const absl::Status& why) {
+  CloseAttempt();
+  out_.push_back(conclave::router::Fail{.why = why});
+  stage_ = Stage::kDone;
+}
+
+Contemplation::Course::Agent* Contemplation::Course::Find(AgentId id) {
+  const auto found =
+      std::lower_bound(agents_.begin(), agents_.end(), id,
+                       [](const Agent& agent, AgentId wanted) { return agent.recipe.id < wanted; });
+  return found != agents_.end() && found->recipe.id == id ? &*found : nullptr;
+}
+
+Contemplation::Course::Agent& Contemplation::Course::At(AgentId id) {
+  Agent* agent = Find(id);
+  CHECK(agent != nullptr);
+  return *agent;
+}
+
+}  // namespace conclave::router

@@ -1,0 +1,272 @@
+#include <algorithm>
+#include <utility>
+
+#include "common/check.h"
+#include "common/status.h"
+#include "router/contemplation/course.h"
+
+// Gangs: who is sent when, and what the worker answers.
+namespace conclave::router {
+
+// Agents of the round that have not entered and may still.
+std::vector<AgentId> Contemplation::Course::Waiting() const {
+  std::vector<AgentId> waiting;
+  if (stage_ != Stage::kThink) return waiting;
+  for (const Agent& agent : agents_) {
+    if (!agent.kept_out && tally_.StateOf(agent.recipe.id) == Tally::State::kAbsent) {
+      waiting.push_back(agent.recipe.id);
+    }
+  }
+  return waiting;
+}
+
+// Agents that run in token time and are on no stream. One that a replay will cut where it stands
+// needs none.
+std::vector<AgentId> Contemplation::Course::Unsent() const {
+  std::vector<AgentId> unsent;
+  for (const Agent& agent : agents_) {
+    if (agent.seat != Seat::kNone || !Runs(agent)) continue;
+    if (script_ && script_->CutOf(agent.recipe.id) == agent.transcript.count()) continue;
+    unsent.push_back(agent.recipe.id);
+  }
+  return unsent;
+}
+
+// How many agents may be sent now. Without credits one is tried, after a pause if the last one was
+// refused.
+int Contemplation::Course::Allowance() const {
+  if (credits_ > 0) return credits_;
+  return now_ >= retry_due_ ? 1 : 0;
+}
+
+void Contemplation::Course::SendAgents() {
+  if (line_ != Line::kOpen) return;
+  if (stage_ == Stage::kThink && !script_ && !first_gang_entered_) return SendFirstGang();
+  if (const std::vector<AgentId> unsent = Unsent(); !unsent.empty()) return SendReturning(unsent);
+  if (stage_ == Stage::kThink && !script_ && join_.empty()) SendJoin();
+}
+
+void Contemplation::Course::SendFirstGang() {
+  if (tally_.Any(Tally::State::kRuns)) return;  // It is on its way.
+  std::vector<AgentId> gang = Waiting();
+  const int most = gang_limit_ > 0 ? gang_limit_ : std::max(credits_, plan_.min_agents);
+  if (gang.size() > static_cast<size_t>(most)) gang.resize(static_cast<size_t>(most));
+  for (AgentId id : gang) tally_.Enter(id, 0);
+  Send(gang);
+}
+
+// Agents that ran before enter one by one, as does the synthesiser; those of a replay in gangs of
+// any size.
+void Contemplation::Course::SendReturning(const std::vector<AgentId>& unsent) {
+  const bool in_flight = std::any_of(agents_.begin(), agents_.end(), [this](const Agent& agent) {
+    return agent.seat == Seat::kSent && Runs(agent);
+  });
+  if (in_flight && credits_ <= 0) return;
+  size_t room = static_cast<size_t>(Allowance());
+  std::vector<AgentId> gang;
+  for (AgentId id : unsent) {
+    if (room == 0) break;
+    --room;
+    if (script_ && !At(id).entered) {
+      gang.push_back(id);
+      if (gang_limit_ == 0 || gang.size() < static_cast<size_t>(gang_limit_)) continue;
+      Send(std::exchange(gang, {}));
+    } else {
+      Send({id});
+    }
+  }
+  if (!gang.empty()) Send(gang);
+}
+
+void Contemplation::Course::SendJoin() {
+  join_ = Waiting();
+  const auto room = static_cast<size_t>(Allowance());
+  if (join_.size() > room) join_.resize(room);
+  if (join_.empty()) return;
+  const int64_t clock = tally_.clock();
+  for (AgentId id : join_) tally_.Enter(id, clock);
+  Send(join_);
+  retry_due_ = now_ + limits_.retry_wait;
+}
+
+void Contemplation::Course::Send(const std::vector<AgentId>& agents) {
+  AddGang gang{.attempt = attempt_, .agents = {}};
+  for (AgentId id : agents) {
+    Agent& agent = At(id);
+    agent.seat = Seat::kSent;
+    agent.moved = now_;
+    agent.run_to = RunTo(agent);
+    gang.agents.push_back(agent.recipe);
+    gang.agents.back().produced = agent.transcript.Produced();
+    gang.agents.back().run_to = agent.run_to;
+  }
+  credits_ -= static_cast<int>(agents.size());
+  out_.push_back(std::move(gang));
+}
+
+void Contemplation::Course::Visit(const Accepted& accepted) {
+  if (accepted.attempt != attempt_ || (line_ != Line::kOpen && line_ != Line::kFinished)) return;
+  std::vector<AgentId> entered;
+  for (const AcceptedAgent& taken : accepted.agents) {
+    Agent* agent = Find(taken.id);
+    if (agent == nullptr || agent->seat != Seat::kSent) {
+      return Break(DataLoss("agent {} was accepted unasked", static_cast<uint32_t>(taken.id)));
+    }
+    agent->seat = Seat::kTaken;
+    agent->prompt_tokens = taken.prompt_tokens;
+    prompts_.Accepted(taken.id, taken.prompt_tokens);
+    if (!Runs(*agent)) continue;  // Given up meanwhile, and cancelled.
+    agent->moved = now_;
+    if (agent->entered && returning_) ++resumes_;
+    if (!std::exchange(agent->entered, true)) entered.push_back(taken.id);
+    MarkResumed();
+  }
+  if (!join_.empty() && !entered.empty() && entered.front() == join_.front()) AcceptJoin();
+  for (AgentId id : entered) {
+    const Agent& agent = At(id);
+    EmitEvent(id, AgentStarted{.prompt_tokens = agent.prompt_tokens, .grant = agent.recipe.grant});
+  }
+  if (!entered.empty() && !std::exchange(first_gang_entered_, true) && !Waiting().empty()) {
+    narrow_due_ = now_ + limits_.narrow_wait;
+    retry_due_ = now_ + limits_.retry_wait;
+  }
+  const bool all_seated = std::all_of(agents_.begin(), agents_.end(), [this](const Agent& agent) {
+    return !Runs(agent) || agent.seat == Seat::kTaken;
+  });
+  if (all_seated) resume_due_ = absl::InfiniteFuture();
+}
+
+// Only now the decision is known to stand; it counts from the sending, where the family's clock has
+// stood since.
+void Contemplation::Course::AcceptJoin() {
+  Decision join = NewDecision(Decision::Kind::kJoin);
+  join.clock = tally_.StartOf(join_.front());
+  join.agents = std::exchange(join_, {});
+  Record(join);
+}
+
+void Contemplation::Course::Visit(const Refused& refused) {
+  if (refused.attempt != attempt_ || (line_ != Line::kOpen && line_ != Line::kFinished)) return;
+  bool any_runs = false;
+  for (AgentId id : refused.agents) {
+    Agent* agent = Find(id);
+    if (agent == nullptr || agent->seat != Seat::kSent) {
+      return Break(DataLoss("agent {} was refused unasked", static_cast<uint32_t>(id)));
+    }
+    agent->seat = Seat::kNone;
+    any_runs = any_runs || Runs(*agent);
+  }
+  if (!any_runs) return;  // Given up meanwhile.
+  if (script_ || stage_ == Stage::kSynthesise || At(refused.agents.front()).entered) {
+    ReturningRefused(refused);
+  } else if (!join_.empty()) {
+    JoinRefused(refused);
+  } else {
+    FirstGangRefused(refused);
+  }
+}
+
+void Contemplation::Course::FirstGangRefused(const Refused& refused) {
+  const int size = static_cast<int>(refused.agents.size());
+  for (AgentId id : refused.agents) tally_.Withdraw(id);
+  if (absl::IsResourceExhausted(refused.why)) {
+    if (size > plan_.min_agents) {
+      gang_limit_ = std::max(plan_.min_agents, size / 2);
+      return;
+    }
+    // Back to the queue.
+    CloseAttempt();
+    least_ = plan_.min_agents;
+    reopen_due_ = now_ + limits_.retry_wait;
+  } else if (absl::IsOutOfRange(refused.why) && refused.width >= plan_.min_agents &&
+             refused.width < size) {
+    NarrowTo(refused.agents, refused.width);
+  } else if (absl::IsOutOfRange(refused.why) && refused.width > 0 && refused.width < size) {
+    Fail(OutOfRange("{}; {} agents fit, the minimum is {}", MessageOf(refused.why), refused.width,
+                    plan_.min_agents));
+  } else {
+    Fail(refused.why);
+  }
+}
+
+void Contemplation::Course::JoinRefused(const Refused& refused) {
+  for (AgentId id : std::exchange(join_, {})) tally_.Withdraw(id);
+  if (absl::IsResourceExhausted(refused.why)) {
+    credits_ = 0;
+    retry_due_ = now_ + limits_.retry_wait;
+    return;
+  }
+  AdvanceRound();  // What the gang held up is counted first: a decision comes after it.
+  if (stage_ == Stage::kThink) NarrowTo(refused.agents, refused.width);
+}
+
+// Of those that wait, only the first `width` of `gang` may still enter.
+void Contemplation::Course::NarrowTo(const std::vector<AgentId>& gang, int width) {
+  Decision narrow = NewDecision(Decision::Kind::kNarrow);
+  const auto end = gang.begin() + std::clamp<int64_t>(width, 0, static_cast<int64_t>(gang.size()));
+  for (AgentId id : Waiting()) {
+    if (std::find(gang.begin(), end, id) == end) narrow.agents.push_back(id);
+  }
+  if (!narrow.agents.empty()) Narrow(narrow);
+}
+
+void Contemplation::Course::ReturningRefused(const Refused& refused) {
+  const int size = static_cast<int>(refused.agents.size());
+  if (absl::IsResourceExhausted(refused.why)) {
+    credits_ = 0;
+    gang_limit_ = std::max(1, size / 2);
+    retry_due_ = now_ + limits_.retry_wait;
+    if (!script_) resume_due_ = std::min(resume_due_, now_ + limits_.resume_wait);
+  } else if (absl::IsOutOfRange(refused.why) && refused.width > 0 && refused.width < size) {
+    gang_limit_ = refused.width;
+  } else if (script_) {
+    Fail(refused.why);
+  } else if (stage_ == Stage::kThink &&
+             (plan_.request.on_loss == OnLoss::kFail || !EnoughWithout(refused.agents))) {
+    Fail(Unavailable("an agent could not be resumed: {}", MessageOf(refused.why)));
+  } else {
+    GiveUp(refused.agents);
+  }
+}
+
+// A gang that is on its way late will not be waited for: it never was.
+void Contemplation::Course::WithdrawJoin() {
+  const std::vector<AgentId> join = std::exchange(join_, {});
+  for (AgentId id : join) tally_.Withdraw(id);
+  Cancel(join);
+}
+
+void Contemplation::Course::Cancel(const std::vector<AgentId>& agents) {
+  CancelAgents cancel{.attempt = attempt_, .agents = {}};
+  for (AgentId id : agents) {
+    const Seat seat = At(id).seat;
+    if (seat == Seat::kSent || seat == Seat::kTaken) cancel.agents.push_back(id);
+  }
+  if (line_ == Line::kOpen && !cancel.agents.empty()) out_.push_back(std::move(cancel));
+}
+
+// The count at which the agent waits: a replay's cut, or the lead over the family's clock.
+int Contemplation::Course::RunTo(const Agent& agent) const {
+  if (script_) return script_->CutOf(agent.recipe.id).value_or(0);
+  if (limits_.max_lead <= 0 || plan_.agents.size() < 2 || stage_ != Stage::kThink) return 0;
+  const int64_t behind = tally_.clock() - tally_.StartOf(agent.recipe.id);
+  return static_cast<int>(std::min<int64_t>(behind + limits_.max_lead, agent.recipe.grant));
+}
+
+// Raised in strides, so that it costs a command every max_lead / 2 tokens.
+void Contemplation::Course::RaiseLeads() {
+  if (limits_.max_lead <= 0 || script_ || line_ != Line::kOpen) return;
+  RaiseRunTo raise{.attempt = attempt_, .agents = {}, .counts = {}};
+  for (Agent& agent : agents_) {
+    if (agent.run_to == 0 || agent.seat != Seat::kTaken || !Runs(agent)) continue;
+    const int run_to = RunTo(agent);
+    const bool last_stride = run_to == agent.recipe.grant && agent.run_to < run_to;
+    if (!last_stride && run_to - agent.run_to < (limits_.max_lead + 1) / 2) continue;
+    agent.run_to = run_to;
+    raise.agents.push_back(agent.recipe.id);
+    raise.counts.push_back(run_to);
+  }
+  if (!raise.agents.empty()) out_.push_back(std::move(raise));
+}
+
+}  // namespace conclave::router

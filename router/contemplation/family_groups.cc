@@ -1,0 +1,191 @@
+#include <algorithm>
+#include <utility>
+
+#include "common/check.h"
+#include "common/status.h"
+#include "router/contemplation/course.h"
+
+// Attempts: a group is found, serves, is lost, and another one takes over.
+namespace conclave::router {
+namespace {
+
+// Losses of a family, with no new token between them, after which no other group is tried: a
+// request that kills its group must not kill the fleet.
+constexpr int kMostLosses = 3;
+
+}  // namespace
+
+void Contemplation::Course::OpenAttempt(int agents, int least) {
+  CHECK(line_ == Line::kNone);
+  ++attempt_;
+  line_ = Line::kPlacing;
+  credits_ = 0;
+  gang_limit_ = 0;
+  retry_due_ = absl::InfinitePast();
+  reopen_due_ = absl::InfiniteFuture();
+  least_ = least;
+  place_due_ = agents > least ? now_ + limits_.place_wait : absl::InfiniteFuture();
+  out_.push_back(OpenRun{.attempt = attempt_,
+                         .opening = {.request_id = plan_.request.id,
+                                     .seed = plan_.seed,
+                                     .salt = plan_.request.salt,
+                                     .messages = plan_.request.messages,
+                                     .time_of_day = plan_.time_of_day,
+                                     .fingerprint = fingerprint_.value_or(plan_.fingerprint)},
+                         .agents = agents});
+}
+
+void Contemplation::Course::CloseAttempt() {
+  place_due_ = absl::InfiniteFuture();
+  if (line_ == Line::kNone) return;
+  line_ = Line::kNone;
+  prompts_.Lost();
+  out_.push_back(CloseRun{.attempt = attempt_});
+}
+
+void Contemplation::Course::Visit(const Placed& placed) {
+  if (placed.attempt != attempt_ || line_ != Line::kPlacing) return;
+  const std::string& wanted = fingerprint_ ? *fingerprint_ : plan_.fingerprint;
+  if (!wanted.empty() && placed.fingerprint != wanted) {
+    Break(FailedPrecondition("the group has fingerprint {:.12}; the family needs {:.12}",
+                             placed.fingerprint, wanted));
+    return;
+  }
+  line_ = Line::kOpen;
+  place_due_ = absl::InfiniteFuture();
+  credits_ = std::max(0, placed.credits);
+  words_ = placed.words;
+  if (fingerprint_) return;
+  fingerprint_ = placed.fingerprint;
+  EmitEvent({}, Admitted{.request_id = plan_.request.id,
+                         .model = plan_.model,
+                         .seed = plan_.seed,
+                         .mode = plan_.mode,
+                         .agents = static_cast<int>(plan_.agents.size()),
+                         .fingerprint = placed.fingerprint});
+}
+
+void Contemplation::Course::Visit(const PlacementFailed& failed) {
+  if (failed.attempt != attempt_ || line_ != Line::kPlacing) return;
+  line_ = Line::kNone;
+  place_due_ = absl::InfiniteFuture();
+  if (AnyEntered()) {
+    GiveUpLost(MessageOf(failed.why));
+  } else if (script_ && !fingerprint_ &&
+             (absl::IsNotFound(failed.why) || absl::IsFailedPrecondition(failed.why))) {
+    Fail(Aborted("the replay differs: no group has fingerprint {:.12}", plan_.fingerprint));
+  } else {
+    Fail(failed.why);
+  }
+}
+
+void Contemplation::Course::Visit(const CreditsChanged& changed) {
+  if (changed.attempt == attempt_ && line_ == Line::kOpen) credits_ = std::max(0, changed.credits);
+}
+
+void Contemplation::Course::Visit(const FamilyEnded& ended) {
+  if (ended.attempt != attempt_) return;
+  if (line_ == Line::kFinished) {
+    prompts_.Ended(ended.totals);
+    line_ = Line::kNone;
+    Complete();
+  } else if (line_ == Line::kOpen) {
+    LoseLine(Unavailable("the group ended the family"));
+  }
+}
+
+void Contemplation::Course::Visit(const Lost& lost) {
+  if (lost.attempt == attempt_ && line_ != Line::kNone) LoseLine(lost.why);
+}
+
+// The peer broke the stream's own rules: it is not believed any more.
+void Contemplation::Course::Break(const absl::Status& why) {
+  out_.push_back(CloseRun{.attempt = attempt_});
+  LoseLine(why);
+}
+
+void Contemplation::Course::LoseLine(const absl::Status& why) {
+  line_ = Line::kNone;
+  place_due_ = absl::InfiniteFuture();
+  prompts_.Lost();
+  for (Agent& agent : agents_) {
+    // A first gang that was not answered never was.
+    if (agent.seat == Seat::kSent && !agent.entered && !script_ && Runs(agent) &&
+        stage_ == Stage::kThink) {
+      tally_.Withdraw(agent.recipe.id);
+    }
+    if (agent.seat != Seat::kLeft) agent.seat = Seat::kNone;
+  }
+  join_.clear();
+  if (stage_ == Stage::kSettle) return Complete();
+  if (fingerprint_) {
+    EmitEvent({}, GroupChanged{.reason = std::string(MessageOf(why)), .resumed = false});
+  }
+  Return(why);
+}
+
+// After a loss: another group, if the request and its history allow it.
+void Contemplation::Course::Return(const absl::Status& why) {
+  returning_ = true;
+  ++losses_;
+  const OnLoss on_loss = plan_.request.on_loss;
+  if (!AnyEntered()) {
+    // Nothing was in mid-thought. What is the request's own fault would be so elsewhere.
+    if (absl::IsInvalidArgument(why) || absl::IsUnimplemented(why)) return Fail(why);
+  } else if (on_loss == OnLoss::kFail) {
+    return Fail(Unavailable("{}", MessageOf(why)));
+  } else if (on_loss == OnLoss::kContinue) {
+    return GiveUpLost(MessageOf(why));
+  }
+  if (losses_ >= kMostLosses) return GiveUpLost(MessageOf(why));
+  resume_due_ = std::min(resume_due_, now_ + limits_.resume_wait);
+  const int unsent = static_cast<int>(Unsent().size());
+  if (AnyEntered()) least_ = 1;
+  if (losses_ == 1) {
+    const int wanted = AnyEntered() ? unsent : planned_;
+    OpenAttempt(std::max(least_, std::min(wanted, plan_.group_agents)), least_);
+  } else {
+    reopen_due_ = now_ + limits_.retry_wait;
+  }
+}
+
+// Agents that run without a seat will not get one: the others go on, if they are enough.
+void Contemplation::Course::GiveUpLost(std::string_view why) {
+  resume_due_ = absl::InfiniteFuture();
+  reopen_due_ = absl::InfiniteFuture();
+  std::vector<AgentId> lost;
+  for (const Agent& agent : agents_) {
+    if (Runs(agent) && agent.entered && agent.seat != Seat::kTaken) lost.push_back(agent.recipe.id);
+  }
+  if (stage_ == Stage::kSynthesise && Runs(agents_.back()) && lost.empty() &&
+      agents_.back().seat != Seat::kTaken) {
+    lost.push_back(agents_.back().recipe.id);
+  }
+  if (script_ || (stage_ == Stage::kThink && !EnoughWithout(lost))) {
+    return Fail(Unavailable("{}", why));
+  }
+  if (line_ == Line::kPlacing) CloseAttempt();
+  returning_ = false;
+  if (!lost.empty()) GiveUp(lost);
+  if (stage_ == Stage::kThink && line_ == Line::kNone && !Waiting().empty()) {
+    AdvanceRound();
+    if (stage_ != Stage::kThink) return;
+    Decision narrow = NewDecision(Decision::Kind::kNarrow);
+    narrow.agents = Waiting();
+    Narrow(narrow);
+  }
+}
+
+bool Contemplation::Course::AnyEntered() const {
+  return std::any_of(agents_.begin(), agents_.end(),
+                     [](const Agent& agent) { return agent.entered; });
+}
+
+// Agents run on another group now.
+void Contemplation::Course::MarkResumed() {
+  if (!returning_) return;
+  returning_ = false;
+  EmitEvent({}, GroupChanged{.reason = words_, .resumed = true});
+}
+
+}  // namespace conclave::router

@@ -1,0 +1,231 @@
+#include "router/contemplation/plan.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "common/status.h"
+#include "common/status_details.h"
+#include "router/contemplation/decision_script.h"
+
+namespace conclave::router {
+namespace {
+
+constexpr int kMostAgents = 64;
+constexpr int kDefaultAgents = 8;
+
+absl::Status Wrong(const std::string& field, const std::string& problem) {
+  StatusDetails details;
+  details.fields.emplace_back(field, problem);
+  return WithDetails(InvalidArgument("{} {}", field, problem), details);
+}
+
+// One agent's tokens.
+struct AgentBudget {
+  Thinking thinking = Thinking::kOff;
+  Budget budget;
+  int grant = 0;
+};
+
+absl::StatusOr<Mode> ResolveMode(const Request& request, const PromptProfile& profile) {
+  const Mode mode = request.mode.value_or(profile.thinks ? Mode::kThinking : Mode::kInstant);
+  if (mode == Mode::kThinking && !profile.thinks) {
+    return Wrong("mode", "is THINKING; the model does not think");
+  }
+  if (mode != Mode::kContemplating && (request.min_agents || request.max_agents)) {
+    return Wrong("contemplation", "is for MODE_CONTEMPLATING");
+  }
+  return mode;
+}
+
+absl::StatusOr<int> ResolveTokens(const std::string& field, std::optional<int> given, int usual,
+                                  int limit) {
+  if (!given) return std::min(usual, limit);
+  if (*given < 1 || *given > limit) {
+    return Wrong(field, fmt::format("is {}; the limit is {}", *given, limit));
+  }
+  return *given;
+}
+
+absl::StatusOr<AgentBudget> ResolveAgentBudget(const Request& request,
+                                               const ModelDescription& model, Mode mode) {
+  const int positions = model.max_positions;
+  const PromptProfile& profile = model.profile;
+  // A model without defaults of its own leaves a quarter of its positions to the prompt.
+  const int usual_thinking =
+      profile.thinking_tokens > 0 ? profile.thinking_tokens : std::max(1, positions / 2);
+  const int usual_answer =
+      profile.answer_tokens > 0 ? profile.answer_tokens : std::max(1, positions / 4);
+  AgentBudget result;
+  ASSIGN_OR_RETURN(
+      const int thinking,
+      ResolveTokens("budget.thinking_tokens", request.thinking_tokens, usual_thinking, positions));
+  ASSIGN_OR_RETURN(
+      result.budget.answer_tokens,
+      ResolveTokens("budget.answer_tokens", request.answer_tokens, usual_answer, positions));
+  int64_t grant = result.budget.answer_tokens;
+  if (mode != Mode::kInstant && profile.thinks) {
+    result.thinking = Thinking::kOn;
+    result.budget.thinking_tokens = thinking;
+    grant += int64_t{thinking} + profile.end_thinking_tokens;
+  }
+  result.grant = static_cast<int>(std::min<int64_t>(grant, positions));
+  return result;
+}
+
+Sampling ResolveSampling(const SamplingChoice& choice, Sampling sampling) {
+  const auto set = [](auto& field, const auto& chosen) {
+    if (chosen) field = *chosen;
+  };
+  set(sampling.temperature, choice.temperature);
+  set(sampling.top_p, choice.top_p);
+  set(sampling.min_p, choice.min_p);
+  set(sampling.top_k, choice.top_k);
+  set(sampling.repetition_penalty, choice.repetition_penalty);
+  set(sampling.presence_penalty, choice.presence_penalty);
+  set(sampling.frequency_penalty, choice.frequency_penalty);
+  if (!choice.logit_bias.empty()) sampling.logit_bias = choice.logit_bias;
+  return sampling;
+}
+
+struct Width {
+  int least = 1, most = 1;
+};
+
+absl::StatusOr<Width> ResolveWidth(const Request& request, const ModelDescription& model,
+                                   const Limits& limits) {
+  const int cap = std::min(kMostAgents, limits.max_agents);
+  Width width;
+  width.least = request.min_agents.value_or(1);
+  width.most = request.max_agents.value_or(std::max(std::min(kDefaultAgents, cap), width.least));
+  if (width.most < 1 || width.most > cap) {
+    return Wrong(request.max_agents ? "contemplation.max_agents" : "contemplation.min_agents",
+                 fmt::format("is {}; the limit is {}", width.most, cap));
+  }
+  if (width.least < 1 || width.least > width.most) {
+    return Wrong("contemplation.min_agents",
+                 fmt::format("is {}; the limit is {}", width.least, width.most));
+  }
+  if (model.max_agents > 0 && width.least > model.max_agents) {
+    return Wrong("contemplation.min_agents",
+                 fmt::format("is {}; a group of {} runs {} at a time", width.least, model.name,
+                             model.max_agents));
+  }
+  return width;
+}
+
+absl::StatusOr<int64_t> ResolveTotal(const Request& request, int64_t usual, const Limits& limits) {
+  if (!request.total_tokens) return std::min(usual, limits.max_tokens);
+  const int64_t total = *request.total_tokens;
+  if (total < 1 || total > limits.max_tokens) {
+    return Wrong("budget.total_tokens",
+                 fmt::format("is {}; the limit is {}", total, limits.max_tokens));
+  }
+  return total;
+}
+
+// Narrows the width, and the reserve of kAuto, to what the total allows.
+absl::Status FitTotal(const Request& request, int grant, Width& width, Plan& plan) {
+  const int64_t reserve = request.aggregation == Aggregation::kVote ? 0 : plan.synthesis.grant;
+  const int64_t usual = int64_t{grant} * width.most + reserve;
+  const int64_t total = plan.total_tokens;
+  const int64_t least = int64_t{grant} * width.least;
+  plan.aggregation_reserve = request.aggregation == Aggregation::kAuto
+                                 ? std::clamp<int64_t>(total - least, 0, reserve)
+                                 : reserve;
+  if (usual <= total) return absl::OkStatus();
+  if (least + plan.aggregation_reserve > total) {
+    return Wrong("budget.total_tokens",
+                 fmt::format("is {}; {} agents of {} tokens and {} for the aggregation need {}",
+                             total, width.least, grant, plan.aggregation_reserve,
+                             least + plan.aggregation_reserve));
+  }
+  width.most = static_cast<int>((total - plan.aggregation_reserve) / grant);
+  return absl::OkStatus();
+}
+
+absl::Status ResolveKey(const Request& request, const ModelDescription& model, Plan& plan) {
+  if (request.answer_key) {
+    absl::StatusOr<AnswerKey> key = AnswerKey::Parse(*request.answer_key);
+    if (!key.ok()) return Wrong("answer_key", std::string(MessageOf(key.status())));
+    plan.answer_key = *std::move(key);
+  } else if (absl::StatusOr<AnswerKey> key = AnswerKey::Parse(model.profile.answer_key); key.ok()) {
+    plan.answer_key = *std::move(key);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ResolveReplay(const Request& request, Plan& plan) {
+  plan.seed = request.seed;
+  plan.time_of_day = request.time_of_day;
+  if (!request.replay) return absl::OkStatus();
+  const ReplaySpec& replay = *request.replay;
+  if (request.seed_given && request.seed != replay.seed) {
+    return Wrong("seed", fmt::format("is {}; replay.seed is {}", request.seed, replay.seed));
+  }
+  if (replay.decision_version != kDecisionVersion) {
+    return Aborted("the replay differs: decision_version is {}, this server's is {}",
+                   replay.decision_version, kDecisionVersion);
+  }
+  const absl::Status checked = DecisionScript::Check(
+      replay.decisions, static_cast<int>(plan.agents.size()), plan.agents.front().grant);
+  if (!checked.ok()) return Wrong("replay.decisions", std::string(MessageOf(checked)));
+  plan.seed = replay.seed;
+  plan.time_of_day = replay.time_of_day;
+  plan.fingerprint = replay.fingerprint;
+  return absl::OkStatus();
+}
+
+void MakeAgents(const AgentRecipe& recipe, int agents, Plan& plan) {
+  for (int i = 0; i < agents; ++i) {
+    plan.agents.push_back(recipe);
+    plan.agents.back().id = MakeAgentId(kThinkStage, 0, i);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& model,
+                              const Limits& limits) {
+  Plan plan;
+  ASSIGN_OR_RETURN(plan.mode, ResolveMode(request, model.profile));
+  ASSIGN_OR_RETURN(const AgentBudget agent, ResolveAgentBudget(request, model, plan.mode));
+  AgentRecipe recipe;
+  recipe.thinking = agent.thinking;
+  recipe.sampling = ResolveSampling(request.sampling, model.profile.sampling);
+  recipe.grant = agent.grant;
+  recipe.budget = agent.budget;
+  recipe.stop = request.stop;
+
+  Width width;
+  if (plan.mode == Mode::kContemplating) {
+    ASSIGN_OR_RETURN(width, ResolveWidth(request, model, limits));
+    plan.synthesis = recipe;
+    plan.synthesis.id = MakeAgentId(kAggregateStage, 0, 0);
+    const int passes = request.aggregation == Aggregation::kVote ? 0 : 1;
+    const int64_t usual = int64_t{agent.grant} * (width.most + passes);
+    ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, usual, limits));
+    RETURN_IF_ERROR(FitTotal(request, agent.grant, width, plan));
+  } else {
+    ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, agent.grant, limits));
+    recipe.grant = static_cast<int>(std::min<int64_t>(agent.grant, plan.total_tokens));
+  }
+  plan.min_agents = width.least;
+  MakeAgents(recipe, width.most, plan);
+
+  plan.deadline = request.deadline.value_or(limits.deadline);
+  if (plan.deadline > limits.deadline) {
+    return Wrong("budget.deadline", fmt::format("is {} ms; the limit is {} ms",
+                                                absl::ToInt64Milliseconds(plan.deadline),
+                                                absl::ToInt64Milliseconds(limits.deadline)));
+  }
+  RETURN_IF_ERROR(ResolveKey(request, model, plan));
+  RETURN_IF_ERROR(ResolveReplay(request, plan));
+  plan.model = model.name;
+  plan.profile = model.profile;
+  plan.group_agents = model.max_agents > 0 ? model.max_agents : width.most;
+  plan.request = request;
+  return plan;
+}
+
+}  // namespace conclave::router

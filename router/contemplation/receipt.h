@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/family.h"
+#include "router/contemplation/client_event.h"
+#include "router/contemplation/transcript.h"
+
+namespace conclave::router {
+
+// An agent as its tokens enter the result's hash.
+struct KeptTokens {
+  AgentId agent{};
+  const Transcript* transcript = nullptr;  // Must outlive the call.
+  int kept = 0;
+};
+
+// Hex SHA-256 of what must be equal when a request is run again. The bytes, integers little-endian:
+//   "conclave result 1\n"
+//   u32 number of agents with kept > 0; each, in order of id:
+//     u32 agent, u32 kept, then `kept` token ids as i32
+//   u32 number of votes; each, in the order of Receipt.votes:
+//     u32 length of the answer, its bytes, u32 count
+//   u64 length of the answer, its bytes
+// Agents that keep nothing are left out: whether they had entered is no part of the result.
+std::string ResultHash(const std::vector<KeptTokens>& agents, const std::vector<Vote>& votes,
+                       std::string_view answer);
+
+// The prompt's share of the bill, attempt by attempt: computed + shared = total, the length of
+// every agent's prompt once. What an attempt computed beyond the prompts of agents that are new on
+// it was run again. An attempt that was lost did not say what it computed: its new agents' prompts
+// count as computed.
+class PromptBill {
+ public:
+  // On the current attempt.
+  void Accepted(AgentId agent, int prompt_tokens);
+  // The current attempt is over; the next one begins.
+  void Ended(const FamilyTotals& totals);
+  void Lost();
+
+  // REQUIRES: the current attempt, if anything was accepted on it, is over.
+  PromptUsage usage() const;
+  // Whether an attempt with agents never said its totals.
+  bool incomplete() const { return incomplete_; }
+
+ private:
+  std::map<AgentId, int> prompts_;
+  int64_t fresh_ = 0;  // Prompt tokens of agents that are new on the current attempt.
+  bool any_ = false;   // An agent was accepted on the current attempt.
+  bool incomplete_ = false;
+  PromptUsage usage_;
+};
+
+}  // namespace conclave::router

@@ -1,0 +1,92 @@
+#include "router/contemplation/transcript.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/status.h"
+
+namespace conclave::router {
+
+absl::Status Transcript::Check(const FamilyDelta& delta) const {
+  if (delta.first < 0 || delta.first > count()) {
+    return DataLoss("a delta begins at token {}; {} are there", delta.first, count());
+  }
+  for (size_t i = 0; i < delta.tokens.size(); ++i) {
+    const size_t index = static_cast<size_t>(delta.first) + i;
+    if (index < tokens_.size() && (tokens_[index].token.id != delta.tokens[i].token.id ||
+                                   tokens_[index].text_end != delta.tokens[i].text_end)) {
+      return DataLoss("token {} came again and differs", index);
+    }
+  }
+  int64_t end = EndAt(delta.first);
+  const int64_t begin = end;
+  for (const TextToken& token : delta.tokens) {
+    if (token.text_end < end)
+      return DataLoss("text_end goes back from {} to {}", end, token.text_end);
+    end = token.text_end;
+  }
+  const auto brought = static_cast<int64_t>(delta.thinking.size() + delta.answer.size());
+  if (end - begin != brought) {
+    return DataLoss("a delta brings {} bytes of text; its tokens say {}", brought, end - begin);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Transcript::Fresh> Transcript::Append(const FamilyDelta& delta) {
+  RETURN_IF_ERROR(Check(delta));
+  const size_t known =
+      std::min(tokens_.size() - static_cast<size_t>(delta.first), delta.tokens.size());
+  const size_t before = tokens_.size(), thought = thinking_.size(), answered = answer_.size();
+  if (known == delta.tokens.size()) return Fresh{.first = count(), .thinking = {}, .answer = {}};
+
+  const auto skipped = static_cast<size_t>(EndAt(count()) - EndAt(delta.first));
+  const size_t skip_thinking = std::min(skipped, delta.thinking.size());
+  if (answered > 0 && skip_thinking < delta.thinking.size()) {
+    return DataLoss("thinking came behind the answer's beginning");
+  }
+  thinking_ += std::string_view(delta.thinking).substr(skip_thinking);
+  answer_ += std::string_view(delta.answer).substr(skipped - skip_thinking);
+  tokens_.insert(tokens_.end(), delta.tokens.begin() + static_cast<std::ptrdiff_t>(known),
+                 delta.tokens.end());
+  if (first_answer_ < 0 && !answer_.empty()) {
+    const auto thinking_end = static_cast<int64_t>(thinking_.size());
+    const auto first = std::find_if(
+        tokens_.begin() + static_cast<std::ptrdiff_t>(before), tokens_.end(),
+        [thinking_end](const TextToken& token) { return token.text_end > thinking_end; });
+    first_answer_ = static_cast<int>(first - tokens_.begin());
+  }
+  return Fresh{.first = static_cast<int>(before),
+               .thinking = std::string_view(thinking_).substr(thought),
+               .answer = std::string_view(answer_).substr(answered)};
+}
+
+std::vector<TokenEvent> Transcript::Produced() const {
+  std::vector<TokenEvent> produced;
+  produced.reserve(tokens_.size());
+  for (const TextToken& token : tokens_) produced.push_back(token.token);
+  return produced;
+}
+
+std::string_view Transcript::AnswerAt(int kept) const {
+  const auto thought = static_cast<int64_t>(thinking_.size());
+  const int64_t bytes = std::max<int64_t>(0, EndAt(kept) - thought);
+  return std::string_view(answer_).substr(0, static_cast<size_t>(bytes));
+}
+
+int Transcript::ThinkingAt(int kept, Thinking thinking) const {
+  if (thinking == Thinking::kOff && thinking_.empty()) return 0;
+  return first_answer_ < 0 ? kept : std::min(kept, first_answer_);
+}
+
+double Transcript::Confidence() const {
+  double sum = 0;
+  int drawn = 0;
+  for (const TextToken& token : tokens_) {
+    if (token.token.kind != TokenKind::kSampled) continue;
+    sum += static_cast<double>(token.token.logprob);
+    ++drawn;
+  }
+  return drawn == 0 ? 0 : std::exp(sum / drawn);
+}
+
+}  // namespace conclave::router

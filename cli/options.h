@@ -14,7 +14,7 @@ namespace conclave::cli {
 // What `conclave ask` was told. Numbers that were not given stay unset, so that the server's
 // defaults hold.
 struct AskOptions {
-  std::string router = "127.0.0.1:7600";  // Address of the router's public port.
+  std::string router = "127.0.0.1:9100";  // Address of the router's public port.
   std::string question;                   // "-" = standard input.
   std::string model;
   std::string mode = "contemplating";  // instant, thinking, contemplating

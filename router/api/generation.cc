@@ -1,0 +1,208 @@
+#include "router/api/generation.h"
+
+#include <utility>
+
+#include "common/status.h"
+
+namespace conclave::router {
+
+// One attempt's stream: its events go to the mailbox.
+class Generation::Stream : public FamilyEvents {
+ public:
+  Stream(std::weak_ptr<Generation> owner, Fleet& fleet, int attempt, int group)
+      : owner_(std::move(owner)), fleet_(fleet), attempt_(attempt), group_(group) {}
+
+  void OnAccepted(std::vector<AcceptedAgent> gang) override {
+    Post(Accepted{.attempt = attempt_, .agents = std::move(gang)});
+  }
+  void OnRefused(std::vector<AgentId> gang, absl::Status why, int width) override {
+    Post(Refused{
+        .attempt = attempt_, .agents = std::move(gang), .why = std::move(why), .width = width});
+  }
+  void OnDelta(FamilyDelta delta) override {
+    Post(Delta{.attempt = attempt_, .delta = std::move(delta)});
+  }
+  void OnFamilyEnd(FamilyTotals totals) override {
+    Post(FamilyEnded{.attempt = attempt_, .totals = totals});
+  }
+  void OnLost(absl::Status why) override {
+    const std::string words = fleet_.LossWords(group_, why);
+    Post(Lost{.attempt = attempt_, .why = MakeStatus(why.code(), words)});
+  }
+
+ private:
+  void Post(decltype(Event::what) what) {
+    if (const auto owner = owner_.lock()) owner->Generation::Post(Item(std::move(what)));
+  }
+
+  const std::weak_ptr<Generation> owner_;
+  Fleet& fleet_;
+  const int attempt_, group_;
+};
+
+Generation::Generation(const GenerationParts& parts, Plan plan, const Limits& limits, Ticket ticket,
+                       std::function<void()> wake)
+    : parts_(parts),
+      wake_(std::move(wake)),
+      contemplation_(plan, limits),
+      ticket_(std::move(ticket)) {
+  question_.model = plan.model;
+  question_.prompt_tokens = EstimateTokens(plan.request.messages);
+  question_.prefix = PrefixOf(plan.request.messages);
+}
+
+Generation::~Generation() {
+  parts_.timers.Cancel(timer_);
+  parts_.timers.Cancel(place_timer_);
+}
+
+void Generation::Start() { Post(Item(Started{})); }
+void Generation::Abandon() { Post(Item(ClientGone{})); }
+
+void Generation::Post(Item item) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (end_) return;
+    mailbox_.push_back(std::move(item));
+    if (scheduled_) return;
+    scheduled_ = true;
+  }
+  parts_.tasks.Post([self = shared_from_this()] { self->Drain(); });
+}
+
+// One event after another, without a lock. Ends when the mailbox is empty.
+void Generation::Drain() {
+  for (;;) {
+    std::optional<Item> item;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (mailbox_.empty() || end_) {
+        mailbox_.clear();
+        scheduled_ = false;
+        break;
+      }
+      item = std::move(mailbox_.front());
+      mailbox_.pop_front();
+    }
+    Handle(*std::move(item));
+  }
+  wake_();
+}
+
+void Generation::Handle(Item item) {
+  if (auto* found = std::get_if<GroupFound>(&item)) return Found(*found);
+  if (auto* late = std::get_if<PlaceGivenUp>(&item)) {
+    if (!opening_ || opening_->attempt != late->attempt) return;
+    waiting_.reset();
+    opening_.reset();
+    return Feed(PlacementFailed{.attempt = late->attempt, .why = parts_.fleet.WhyNot(question_)});
+  }
+  Feed(std::get<decltype(Event::what)>(std::move(item)));
+}
+
+void Generation::Feed(decltype(Event::what) what) {
+  std::vector<Command> commands =
+      contemplation_.On({.at = parts_.clock.Now(), .what = std::move(what)});
+  for (Command& command : commands) {
+    std::visit([this](auto& each) { Do(each); }, command);
+  }
+}
+
+void Generation::Do(OpenRun& command) {
+  run_.reset();
+  question_.fingerprint = command.opening.fingerprint;
+  question_.agents = command.agents;
+  const int attempt = command.attempt;
+  opening_ = std::move(command);
+  const std::weak_ptr<Generation> weak = weak_from_this();
+  waiting_ = parts_.fleet.Place(question_, [weak, attempt](int group) {
+    if (const auto self = weak.lock()) self->Post(GroupFound{.attempt = attempt, .group = group});
+  });
+  parts_.timers.Cancel(place_timer_);
+  place_timer_ = parts_.timers.At(parts_.clock.Now() + parts_.place_patience, [weak, attempt] {
+    if (const auto self = weak.lock()) self->Post(PlaceGivenUp{.attempt = attempt});
+  });
+}
+
+void Generation::Found(const GroupFound& found) {
+  if (!opening_ || opening_->attempt != found.attempt) return;
+  waiting_.reset();
+  OpenRun opening = *std::exchange(opening_, std::nullopt);
+  const GroupView view = parts_.fleet.View()[static_cast<size_t>(found.group)];
+  auto events =
+      std::make_shared<Stream>(weak_from_this(), parts_.fleet, found.attempt, found.group);
+  run_ = parts_.fleet.client(found.group).Open(std::move(opening.opening), std::move(events));
+  Feed(Placed{.attempt = found.attempt,
+              .fingerprint = view.description ? view.description->model.fingerprint : "",
+              .credits = opening.agents + view.load.credits,
+              .words = parts_.fleet.ReturnWords(found.group)});
+}
+
+void Generation::Do(AddGang& command) {
+  if (run_) run_->Add(std::move(command.agents));
+}
+
+void Generation::Do(CancelAgents& command) {
+  if (run_) run_->Cancel(std::move(command.agents));
+}
+
+void Generation::Do(RaiseRunTo& command) {
+  if (run_) run_->RunTo(std::move(command.agents), std::move(command.counts));
+}
+
+void Generation::Do(FinishRun&) {
+  if (run_) run_->Finish();
+}
+
+void Generation::Do(CloseRun&) {
+  opening_.reset();
+  waiting_.reset();
+  run_.reset();
+}
+
+void Generation::Do(Emit& command) {
+  if (const auto* completed = std::get_if<Completed>(&command.event.what)) {
+    const Receipt& receipt = completed->receipt;
+    used_tokens_ = receipt.thinking_tokens + receipt.answer_tokens + receipt.aggregation_tokens +
+                   receipt.discarded_tokens + receipt.prompt.computed;
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    outbox_.Push(std::move(command.event));
+  }
+  wake_();
+}
+
+void Generation::Do(WakeAt& command) {
+  parts_.timers.Cancel(timer_);
+  timer_ = 0;
+  if (command.time == absl::InfiniteFuture()) return;
+  timer_ = parts_.timers.At(command.time, [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->Post(Item(Tick{}));
+  });
+}
+
+void Generation::End(const absl::Status& status) {
+  opening_.reset();
+  waiting_.reset();
+  run_.reset();
+  parts_.timers.Cancel(timer_);
+  parts_.timers.Cancel(place_timer_);
+  if (used_tokens_ > 0) ticket_->Used(used_tokens_);
+  ticket_.reset();
+  absl::MutexLock lock(&mutex_);
+  end_ = status;
+}
+
+std::optional<ClientEvent> Generation::NextEvent() {
+  absl::MutexLock lock(&mutex_);
+  return outbox_.Pop();
+}
+
+std::optional<absl::Status> Generation::end() {
+  absl::MutexLock lock(&mutex_);
+  if (!outbox_.empty()) return std::nullopt;
+  return end_;
+}
+
+}  // namespace conclave::router

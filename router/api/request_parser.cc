@@ -1,0 +1,238 @@
+#include "router/api/request_parser.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/status.h"
+#include "common/wire/message_wire.h"
+
+namespace conclave::router {
+namespace {
+
+constexpr int kMostStops = 16;
+constexpr size_t kMostStopBytes = 256;
+constexpr size_t kMostIdBytes = 128;
+constexpr int kMostAgents = 64;
+constexpr int kMostTokens = 1 << 24;
+constexpr int kMostDecisions = 1024;
+
+absl::Status NotBuilt(std::string_view field, std::string_view value) {
+  return BadField(field, fmt::format("{} is not served yet", value),
+                  absl::StatusCode::kUnimplemented);
+}
+
+absl::Status CheckRange(std::string_view field, int64_t value, int64_t least, int64_t most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return BadField(field, fmt::format("is {}; it can be {} to {}", value, least, most));
+}
+
+// Proto enums are open: any number may come.
+template <typename Enum>
+absl::Status CheckEnum(std::string_view field, Enum value, bool valid) {
+  if (valid) return absl::OkStatus();
+  return BadField(field, fmt::format("has no value {}", static_cast<int>(value)));
+}
+
+absl::Status ParseMode(const v1::GenerateRequest& wire, Request& request) {
+  RETURN_IF_ERROR(CheckEnum("mode", wire.mode(), v1::Mode_IsValid(wire.mode())));
+  if (wire.mode() == v1::MODE_INSTANT) request.mode = Mode::kInstant;
+  if (wire.mode() == v1::MODE_THINKING) request.mode = Mode::kThinking;
+  if (wire.mode() == v1::MODE_CONTEMPLATING) request.mode = Mode::kContemplating;
+  if (wire.has_contemplation() && wire.mode() != v1::MODE_CONTEMPLATING) {
+    return BadField("contemplation", "belongs to MODE_CONTEMPLATING only");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) {
+  if (how.has_min_agents()) {
+    RETURN_IF_ERROR(CheckRange("contemplation.min_agents", how.min_agents(), 1, kMostAgents));
+    request.min_agents = how.min_agents();
+  }
+  if (how.has_max_agents()) {
+    RETURN_IF_ERROR(CheckRange("contemplation.max_agents", how.max_agents(), 1, kMostAgents));
+    request.max_agents = how.max_agents();
+  }
+  RETURN_IF_ERROR(
+      CheckEnum("contemplation.strategy", how.strategy(), v1::Strategy_IsValid(how.strategy())));
+  if (how.strategy() != v1::STRATEGY_UNSPECIFIED && how.strategy() != v1::STRATEGY_SAMPLE) {
+    return NotBuilt("contemplation.strategy", v1::Strategy_Name(how.strategy()));
+  }
+  RETURN_IF_ERROR(
+      CheckEnum("contemplation.stop_rule", how.stop_rule(), v1::StopRule_IsValid(how.stop_rule())));
+  if (how.stop_rule() > v1::STOP_RULE_SETTLED) {
+    return NotBuilt("contemplation.stop_rule", v1::StopRule_Name(how.stop_rule()));
+  }
+  if (how.stop_rule() == v1::STOP_RULE_NONE) request.stop_rule = StopRule::kNone;
+  RETURN_IF_ERROR(CheckEnum("contemplation.aggregation", how.aggregation(),
+                            v1::Aggregation_IsValid(how.aggregation())));
+  if (how.aggregation() > v1::AGGREGATION_SYNTHESISE) {
+    return NotBuilt("contemplation.aggregation", v1::Aggregation_Name(how.aggregation()));
+  }
+  if (how.aggregation() == v1::AGGREGATION_VOTE) request.aggregation = Aggregation::kVote;
+  if (how.aggregation() == v1::AGGREGATION_SYNTHESISE)
+    request.aggregation = Aggregation::kSynthesise;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<absl::Duration> ParseDuration(std::string_view field,
+                                             const google::protobuf::Duration& wire) {
+  const bool sound = wire.seconds() >= 0 && wire.seconds() <= 315'576'000'000 &&
+                     wire.nanos() >= 0 && wire.nanos() < 1'000'000'000;
+  if (!sound)
+    return BadField(field, fmt::format("is {} s and {} ns", wire.seconds(), wire.nanos()));
+  return absl::Seconds(wire.seconds()) + absl::Nanoseconds(wire.nanos());
+}
+
+absl::Status ParseBudget(const v1::Budget& budget, Request& request) {
+  if (budget.has_thinking_tokens()) {
+    RETURN_IF_ERROR(CheckRange("budget.thinking_tokens", budget.thinking_tokens(), 1, kMostTokens));
+    request.thinking_tokens = budget.thinking_tokens();
+  }
+  if (budget.has_answer_tokens()) {
+    RETURN_IF_ERROR(CheckRange("budget.answer_tokens", budget.answer_tokens(), 1, kMostTokens));
+    request.answer_tokens = budget.answer_tokens();
+  }
+  if (budget.has_total_tokens()) {
+    RETURN_IF_ERROR(CheckRange("budget.total_tokens", budget.total_tokens(), 1, int64_t{1} << 40));
+    request.total_tokens = budget.total_tokens();
+  }
+  if (budget.has_deadline()) {
+    ASSIGN_OR_RETURN(request.deadline, ParseDuration("budget.deadline", budget.deadline()));
+    if (*request.deadline < absl::Milliseconds(1)) {
+      return BadField("budget.deadline", "is below 1 ms");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseSampling(const v1::Sampling& wire, SamplingChoice& choice) {
+  ASSIGN_OR_RETURN(const Sampling checked, FromWire(wire, Sampling{}, "sampling"));
+  if (wire.has_temperature()) choice.temperature = wire.temperature();
+  if (wire.has_top_k()) choice.top_k = wire.top_k();
+  if (wire.has_top_p()) choice.top_p = wire.top_p();
+  if (wire.has_min_p()) choice.min_p = wire.min_p();
+  if (wire.has_repetition_penalty()) choice.repetition_penalty = wire.repetition_penalty();
+  if (wire.has_presence_penalty()) choice.presence_penalty = wire.presence_penalty();
+  if (wire.has_frequency_penalty()) choice.frequency_penalty = wire.frequency_penalty();
+  choice.logit_bias = checked.logit_bias;
+  return absl::OkStatus();
+}
+
+absl::Status ParseTexts(const v1::GenerateRequest& wire, const RequestDraws& draws,
+                        Request& request) {
+  request.id = wire.request_id().empty() ? draws.id : wire.request_id();
+  const bool sound = std::all_of(request.id.begin(), request.id.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 ||
+           std::string_view("_.:-").find(static_cast<char>(c)) != std::string_view::npos;
+  });
+  if (!sound || request.id.size() > kMostIdBytes) {
+    return BadField("request_id",
+                    fmt::format("has {} bytes; it can be 1 to {} of A-Z a-z 0-9 . _ : -",
+                                request.id.size(), kMostIdBytes));
+  }
+  RETURN_IF_ERROR(CheckRange("stop", wire.stop_size(), 0, kMostStops));
+  for (int i = 0; i < wire.stop_size(); ++i) {
+    const int64_t bytes = static_cast<int64_t>(wire.stop(i).size());
+    RETURN_IF_ERROR(CheckRange(fmt::format("stop[{}]", i), bytes, 1, kMostStopBytes));
+    request.stop.push_back(wire.stop(i));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseInclude(const v1::GenerateRequest& wire, Include& include) {
+  for (int i = 0; i < wire.include_size(); ++i) {
+    switch (wire.include(i)) {
+      case v1::INCLUDE_THINKING:
+        include.thinking = true;
+        break;
+      case v1::INCLUDE_AGENT_ANSWERS:
+        include.agent_answers = true;
+        break;
+      case v1::INCLUDE_TOKENS:
+        include.tokens = true;
+        break;
+      case v1::INCLUDE_VOTES:
+        include.votes = true;
+        break;
+      default:
+        return BadField(fmt::format("include[{}]", i),
+                        fmt::format("has no value {}", static_cast<int>(wire.include(i))));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Decision> ParseDecision(const v1::Decision& wire, const std::string& path) {
+  if (wire.kind() < v1::Decision::KIND_JOIN || wire.kind() > v1::Decision::KIND_STOP_NOW) {
+    return BadField(path + ".kind", fmt::format("has no value {}", static_cast<int>(wire.kind())));
+  }
+  RETURN_IF_ERROR(CheckRange(path + ".clock", wire.clock(), 0, int64_t{1} << 40));
+  RETURN_IF_ERROR(CheckRange(path + ".agents", wire.agents_size(), 0, kMostAgents + 1));
+  RETURN_IF_ERROR(CheckRange(path + ".cuts", wire.cuts_size(), 0, kMostAgents + 1));
+  Decision decision;
+  decision.number = wire.number();
+  decision.kind = static_cast<Decision::Kind>(wire.kind() - v1::Decision::KIND_JOIN);
+  decision.clock = wire.clock();
+  for (const uint32_t agent : wire.agents()) decision.agents.push_back(AgentId{agent});
+  for (const v1::Cut& cut : wire.cuts()) {
+    decision.cuts.push_back({.agent = AgentId{cut.agent()}, .kept = cut.kept()});
+  }
+  return decision;
+}
+
+absl::Status ParseReplay(const v1::Replay& wire, Request& request) {
+  ReplaySpec replay;
+  replay.seed = wire.seed();
+  replay.time_of_day = wire.time_of_day();
+  replay.fingerprint = wire.fingerprint();
+  replay.decision_version = wire.decision_version();
+  replay.result_hash = wire.result_hash();
+  if (replay.fingerprint.empty()) return BadField("replay.fingerprint", "is empty");
+  RETURN_IF_ERROR(CheckRange("replay.decisions", wire.decisions_size(), 0, kMostDecisions));
+  for (int i = 0; i < wire.decisions_size(); ++i) {
+    ASSIGN_OR_RETURN(Decision decision,
+                     ParseDecision(wire.decisions(i), fmt::format("replay.decisions[{}]", i)));
+    replay.decisions.push_back(std::move(decision));
+  }
+  request.replay = std::move(replay);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Request> ParseRequest(const v1::GenerateRequest& wire, const RequestDraws& draws) {
+  Request request;
+  RETURN_IF_ERROR(ParseTexts(wire, draws, request));
+  request.model = wire.model();
+  ASSIGN_OR_RETURN(request.messages, FromWire(wire.messages(), "messages"));
+  if (request.messages.back().role != Role::kUser) {
+    return BadField(fmt::format("messages[{}].role", request.messages.size() - 1),
+                    "the last message must be the user's");
+  }
+  RETURN_IF_ERROR(ParseMode(wire, request));
+  RETURN_IF_ERROR(ParseContemplation(wire.contemplation(), request));
+  RETURN_IF_ERROR(ParseBudget(wire.budget(), request));
+  RETURN_IF_ERROR(ParseSampling(wire.sampling(), request.sampling));
+  request.seed_given = wire.has_seed();
+  request.seed = wire.has_seed() ? wire.seed() : draws.seed;
+  request.time_of_day = draws.time_of_day;
+  if (wire.has_answer_key() && wire.answer_key().kind() != v1::AnswerKey::KIND_UNSPECIFIED) {
+    ASSIGN_OR_RETURN(request.answer_key,
+                     FromWire(wire.answer_key(), AnswerKeySpec{}, "answer_key"));
+  }
+  RETURN_IF_ERROR(ParseInclude(wire, request.include));
+  RETURN_IF_ERROR(CheckEnum("on_loss", wire.on_loss(), v1::OnLoss_IsValid(wire.on_loss())));
+  if (wire.on_loss() == v1::ON_LOSS_CONTINUE) request.on_loss = OnLoss::kContinue;
+  if (wire.on_loss() == v1::ON_LOSS_FAIL) request.on_loss = OnLoss::kFail;
+  if (wire.has_keep_for()) {
+    ASSIGN_OR_RETURN(const absl::Duration keep, ParseDuration("keep_for", wire.keep_for()));
+    if (keep > absl::ZeroDuration())
+      return NotBuilt("keep_for", "a request that outlives its stream");
+  }
+  if (wire.has_resume()) return NotBuilt("resume", "a stream that is taken up again");
+  if (wire.has_replay()) RETURN_IF_ERROR(ParseReplay(wire.replay(), request));
+  return request;
+}
+
+}  // namespace conclave::router

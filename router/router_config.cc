@@ -1,0 +1,92 @@
+#include "router/router_config.h"
+
+#include <utility>
+
+#include "common/status.h"
+
+namespace conclave::router {
+namespace {
+
+constexpr Range<absl::Duration> kPatience = {absl::Milliseconds(1), absl::Hours(24)};
+
+void Read(ConfigNode node, RouterConfig& config) {
+  node.Read("listen", &config.listen);
+  config.tls = ReadTlsOptions(node.Section("tls"));
+  node.Read("max_message", &config.max_message, {{1 << 10}, {1 << 30}});
+  node.Read("max_streams", &config.max_streams, {1, 1 << 20});
+  node.Read("client_stall", &config.client_stall, kPatience);
+  node.Read("threads", &config.threads, {1, 64});
+}
+
+void ReadWorkers(ConfigNode node, RouterConfig& config) {
+  node.Read("addresses", &config.workers);
+  if (config.workers.empty()) node.Fail("addresses", "must name at least one group");
+  config.worker_tls = ReadTlsOptions(node.Section("tls"));
+  node.Read("place_patience", &config.place_patience, kPatience);
+}
+
+void Read(ConfigNode node, AdmissionOptions& admission) {
+  node.Read("max_requests", &admission.max_requests, {1, 1 << 20});
+  node.Read("max_agents", &admission.max_agents, {1, 1 << 24});
+  node.Read("max_queued", &admission.max_queued, {0, 1 << 20});
+  node.Read("queue_wait", &admission.queue_wait, kPatience);
+  node.Read("retry_after", &admission.retry_after, kPatience);
+  for (ConfigNode each : node.Items("tenants")) {
+    TenantOptions tenant;
+    each.Read("name", &tenant.name);
+    each.Read("keys", &tenant.keys);
+    each.Read("max_requests", &tenant.max_requests, {1, 1 << 20});
+    each.Read("max_agents", &tenant.max_agents, {1, 1 << 24});
+    each.Read("weight", &tenant.weight, {0.001, 1000});
+    if (tenant.name.empty()) each.Fail("name", "must not be empty");
+    if (tenant.keys.empty()) each.Fail("keys", "must hold at least one SHA-256 of a key");
+    admission.tenants.push_back(std::move(tenant));
+  }
+}
+
+void Read(ConfigNode node, Limits& limits) {
+  node.Read("max_agents", &limits.max_agents, {1, 64});
+  node.Read("max_tokens", &limits.max_tokens, {1, int64_t{1} << 40});
+  node.Read("max_lead", &limits.max_lead, {0, 1 << 24});
+  node.Read("deadline", &limits.deadline, kPatience);
+  node.Read("place_wait", &limits.place_wait, kPatience);
+  node.Read("narrow_wait", &limits.narrow_wait, kPatience);
+  node.Read("straggler_patience", &limits.straggler_patience, kPatience);
+  node.Read("resume_wait", &limits.resume_wait, kPatience);
+  node.Read("retry_wait", &limits.retry_wait, kPatience);
+  node.Read("receipt_wait", &limits.receipt_wait, kPatience);
+}
+
+void Read(ConfigNode node, LogOptions& log) {
+  node.ReadChoice("level", &log.level,
+                  {{"debug", LogLevel::kDebug},
+                   {"info", LogLevel::kInfo},
+                   {"warning", LogLevel::kWarning},
+                   {"error", LogLevel::kError}});
+  node.ReadChoice("format", &log.format, {{"text", LogFormat::kText}, {"json", LogFormat::kJson}});
+}
+
+}  // namespace
+
+absl::StatusOr<RouterConfig> LoadRouterConfig(const std::string& path,
+                                              const std::vector<std::string>& overrides) {
+  ASSIGN_OR_RETURN(Config file, path.empty() ? Config::Parse("", "defaults", overrides)
+                                             : Config::Load(path, overrides));
+  RouterConfig config;
+  ConfigNode root = file.root();
+  Read(root.Section("server"), config);
+  root.Section("health").Read("listen", &config.health_listen);
+  root.Section("metrics").Read("listen", &config.metrics_listen);
+  root.Read("ports_file", &config.ports_file);
+  ReadWorkers(root.Section("workers"), config);
+  Read(root.Section("admission"), config.admission);
+  Read(root.Section("limits"), config.limits);
+  ConfigNode drain = root.Section("drain");
+  drain.Read("delay", &config.drain_delay);
+  drain.Read("timeout", &config.drain_timeout);
+  Read(root.Section("log"), config.log);
+  RETURN_IF_ERROR(file.Finish());
+  return config;
+}
+
+}  // namespace conclave::router

@@ -67,14 +67,18 @@ void TextPrinter::FlushLine(uint32_t agent) {
 }
 
 void TextPrinter::OnDelta(uint32_t agent, const v1::AgentDelta& delta) {
-  std::string& line = lines_[agent];
-  for (const char c : delta.thinking() + delta.answer()) {
-    if (c == '\n') {
-      FlushLine(agent);
-    } else {
-      line += c;
+  const auto add = [this, agent](const std::string& text) {
+    for (const char c : text) {
+      if (c == '\n') {
+        FlushLine(agent);
+      } else {
+        lines_[agent] += c;
+      }
     }
-  }
+  };
+  add(delta.thinking());
+  if (!delta.answer().empty() && answering_.insert(agent).second) FlushLine(agent);
+  add(delta.answer());
 }
 
 void TextPrinter::OnFinished(uint32_t agent, const v1::AgentFinished& finished) {

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <ostream>
+#include <set>
 #include <string>
 
 #include "conclave/v1/conclave.pb.h"
@@ -46,6 +47,7 @@ class TextPrinter : public Printer {
   std::ostream& notes_;
   const bool quiet_;
   std::map<uint32_t, std::string> lines_;  // What each agent wrote since its last line break.
+  std::set<uint32_t> answering_;           // Agents whose thinking is over.
   bool answer_began_ = false;
 };
 

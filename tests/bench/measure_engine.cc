@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/status.h"
 #include "worker/engine/engine.h"
 #include "worker/runner/local_runner.h"
 #include "worker/text/text_model.h"
@@ -112,6 +113,7 @@ absl::Status Measure(const std::string& dir, int samples, int tp) {
   LocalRunnerOptions options;
   options.model_dir = dir;
   options.tp = tp;
+  options.kv_tokens = 65536;
   ASSIGN_OR_RETURN(const auto runner, LocalRunner::Create(options));
   RealClock clock;
   Engine engine({}, *runner, clock);

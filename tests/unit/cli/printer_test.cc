@@ -48,6 +48,15 @@ TEST_F(TextPrinterTest, AnAgentsTextIsShownInWholeLines) {
   EXPECT_EQ(notes_.str(), "agent 2     | 12+\nagent 1     | 3*5=15\n");
 }
 
+TEST_F(TextPrinterTest, AnAgentsAnswerBeginsOnALineOfItsOwn) {
+  printer_.On(Delta(0, "=27"));
+  v1::GenerateResponse answer;
+  answer.mutable_agent_delta()->set_answer("27\n");
+  printer_.On(answer);
+
+  EXPECT_EQ(notes_.str(), "agent 1     | =27\nagent 1     | 27\n");
+}
+
 TEST_F(TextPrinterTest, TheAnswerAloneGoesToStandardOutput) {
   printer_.On(AnswerDelta("2"));
   printer_.On(AnswerDelta("7"));

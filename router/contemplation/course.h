@@ -9,13 +9,13 @@
 #include <utility>
 #include <vector>
 
+#include "router/contemplation/agent.h"
 #include "router/contemplation/aggregation.h"
 #include "router/contemplation/ballot.h"
 #include "router/contemplation/decision_script.h"
 #include "router/contemplation/family.h"
 #include "router/contemplation/receipt.h"
 #include "router/contemplation/tally.h"
-#include "router/contemplation/transcript.h"
 
 namespace conclave::router {
 
@@ -37,22 +37,6 @@ class Contemplation::Course {
     kDone,
   };
   enum class Line : uint8_t { kNone, kPlacing, kOpen, kFinished };
-  // Of an agent, on the live attempt.
-  enum class Seat : uint8_t { kNone, kSent, kTaken, kLeft };
-
-  struct Agent {
-    AgentRecipe recipe;  // Its tokens are in the transcript.
-    Transcript transcript = {};
-    Seat seat = Seat::kNone;
-    bool entered = false;   // Was accepted once.
-    bool kept_out = false;  // Waited, and will not enter.
-    int prompt_tokens = 0;
-    int run_to = 0;  // As the worker knows it; 0 = never waits.
-    std::optional<Finish> end = {};
-    std::optional<std::string> answer = {};  // What it voted.
-    std::optional<int> kept = {};            // Set when it is counted or cut.
-    absl::Time moved = {};                   // When it last brought a token, or entered.
-  };
   struct Result {
     std::string answer;
     bool incomplete = false;
@@ -105,6 +89,7 @@ class Contemplation::Course {
   void RaiseLeads();
   int RunTo(const Agent& agent) const;
   int Allowance() const;
+  bool InFlight() const;
   std::vector<AgentId> Unsent() const;
   std::vector<AgentId> Waiting() const;
 
@@ -137,10 +122,9 @@ class Contemplation::Course {
   // family_answer.cc: from the end of the round to the end of the request.
   void Stop(int64_t clock);
   void EndRound(int64_t clock);
-  void KeepOutWaiting();
+  void KeepOutWaiting(int64_t clock);
   void StartSynthesis(int64_t clock);
   void AdvanceSynthesis();
-  void AdvanceSynthesisEnd();
   void AnswerByVote(bool incomplete);
   const Agent* Spokesman() const;
   void AnswerBy(const Agent& agent, bool incomplete, std::optional<Aggregation> method);

@@ -21,7 +21,7 @@ Contemplation::Course::Course(Plan plan, const Limits& limits)
     : plan_(std::move(plan)), limits_(limits), planned_(static_cast<int>(plan_.agents.size())) {
   CHECK(!plan_.agents.empty());
   agents_.reserve(plan_.agents.size() + 1);  // References to agents stay valid.
-  for (const AgentRecipe& recipe : plan_.agents) agents_.push_back({.recipe = recipe});
+  for (const AgentRecipe& recipe : plan_.agents) agents_.emplace_back().recipe = recipe;
   if (plan_.request.replay) script_.emplace(plan_.request.replay->decisions);
 }
 
@@ -95,12 +95,17 @@ void Contemplation::Course::FireTimers() {
     GiveUpLost(fmt::format("its agents did not run again within {} ms",
                            absl::ToInt64Milliseconds(limits_.resume_wait)));
   }
-  if (due(narrow_due_) && stage_ == Stage::kThink && !Waiting().empty()) {
-    Decision narrow = NewDecision(Decision::Kind::kNarrow);
-    narrow.agents = Waiting();
-    Narrow(narrow);
+  if (due(narrow_due_) && stage_ == Stage::kThink) {
+    AdvanceRound();
+    if (!Waiting().empty()) {
+      Decision narrow = NewDecision(Decision::Kind::kNarrow);
+      narrow.agents = Waiting();
+      Narrow(narrow);
+    }
   }
   if (stage_ == Stage::kThink && now_ >= StragglerDue()) DropStragglers();
+  // The event finds everything counted that can be.
+  if (stage_ == Stage::kThink) AdvanceRound();
 }
 
 absl::Time Contemplation::Course::StragglerDue() const {
@@ -174,14 +179,14 @@ void Contemplation::Course::Fail(const absl::Status& why) {
   stage_ = Stage::kDone;
 }
 
-Contemplation::Course::Agent* Contemplation::Course::Find(AgentId id) {
+Agent* Contemplation::Course::Find(AgentId id) {
   const auto found =
       std::lower_bound(agents_.begin(), agents_.end(), id,
                        [](const Agent& agent, AgentId wanted) { return agent.recipe.id < wanted; });
   return found != agents_.end() && found->recipe.id == id ? &*found : nullptr;
 }
 
-Contemplation::Course::Agent& Contemplation::Course::At(AgentId id) {
+Agent& Contemplation::Course::At(AgentId id) {
   Agent* agent = Find(id);
   CHECK(agent != nullptr);
   return *agent;

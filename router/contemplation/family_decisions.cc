@@ -5,15 +5,15 @@
 #include "common/status.h"
 #include "router/contemplation/course.h"
 
-// Decisions: taken by the clock, the load or a failure; and taken again from a receipt.
+// Decisions: taken live, by the clock, the load or a failure, or taken again from a replay's list.
 namespace conclave::router {
 
 Decision Contemplation::Course::NewDecision(Decision::Kind kind) const {
-  Decision decision;
-  decision.number = static_cast<int>(decisions_.size()) + 1;
-  decision.kind = kind;
-  decision.clock = tally_.clock();
-  return decision;
+  return {.number = static_cast<int>(decisions_.size()) + 1,
+          .kind = kind,
+          .clock = tally_.clock(),
+          .agents = {},
+          .cuts = {}};
 }
 
 void Contemplation::Course::Record(const Decision& decision) {
@@ -29,40 +29,48 @@ void Contemplation::Course::Narrow(const Decision& decision) {
   LookAtStopRule(decision.clock);
 }
 
-void Contemplation::Course::Drop(const Decision& decision) {
-  Record(decision);
-  CutAgents(decision.cuts, CutReason::kDropped);
-  if (stage_ != Stage::kThink) return;
-  dropped_ += static_cast<int>(decision.agents.size());
-  LookAtStopRule(decision.clock);
+// Whether those that were counted, ended or still run, without `agents`, are at least the minimum.
+bool Contemplation::Course::EnoughWithout(const std::vector<AgentId>& agents) const {
+  int left = 0;
+  for (const Agent& agent : agents_) {
+    const AgentId id = agent.recipe.id;
+    const Tally::State state = tally_.StateOf(id);
+    if (!agent.entered || state == Tally::State::kAbsent || state == Tally::State::kCut) continue;
+    if (std::find(agents.begin(), agents.end(), id) == agents.end()) ++left;
+  }
+  return left >= plan_.min_agents;
 }
 
-// Agents that will not come back. Once their answer is being streamed, nobody else's can follow.
 void Contemplation::Course::GiveUp(const std::vector<AgentId>& agents) {
   Decision drop = NewDecision(Decision::Kind::kDrop);
-  for (AgentId id : agents) {
-    const Agent& agent = At(id);
-    if (Answers(agent) && first_answer_ != absl::InfiniteFuture()) {
-      return Fail(Unavailable("the group was lost in the middle of the answer"));
-    }
-    drop.cuts.push_back({.agent = id, .kept = agent.transcript.count()});
-  }
-  std::sort(drop.cuts.begin(), drop.cuts.end(),
-            [](const Cut& a, const Cut& b) { return a.agent < b.agent; });
-  for (const Cut& cut : drop.cuts) drop.agents.push_back(cut.agent);
+  drop.agents = agents;
+  for (AgentId id : agents) drop.cuts.push_back({.agent = id, .kept = At(id).transcript.count()});
   Drop(drop);
 }
 
-// The best answer so far.
+void Contemplation::Course::Drop(const Decision& decision) {
+  Record(decision);
+  CutAgents(decision.cuts, CutReason::kDropped);
+  if (stage_ == Stage::kThink) {
+    dropped_ += static_cast<int>(decision.cuts.size());
+    LookAtStopRule(decision.clock);
+  } else if (first_answer_ < absl::InfiniteFuture()) {
+    Fail(Unavailable("the answer broke off: its agent was lost"));
+  } else {
+    AnswerByVote(/*incomplete=*/true);
+  }
+}
+
+// The best answer so far, now.
 void Contemplation::Course::StopNow(Decision::Kind kind) {
   if (stage_ != Stage::kThink && stage_ != Stage::kSynthesise) return;
-  if (!fingerprint_) {
-    return Fail(DeadlineExceeded("no group took the request within its deadline"));
+  if (!AnyEntered()) {
+    return Fail(kind == Decision::Kind::kDeadline
+                    ? DeadlineExceeded("no agent had entered when the deadline came")
+                    : Cancelled("stopped before any agent had entered"));
   }
-  WithdrawJoin();
-  if (stage_ == Stage::kThink) AdvanceRound();
-  if (stage_ != Stage::kThink && stage_ != Stage::kSynthesise) return;
   Decision stop = NewDecision(kind);
+  WithdrawJoin();
   stop.agents = Waiting();
   for (AgentId id : tally_.In(Tally::State::kRuns)) {
     stop.cuts.push_back({.agent = id, .kept = At(id).transcript.count()});
@@ -70,59 +78,95 @@ void Contemplation::Course::StopNow(Decision::Kind kind) {
   ApplyStop(stop);
 }
 
-// Every end that was received votes, in order of (clock, agent), and no stop rule is looked at.
 void Contemplation::Course::ApplyStop(const Decision& decision) {
-  const bool deadline = decision.kind == Decision::Kind::kDeadline;
-  const Stage stage = stage_;
+  const bool late = decision.kind == Decision::Kind::kDeadline;
+  const CutReason reason = late ? CutReason::kDeadline : CutReason::kStopped;
   Record(decision);
   for (AgentId id : decision.agents) At(id).kept_out = true;
-  planned_ -= static_cast<int>(decision.agents.size());
-  while (const std::optional<AgentId> end = tally_.NextEnd()) CountEnd(*end, /*look=*/false);
-  CutAgents(decision.cuts, deadline ? CutReason::kDeadline : CutReason::kStopped);
-  if (stage == Stage::kSynthesise) {
-    const Agent& synthesiser = agents_.back();
-    if (first_answer_ != absl::InfiniteFuture()) {
-      return AnswerBy(synthesiser, /*incomplete=*/true, Aggregation::kSynthesise);
-    }
-    return AnswerByVote(/*incomplete=*/true);
+  if (stage_ == Stage::kThink) {
+    while (const std::optional<AgentId> end = tally_.NextEnd()) CountEnd(*end, /*look=*/false);
+  }
+  CutAgents(decision.cuts, reason);
+  // Whose answer has begun to leave, has it.
+  if (const Agent& last = agents_.back();
+      Answers(last) && !last.transcript.AnswerAt(*last.kept).empty()) {
+    return AnswerBy(
+        last, /*incomplete=*/true,
+        stage_ == Stage::kSynthesise ? std::optional(Aggregation::kSynthesise) : std::nullopt);
   }
   if (counted_.empty()) {
-    // Nobody has ended: what the key finds up to the cuts votes.
-    std::vector<AgentId> cut = tally_.In(Tally::State::kCut);
-    std::stable_sort(cut.begin(), cut.end(), [this](AgentId a, AgentId b) {
+    std::vector<AgentId> voters = tally_.In(Tally::State::kCut);
+    std::stable_sort(voters.begin(), voters.end(), [this](AgentId a, AgentId b) {
       return tally_.ClockOf(a) < tally_.ClockOf(b);
     });
-    for (AgentId id : cut) {
+    for (AgentId id : voters) {
       Agent& agent = At(id);
       agent.answer = Extract(agent);
-      if (!agent.answer) continue;
-      if (plan_.mode == Mode::kContemplating) ballot_.Add(id, *agent.answer);
+      if (agent.answer) ballot_.Add(id, *agent.answer);
       reached_ = std::max(reached_, tally_.ClockOf(id));
     }
-  }
-  if (plan_.mode != Mode::kContemplating) {
-    return AnswerBy(agents_.front(), /*incomplete=*/true, std::nullopt);
   }
   AnswerByVote(/*incomplete=*/true);
 }
 
-// Takes the script's next decision if its moment has come: all ends up to its clock are counted,
-// nobody who runs is below it, and everyone whom it cuts stands at the cut.
-bool Contemplation::Course::TakeFromScript() {
-  const Decision* next = script_->next();
-  if (next == nullptr) return false;
-  const std::optional<AgentId> end = tally_.NextEnd();
-  if (end && tally_.ClockOf(*end) <= next->clock) return false;
-  for (AgentId id : tally_.In(Tally::State::kRuns)) {
-    if (tally_.ClockOf(id) < next->clock) return false;
+void Contemplation::Course::Differs(const std::string& what) {
+  Fail(Aborted("the replay differs: {}", what));
+}
+
+// Whether every agent that the decision cuts stands at its cut, and (for those that end the round)
+// every other one has ended.
+bool Contemplation::Course::CutsReached(const Decision& decision) {
+  bool reached = true;
+  for (const Cut& cut : decision.cuts) {
+    const auto id = static_cast<uint32_t>(cut.agent);
+    if (tally_.StateOf(cut.agent) != Tally::State::kRuns) {
+      // The synthesiser may still come.
+      if (StageOf(cut.agent) == kAggregateStage && stage_ == Stage::kThink) return false;
+      Differs(fmt::format("{} cuts agent {}, which does not run", NameOf(decision), id));
+      return false;
+    }
+    if (At(cut.agent).transcript.count() < cut.kept) {
+      reached = false;
+    } else if (tally_.ClockOf(cut.agent) < decision.clock) {
+      Differs(fmt::format("{} cuts agent {} at clock {}", NameOf(decision), id,
+                          tally_.ClockOf(cut.agent)));
+      return false;
+    }
   }
+  if (decision.kind == Decision::Kind::kDeadline || decision.kind == Decision::Kind::kStopNow) {
+    return reached && tally_.In(Tally::State::kRuns).size() == decision.cuts.size();
+  }
+  return reached;
+}
+
+// Takes the next decision of the replay if its time has come: no running agent is below its clock,
+// and every end up to it was counted.
+bool Contemplation::Course::TakeFromScript() {
+  const Decision* next = script_ ? script_->next() : nullptr;
+  if (next == nullptr) return false;
+  if (tally_.clock() < next->clock) {
+    if (stage_ == Stage::kThink && !tally_.Any(Tally::State::kRuns) &&
+        !tally_.Any(Tally::State::kEnded)) {
+      Differs(fmt::format("{} is never reached", NameOf(*next)));
+    }
+    return false;
+  }
+  const std::optional<AgentId> end = tally_.NextEnd();
+  if (stage_ == Stage::kThink && end && tally_.ClockOf(*end) <= next->clock) return false;
   if (!CutsReached(*next)) return false;
+
   const Decision decision = *next;
+  const bool of_the_round =
+      decision.kind == Decision::Kind::kJoin || decision.kind == Decision::Kind::kNarrow;
+  if (of_the_round && stage_ != Stage::kThink) {
+    Differs(fmt::format("{} comes after the round", NameOf(decision)));
+    return false;
+  }
   script_->Take();
   switch (decision.kind) {
     case Decision::Kind::kJoin:
-      for (AgentId id : decision.agents) tally_.Enter(id, decision.clock);
       Record(decision);
+      for (AgentId id : decision.agents) tally_.Enter(id, decision.clock);
       break;
     case Decision::Kind::kNarrow:
       Narrow(decision);
@@ -136,35 +180,6 @@ bool Contemplation::Course::TakeFromScript() {
       break;
   }
   return true;
-}
-
-bool Contemplation::Course::CutsReached(const Decision& decision) {
-  for (const Cut& cut : decision.cuts) {
-    const Agent* agent = Find(cut.agent);
-    if (agent == nullptr) return false;  // The synthesiser, whose stage has not begun.
-    if (!Runs(*agent)) {
-      Differs(fmt::format("agent {} ended before the cut of {}", static_cast<uint32_t>(cut.agent),
-                          NameOf(decision)));
-      return false;
-    }
-    if (agent->transcript.count() < cut.kept) return false;
-  }
-  const bool stops =
-      decision.kind == Decision::Kind::kDeadline || decision.kind == Decision::Kind::kStopNow;
-  // Whoever is not cut had ended.
-  return !stops || tally_.In(Tally::State::kRuns).size() == decision.cuts.size();
-}
-
-void Contemplation::Course::Differs(const std::string& what) {
-  Fail(Aborted("the replay differs: {}", what));
-}
-
-bool Contemplation::Course::EnoughWithout(const std::vector<AgentId>& agents) const {
-  size_t left = counted_.size() + tally_.In(Tally::State::kEnded).size();
-  for (AgentId id : tally_.In(Tally::State::kRuns)) {
-    left += std::find(agents.begin(), agents.end(), id) == agents.end() ? 1 : 0;
-  }
-  return left >= static_cast<size_t>(plan_.min_agents);
 }
 
 }  // namespace conclave::router

@@ -32,6 +32,13 @@ std::vector<AgentId> Contemplation::Course::Unsent() const {
   return unsent;
 }
 
+// Whether agents that run have been sent and not been answered.
+bool Contemplation::Course::InFlight() const {
+  return std::any_of(agents_.begin(), agents_.end(), [this](const Agent& agent) {
+    return agent.seat == Seat::kSent && Runs(agent);
+  });
+}
+
 // How many agents may be sent now. Without credits one is tried, after a pause if the last one was
 // refused.
 int Contemplation::Course::Allowance() const {
@@ -58,10 +65,7 @@ void Contemplation::Course::SendFirstGang() {
 // Agents that ran before enter one by one, as does the synthesiser; those of a replay in gangs of
 // any size.
 void Contemplation::Course::SendReturning(const std::vector<AgentId>& unsent) {
-  const bool in_flight = std::any_of(agents_.begin(), agents_.end(), [this](const Agent& agent) {
-    return agent.seat == Seat::kSent && Runs(agent);
-  });
-  if (in_flight && credits_ <= 0) return;
+  if (InFlight() && credits_ <= 0) return;
   size_t room = static_cast<size_t>(Allowance());
   std::vector<AgentId> gang;
   for (AgentId id : unsent) {
@@ -130,10 +134,7 @@ void Contemplation::Course::Visit(const Accepted& accepted) {
     narrow_due_ = now_ + limits_.narrow_wait;
     retry_due_ = now_ + limits_.retry_wait;
   }
-  const bool all_seated = std::all_of(agents_.begin(), agents_.end(), [this](const Agent& agent) {
-    return !Runs(agent) || agent.seat == Seat::kTaken;
-  });
-  if (all_seated) resume_due_ = absl::InfiniteFuture();
+  if (Unsent().empty() && !InFlight()) resume_due_ = absl::InfiniteFuture();
 }
 
 // Only now the decision is known to stand; it counts from the sending, where the family's clock has

@@ -153,6 +153,10 @@ void Contemplation::Course::Return(const absl::Status& why) {
 void Contemplation::Course::GiveUpLost(std::string_view why) {
   resume_due_ = absl::InfiniteFuture();
   reopen_due_ = absl::InfiniteFuture();
+  if (stage_ == Stage::kThink) {
+    AdvanceRound();  // What a lost gang held up is counted first: a decision comes after it.
+    if (stage_ != Stage::kThink) return;
+  }
   std::vector<AgentId> lost;
   for (const Agent& agent : agents_) {
     if (Runs(agent) && agent.entered && agent.seat != Seat::kTaken) lost.push_back(agent.recipe.id);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/answer/normalise.h"
 #include "common/check.h"
 #include "common/status.h"
 #include "router/contemplation/course.h"
@@ -12,62 +13,87 @@ void Contemplation::Course::Visit(const Delta& delta) {
   if (delta.attempt != attempt_ || (line_ != Line::kOpen && line_ != Line::kFinished)) return;
   Agent* agent = Find(delta.delta.agent);
   if (agent == nullptr || agent->seat != Seat::kTaken) {
-    return Break(DataLoss("a delta names agent {}, which is not there",
+    return Break(DataLoss("tokens of agent {}, which does not run",
                           static_cast<uint32_t>(delta.delta.agent)));
   }
-  const absl::Status taken = Take(*agent, delta.delta);
-  if (!taken.ok()) Break(taken);
+  if (const absl::Status status = Take(*agent, delta.delta); !status.ok()) {
+    Break(Annotate(status, fmt::format("agent {}", static_cast<uint32_t>(delta.delta.agent))));
+  }
 }
 
-// Tokens past a cut are taken too: they are billed as discarded.
 absl::Status Contemplation::Course::Take(Agent& agent, const FamilyDelta& delta) {
-  const AgentId id = agent.recipe.id;
-  if (delta.first + static_cast<int64_t>(delta.tokens.size()) > agent.recipe.grant) {
-    return DataLoss("agent {} went past its grant of {} tokens", static_cast<uint32_t>(id),
-                    agent.recipe.grant);
+  const std::optional<int> cut = script_ ? script_->CutOf(agent.recipe.id) : std::nullopt;
+  const int most = Runs(agent) && cut ? *cut : agent.recipe.grant;
+  if (delta.first + static_cast<int64_t>(delta.tokens.size()) > most) {
+    return DataLoss("token {} is beyond {}",
+                    delta.first + static_cast<int64_t>(delta.tokens.size()), most);
   }
-  const int before = agent.transcript.count();
+  if (delta.end && delta.end->cause == Finish::kCancelled && Runs(agent) &&
+      agent.transcript.count() != cut) {
+    return Unavailable("it was cancelled by its group");
+  }
   ASSIGN_OR_RETURN(const Transcript::Fresh fresh, agent.transcript.Append(delta));
-  if (agent.transcript.count() > before) {
+  const int count = agent.transcript.count();
+  if (delta.end) agent.seat = Seat::kLeft;
+  if (count > fresh.first) {
     losses_ = 0;
     agent.moved = now_;
   }
-  if (Runs(agent)) {
-    tally_.Advance(id, agent.transcript.count());
-    EmitDelta(agent, fresh);
-  }
-  if (!delta.end) return absl::OkStatus();
-  agent.seat = Seat::kLeft;
   if (!Runs(agent)) return absl::OkStatus();
-  if (delta.end->cause == Finish::kCancelled) {
-    return DataLoss("agent {} was cancelled unasked", static_cast<uint32_t>(id));
+
+  tally_.Advance(agent.recipe.id, count);
+  if (count > fresh.first) EmitDelta(agent, fresh);
+  if (cut == count) {
+    // All that the replay needs of it. Until its cut is taken it runs, without holding a place.
+    if (count > fresh.first) Cancel({agent.recipe.id});
+  } else if (delta.end) {
+    agent.end = delta.end->cause;
+    tally_.End(agent.recipe.id);
   }
-  agent.end = delta.end->cause;
-  tally_.End(id);
   return absl::OkStatus();
 }
 
-// Whether what the agent answers is the request's answer as it comes.
+// Whether its answer is the request's, as it comes.
 bool Contemplation::Course::Answers(const Agent& agent) const {
   return plan_.mode != Mode::kContemplating || StageOf(agent.recipe.id) == kAggregateStage;
 }
 
 void Contemplation::Course::EmitDelta(const Agent& agent, const Transcript::Fresh& fresh) {
+  const AgentId id = agent.recipe.id;
   const Include& include = plan_.request.include;
-  AgentDelta delta{.thinking = {}, .answer = {}, .tokens = {}, .count = agent.transcript.count()};
+  AgentDelta delta;
   if (include.thinking) delta.thinking = fresh.thinking;
-  if (include.agent_answers) delta.answer = fresh.answer;
+  if (include.agent_answers && !Answers(agent)) delta.answer = fresh.answer;
   if (include.tokens) {
-    for (int i = fresh.first; i < agent.transcript.count(); ++i) {
-      delta.tokens.push_back(agent.transcript.tokens()[i].token);
+    const std::vector<TextToken>& tokens = agent.transcript.tokens();
+    for (size_t i = static_cast<size_t>(fresh.first); i < tokens.size(); ++i) {
+      delta.tokens.push_back(tokens[i].token);
     }
   }
   if (!delta.thinking.empty() || !delta.answer.empty() || !delta.tokens.empty()) {
-    EmitEvent(agent.recipe.id, std::move(delta));
+    delta.count = agent.transcript.count();
+    EmitEvent(id, std::move(delta));
   }
-  if (!Answers(agent) || fresh.answer.empty()) return;
-  first_answer_ = std::min(first_answer_, now_);
-  EmitEvent(agent.recipe.id, AnswerDelta{.text = std::string(fresh.answer)});
+  if (Answers(agent) && !fresh.answer.empty()) {
+    first_answer_ = std::min(first_answer_, now_);
+    EmitEvent(id, AnswerDelta{.text = std::string(fresh.answer)});
+  }
+}
+
+// Counts what can be counted and, in a replay, takes the decisions in between.
+void Contemplation::Course::AdvanceRound() {
+  while (stage_ == Stage::kThink) {
+    const bool over =
+        !tally_.Any(Tally::State::kRuns) && !tally_.Any(Tally::State::kEnded) && Waiting().empty();
+    if (over) return EndRound(tally_.clock());
+    if (TakeFromScript()) continue;
+    if (stage_ != Stage::kThink) return;
+    const std::optional<AgentId> end = tally_.NextCountable();
+    if (!end) return;
+    const Decision* next = script_ ? script_->next() : nullptr;
+    if (next != nullptr && tally_.ClockOf(*end) > next->clock) return;
+    CountEnd(*end, /*look=*/true);
+  }
 }
 
 std::optional<std::string> Contemplation::Course::Extract(const Agent& agent) const {
@@ -75,46 +101,35 @@ std::optional<std::string> Contemplation::Course::Extract(const Agent& agent) co
   return plan_.answer_key->Extract(agent.transcript.AnswerAt(*agent.kept));
 }
 
-// Counts what can be counted and takes what a replay's script says, in order of the family's clock.
-void Contemplation::Course::AdvanceRound() {
-  while (stage_ == Stage::kThink) {
-    if (script_ && TakeFromScript()) continue;
-    const std::optional<AgentId> next = tally_.NextCountable();
-    if (stage_ != Stage::kThink || !next) break;
-    const Decision* script = script_ ? script_->next() : nullptr;
-    if (script != nullptr && tally_.ClockOf(*next) > script->clock) break;
-    CountEnd(*next, /*look=*/true);
-  }
-  if (stage_ != Stage::kThink) return;
-  const bool anyone = tally_.Any(Tally::State::kRuns) || tally_.Any(Tally::State::kEnded) ||
-                      !Waiting().empty() || (script_ && script_->next() != nullptr);
-  if (!anyone) EndRound(tally_.clock());
-}
-
 void Contemplation::Course::CountEnd(AgentId id, bool look) {
   Agent& agent = At(id);
-  tally_.Count(id);
   const int64_t clock = tally_.ClockOf(id);
-  agent.kept = agent.transcript.count();
+  tally_.Count(id);
+  counted_.push_back(id);
   reached_ = std::max(reached_, clock);
-  const bool votes = stage_ == Stage::kThink && plan_.mode == Mode::kContemplating;
-  const std::optional<std::string> answer = Extract(agent);
-  agent.answer = answer;
-  if (stage_ == Stage::kThink) counted_.push_back(id);
-  if (votes && answer) ballot_.Add(id, *answer);
+  agent.kept = agent.transcript.count();
+  agent.answer = Extract(agent);
+  if (agent.answer) ballot_.Add(id, *agent.answer);
   EmitEvent(id, AgentFinished{.reason = *agent.end,
-                              .answer = answer,
+                              .answer = agent.answer,
                               .confidence = agent.transcript.Confidence(),
                               .tokens = *agent.kept});
-  if (votes) EmitVotes();
+  if (plan_.mode == Mode::kContemplating && plan_.request.include.votes) EmitVotes();
   if (look) LookAtStopRule(clock);
 }
 
 int Contemplation::Course::ToCome() const {
-  return std::max(0, planned_ - static_cast<int>(counted_.size()) - dropped_);
+  return planned_ - static_cast<int>(counted_.size()) - dropped_;
 }
 
-// True when the rule cut the others.
+void Contemplation::Course::EmitVotes() {
+  const bool settles = plan_.request.stop_rule == StopRule::kSettled;
+  EmitEvent({}, VoteUpdate{.votes = ballot_.Votes(),
+                           .counted = static_cast<int>(counted_.size()),
+                           .to_come = ToCome(),
+                           .stop_value = settles ? ballot_.lead() - ToCome() : 0.0});
+}
+
 bool Contemplation::Course::LookAtStopRule(int64_t clock) {
   if (stage_ != Stage::kThink || plan_.mode != Mode::kContemplating) return false;
   if (plan_.request.stop_rule != StopRule::kSettled || !Settled(ballot_, ToCome())) return false;
@@ -125,21 +140,13 @@ bool Contemplation::Course::LookAtStopRule(int64_t clock) {
 void Contemplation::Course::CutAgents(const std::vector<Cut>& cuts, CutReason reason) {
   std::vector<AgentId> cancelled;
   for (const Cut& cut : cuts) {
-    Agent& agent = At(cut.agent);
     tally_.Cut(cut.agent, cut.kept);
-    agent.kept = cut.kept;
-    cancelled.push_back(cut.agent);
+    At(cut.agent).kept = cut.kept;
+    At(cut.agent).end.reset();
     EmitEvent(cut.agent, AgentCut{.reason = reason, .kept = cut.kept});
+    cancelled.push_back(cut.agent);
   }
   Cancel(cancelled);
-}
-
-void Contemplation::Course::EmitVotes() {
-  if (!plan_.request.include.votes) return;
-  EmitEvent({}, VoteUpdate{.votes = ballot_.Votes(),
-                           .counted = static_cast<int>(counted_.size()),
-                           .to_come = ToCome(),
-                           .stop_value = static_cast<double>(ballot_.lead() - ToCome())});
 }
 
 }  // namespace conclave::router

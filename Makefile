@@ -2,7 +2,7 @@
 .PHONY: run serve test format install build
 SHELL := /bin/bash
 
-QUESTION ?= Tom has 12 apples and buys 3 boxes with 5 apples each. How many apples does Tom have now?
+QUESTION ?= Tom has 12 apples and buys 3 boxes with 15 apples each. How many apples does Tom have now?
 
 run: build
 	@deploy/serve.sh ask "$(QUESTION)"

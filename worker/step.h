@@ -55,8 +55,8 @@ struct SlotChange {
   std::vector<TokenId> history;
   // kOpen, kAppend: blocks added at the table's end, [pool][k].
   std::vector<std::vector<BlockId>> blocks;
-  // kOpen: length of the prompt; what follows it in `history` was produced. kTruncate: forget KV and
-  // history from this position on; blocks behind it leave the table.
+  // kOpen: length of the prompt; what follows it in `history` was produced. kTruncate: forget KV
+  // and history from this position on; blocks behind it leave the table.
   int position = 0;
 };
 

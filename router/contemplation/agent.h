@@ -22,16 +22,16 @@ enum class Seat : uint8_t {
 // What is known of one agent.
 struct Agent {
   AgentRecipe recipe;  // Its tokens are in the transcript.
-  Transcript transcript;
+  Transcript transcript = {};
   Seat seat = Seat::kNone;
   bool entered = false;   // Was accepted once.
   bool kept_out = false;  // Waited, and will not enter.
   int prompt_tokens = 0;
-  int run_to = 0;                     // As the worker knows it; 0 = never waits.
-  std::optional<Finish> end;          // As received; none once it is cut.
-  std::optional<std::string> answer;  // What it voted.
-  std::optional<int> kept;            // Set when it is counted or cut.
-  absl::Time moved;                   // When it was sent, entered, or last brought a token.
+  int run_to = 0;                          // As the worker knows it; 0 = never waits.
+  std::optional<Finish> end = {};          // As received; none once it is cut.
+  std::optional<std::string> answer = {};  // What it voted.
+  std::optional<int> kept = {};            // Set when it is counted or cut.
+  absl::Time moved = {};                   // When it was sent, entered, or last brought a token.
 };
 
 }  // namespace conclave::router

@@ -50,7 +50,8 @@ TEST(KeysTest, AKeyOfTwoTenantsIsRefused) {
 }
 
 TEST(KeysTest, ATenantWithoutKeysIsRefused) {
-  EXPECT_EQ(Keys::Make({{.name = "red", .keys = {}}}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Keys::Make({{.name = "red", .keys = {}}}).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

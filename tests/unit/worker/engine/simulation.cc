@@ -19,11 +19,12 @@ class History {
  public:
   History(uint64_t seed, SimulationTotals& totals)
       : random_(seed), totals_(totals), shape_(DrawShape()), fixture_(shape_, DrawOptions()) {
-    for (int i = 0; i < 3; ++i) bases_.push_back(DrawTokens(Below(60) + 1));
+    // Short prompts and long answers: all enter, and then grow out of the room there is.
+    for (int i = 0; i < 3; ++i) bases_.push_back(DrawTokens(Below(pressed_ ? 20 : 60) + 1));
   }
 
   std::string Run() {
-    const int actions = 5 + Below(25);
+    const int actions = 5 + Below(30);
     for (int i = 0; i < actions && wrong_.empty(); ++i) {
       Act();
       const int turns = Below(6);
@@ -55,7 +56,7 @@ class History {
 
   GroupShape DrawShape() {
     GroupShape shape = SmallShape();
-    shape.max_slots = 1 + Below(12);
+    shape.max_slots = (pressed_ ? 6 : 1) + Below(10);
     shape.max_rows = 1 + Below(50);
     shape.max_samples = 1 + Below(shape.max_slots);
     shape.max_positions = 150;
@@ -117,14 +118,14 @@ class History {
     AgentPlan like;
     like.prompt = bases_[Below(3)];
     if (OneIn(2)) like.prompt.resize(1 + Below(static_cast<int>(like.prompt.size())));
-    like.grant = 1 + Below(OneIn(2) ? 90 : 20);
+    like.grant = pressed_ ? 40 + Below(70) : 1 + Below(OneIn(2) ? 90 : 20);
     like.penalty = OneIn(4);
     if (OneIn(3)) like.run_to = Below(20);
-    if (OneIn(2)) like.rules.stop_every = 15 + Below(60);
+    if (!pressed_ && OneIn(2)) like.rules.stop_every = 15 + Below(60);
     if (OneIn(3)) like.rules.force_every = 3 + Below(20);
     if (OneIn(4)) like.rules.force_at = 1 + Below(10);
     like.rules.force = DrawTokens(1 + Below(20));
-    std::vector<AgentPlan> gang(1 + Below(1 + Below(5)), like);
+    std::vector<AgentPlan> gang(1 + Below(pressed_ ? 8 : 1 + Below(5)), like);
     const bool apart = OneIn(3), resumed = OneIn(4);
     for (AgentPlan& agent : gang) {
       agent.id = MakeAgentId(0, 0, family.next_index++);
@@ -264,6 +265,7 @@ class History {
   }
 
   std::mt19937_64 random_;
+  const bool pressed_ = OneIn(2);
   SimulationTotals& totals_;
   const GroupShape shape_;
   EngineFixture fixture_;

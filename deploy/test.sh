@@ -5,22 +5,24 @@ cd "$(dirname "$0")/.."
 preset=${PRESET:-dev}
 declare -a names=() seconds=()
 timed() {
-  local name=$1 start=$SECONDS
+  local name=$1 start=$SECONDS status=0
   shift
-  "$@"
+  "$@" || status=$?
   names+=("$name") seconds+=($((SECONDS - start)))
+  return "$status"
 }
 build() { cmake --build --preset "$preset" | grep -Ev '^\[[0-9]+/[0-9]+\] (Building|Linking|Generating)' || test "${PIPESTATUS[0]}" -eq 0; }
 run_tests() { ctest --preset "$preset" -j "$(nproc)" --no-tests=error >"build/$preset/ctest.log" 2>&1; }
 
 timed configure cmake --preset "$preset" --log-level=WARNING
 timed build build
-status=0
-timed tests run_tests || status=$?
-[ "$status" -eq 0 ] || { grep -v ' Passed ' "build/$preset/ctest.log"; exit "$status"; }
+failed=0
+timed tests run_tests || failed=$?
+[ "$failed" -eq 0 ] || grep -v ' Passed ' "build/$preset/ctest.log" | head -n 400
 grep -E 'Skipped|simulated|^\| ' "build/$preset/ctest.log" || true
 echo "where the time went:"
 for i in "${!names[@]}"; do printf '  %-10s %4d s\n' "${names[$i]}" "${seconds[$i]}"; done
 grep -oE 'Test +#[0-9]+: [^ ]+ .* [0-9.]+ sec' "build/$preset/ctest.log" |
   sed -E 's/Test +#[0-9]+: ([^ ]+) .* ([0-9.]+) sec/\2 \1/' | sort -rn | head -5 | sed 's/^/  slowest: /;s/$/ (s first)/'
 tail -n 12 "build/$preset/ctest.log" | sed -n '/tests passed/,$p'
+exit "$failed"

@@ -113,6 +113,7 @@ absl::Status Measure(const std::string& dir, int samples, int tp) {
   LocalRunnerOptions options;
   options.model_dir = dir;
   options.tp = tp;
+  options.max_slots = 128;
   options.kv_tokens = 65536;
   ASSIGN_OR_RETURN(const auto runner, LocalRunner::Create(options));
   RealClock clock;

@@ -68,7 +68,13 @@ int RunRank(const RankFlags& flags, const std::vector<std::string>& arguments) {
     if (!channel.Send(1, plan, absl::Seconds(10)).ok()) return 5;
   }
   cell.ready = 1;
-  if (mode == "exit") return 7;
+  if (mode == "exit") {
+    // Not before the group is ready: a start that fails is another story.
+    for (int rank = 0; rank < memory->tp(); ++rank) {
+      while (memory->cell(rank).ready == 0) absl::SleepFor(absl::Milliseconds(1));
+    }
+    return 7;
+  }
   if (mode == "hang") BeginStep(cell, 1, absl::Milliseconds(100));
   if (mode == "stall") cell.engine_turns = 1;
   return Serve(cell, mode == "run" && flags.rank == 0);

@@ -29,11 +29,11 @@ std::vector<Command> Contemplation::Course::On(const Event& event) {
   if (stage_ == Stage::kDone) return {};
   CHECK((stage_ == Stage::kNew) == std::holds_alternative<Started>(event.what));
   now_ = std::max(now_, event.at);
-  // Events that were due before this one come before it.
+  std::visit([this](const auto& what) { Visit(what); }, event.what);
+  Progress();
+  // What happened counts before what the clock says of it: so a decision finds every end counted
+  // that can be, and no command goes to a stream that this event has ended.
   FireTimers();
-  if (stage_ != Stage::kDone) {
-    std::visit([this](const auto& what) { Visit(what); }, event.what);
-  }
   Progress();
   if (stage_ != Stage::kDone) SetTimer();
   return std::exchange(out_, {});
@@ -104,8 +104,6 @@ void Contemplation::Course::FireTimers() {
     }
   }
   if (stage_ == Stage::kThink && now_ >= StragglerDue()) DropStragglers();
-  // The event finds everything counted that can be.
-  if (stage_ == Stage::kThink) AdvanceRound();
 }
 
 absl::Time Contemplation::Course::StragglerDue() const {

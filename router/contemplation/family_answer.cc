@@ -199,7 +199,7 @@ Receipt Contemplation::Course::MakeReceipt() {
   std::vector<KeptTokens> kept_tokens;
   for (const Agent& agent : agents_) {
     // Also one that was accepted when it was no longer wanted: its prompt is on the bill.
-    if (!agent.entered && agent.prompt_tokens == 0) continue;
+    if (!agent.kept && agent.prompt_tokens == 0) continue;
     AgentUsage usage;
     usage.agent = agent.recipe.id;
     usage.prompt_tokens = agent.prompt_tokens;

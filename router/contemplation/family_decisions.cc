@@ -143,7 +143,7 @@ bool Contemplation::Course::CutsReached(const Decision& decision) {
 // and every end up to it was counted.
 bool Contemplation::Course::TakeFromScript() {
   const Decision* next = script_ ? script_->next() : nullptr;
-  if (next == nullptr) return false;
+  if (next == nullptr || !fingerprint_) return false;  // Admitted is the first event.
   if (tally_.clock() < next->clock) {
     if (stage_ == Stage::kThink && !tally_.Any(Tally::State::kRuns) &&
         !tally_.Any(Tally::State::kEnded)) {

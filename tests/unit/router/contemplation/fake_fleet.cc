@@ -1,0 +1,307 @@
+#include "tests/unit/router/contemplation/fake_fleet.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/status.h"
+
+namespace conclave::router {
+namespace {
+
+template <typename... Visitors>
+struct Overloaded : Visitors... {
+  using Visitors::operator()...;
+};
+template <typename... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;
+
+FakeStream MakeStream(const World& world, AgentId agent) {
+  Random random(world.seed * 1'000'003 + static_cast<uint32_t>(agent));
+  random.Next();
+  FakeStream stream;
+  const int thinking = random.Below(world.longest);
+  for (int i = 0; i < thinking; ++i) stream.thinking += static_cast<char>('a' + i % 26);
+  stream.answer = random.Chance(50) ? "It is so.\n" : "";
+  const bool mute = random.Chance(world.mute);
+  if (!mute) stream.answer += "Answer: " + std::to_string(10 + random.Below(world.answers));
+  if (mute && random.Chance(50)) stream.answer += "I do not know.";
+  if (random.Chance(30)) stream.answer += "\n";
+  const std::string text = stream.thinking + stream.answer;
+  // Some tokens release nothing, some release more; the last is a stop token without text.
+  for (size_t released = 0; released < text.size();) {
+    released = std::min(text.size(), released + static_cast<size_t>(random.Below(4)));
+    TextToken token;
+    token.token.id = random.Below(1000);
+    token.token.logprob = -0.125f * static_cast<float>(random.Below(8));
+    token.text_end = static_cast<int64_t>(released);
+    stream.tokens.push_back(token);
+  }
+  stream.tokens.push_back({.token = {.id = 1}, .text_end = static_cast<int64_t>(text.size())});
+  return stream;
+}
+
+}  // namespace
+
+FamilyDelta FakeStream::Cut(AgentId agent, int from, int to) const {
+  FamilyDelta delta;
+  delta.agent = agent;
+  delta.first = from;
+  delta.tokens.assign(tokens.begin() + from, tokens.begin() + to);
+  const auto end_at = [this](int count) {
+    return count == 0 ? size_t{0} : static_cast<size_t>(tokens[count - 1].text_end);
+  };
+  const size_t begin = end_at(from), end = end_at(to), thought = thinking.size();
+  if (begin < thought) delta.thinking = thinking.substr(begin, std::min(end, thought) - begin);
+  if (end > thought) {
+    const size_t skip = begin > thought ? begin - thought : 0;
+    delta.answer = answer.substr(skip, end - thought - skip);
+  }
+  return delta;
+}
+
+const FakeStream& World::StreamOf(AgentId agent) const {
+  const auto found = streams_.find(agent);
+  if (found != streams_.end()) return found->second;
+  return streams_.emplace(agent, MakeStream(*this, agent)).first->second;
+}
+
+FakeFleet::FakeFleet(const World& world, const Chaos& chaos, uint64_t seed)
+    : world_(world), chaos_(chaos), random_(seed) {}
+
+void FakeFleet::Obey(const Command& command) {
+  const auto to_run = [this, &command](int attempt) {
+    ASSERT_TRUE(run_ && run_->placed && run_->attempt == attempt) << "no such stream";
+    ASSERT_FALSE(finished_) << "a command after FinishRun";
+    if (!run_->gone) run_->inbox.push_back(command);
+  };
+  std::visit(Overloaded{[this](const OpenRun& open) {
+                          ASSERT_FALSE(run_) << "two attempts at a time";
+                          run_.emplace();
+                          run_->attempt = open.attempt;
+                          run_->wanted = open.agents;
+                          run_->room = random_.Between(chaos_.least_room, chaos_.most_room);
+                          run_->pool = random_.Between(chaos_.least_pool, chaos_.least_pool + 8);
+                          run_->room = std::min(run_->room, run_->pool);
+                          finished_ = false;
+                        },
+                        [&](const AddGang& gang) { to_run(gang.attempt); },
+                        [&](const CancelAgents& cancel) {
+                          if (random_.Chance(chaos_.hasty_cancel)) {
+                            to_run(cancel.attempt);
+                          } else {
+                            to_run(cancel.attempt);
+                            for (int i = 0; i < 5; ++i) Draw();
+                          }
+                        },
+                        [&](const RaiseRunTo& raise) { to_run(raise.attempt); },
+                        [&](const FinishRun& finish) {
+                          to_run(finish.attempt);
+                          finished_ = true;
+                        },
+                        [this](const CloseRun& close) {
+                          ASSERT_TRUE(run_ && run_->attempt == close.attempt) << "closed twice";
+                          run_.reset();
+                        },
+                        [](const auto&) {}},
+             command);
+}
+
+bool FakeFleet::Idle() const {
+  if (!run_) return true;
+  if (!run_->outbox.empty() || !run_->inbox.empty()) return false;
+  if (!run_->placed) return run_->gone || run_->wanted > run_->room;
+  if (run_->gone) return true;
+  return std::none_of(run_->seated.begin(), run_->seated.end(), [](const Seated& agent) {
+    return !agent.ended && (agent.run_to == 0 || agent.count < agent.run_to);
+  });
+}
+
+void FakeFleet::Work() {
+  if (!run_ || run_->gone) return;
+  if (!run_->placed) return FindPlace();
+  if (!run_->inbox.empty() && random_.Chance(50)) return ObeyNext();
+  Draw();
+}
+
+void FakeFleet::FindPlace() {
+  if (random_.Chance(chaos_.no_place)) {
+    run_->gone = true;
+    run_->outbox.push_back(PlacementFailed{.attempt = run_->attempt, .why = Unavailable("nobody")});
+    return;
+  }
+  if (run_->wanted > run_->room) return;
+  run_->placed = true;
+  const int credits = chaos_.tells_credits ? run_->room : random_.Below(3);
+  run_->outbox.push_back(Placed{
+      .attempt = run_->attempt, .fingerprint = "f", .credits = credits, .words = "group g serves"});
+}
+
+int FakeFleet::Running() const {
+  return static_cast<int>(std::count_if(run_->seated.begin(), run_->seated.end(),
+                                        [](const Seated& agent) { return !agent.ended; }));
+}
+
+void FakeFleet::Add(const AddGang& gang) {
+  const int size = static_cast<int>(gang.agents.size());
+  std::vector<AgentId> ids;
+  for (const AgentRecipe& recipe : gang.agents) ids.push_back(recipe.id);
+  if (size > run_->pool) {
+    run_->outbox.push_back(Refused{.attempt = run_->attempt,
+                                   .agents = ids,
+                                   .why = OutOfRange("the pool is small"),
+                                   .width = run_->pool});
+    return;
+  }
+  if (Running() + size > run_->room || random_.Chance(chaos_.refuse)) {
+    run_->outbox.push_back(Refused{
+        .attempt = run_->attempt, .agents = ids, .why = ResourceExhausted("no room"), .width = 0});
+    return;
+  }
+  Accepted accepted{.attempt = run_->attempt, .agents = {}};
+  for (const AgentRecipe& recipe : gang.agents) {
+    const FakeStream& stream = world_.StreamOf(recipe.id);
+    ASSERT_LE(recipe.produced.size(), stream.tokens.size());
+    for (size_t i = 0; i < recipe.produced.size(); ++i) {
+      ASSERT_EQ(recipe.produced[i], stream.tokens[i].token) << "resumed with other tokens";
+    }
+    ASSERT_GE(recipe.grant, 1);
+    const int fed = static_cast<int>(recipe.produced.size());
+    std::erase_if(run_->seated, [&](const Seated& seated) { return seated.id == recipe.id; });
+    run_->seated.push_back({.id = recipe.id,
+                            .stream = &stream,
+                            .fed = fed,
+                            .count = fed,
+                            .grant = recipe.grant,
+                            .run_to = recipe.run_to,
+                            .ended = false});
+    accepted.agents.push_back({.id = recipe.id, .prompt_tokens = world_.PromptOf(recipe.id)});
+  }
+  run_->outbox.push_back(std::move(accepted));
+}
+
+void FakeFleet::ObeyNext() {
+  if (run_->inbox.empty()) return;
+  const Command command = std::move(run_->inbox.front());
+  run_->inbox.pop_front();
+  if (const auto* gang = std::get_if<AddGang>(&command)) return Add(*gang);
+  if (std::holds_alternative<FinishRun>(command)) {
+    run_->finishing = true;
+    return EndFamily();
+  }
+  const auto seat_of = [this](AgentId id) {
+    return std::find_if(run_->seated.begin(), run_->seated.end(),
+                        [id](const Seated& agent) { return agent.id == id; });
+  };
+  if (const auto* cancel = std::get_if<CancelAgents>(&command)) {
+    for (AgentId id : cancel->agents) {
+      const auto agent = seat_of(id);
+      if (agent != run_->seated.end() && !agent->ended) End(*agent, Finish::kCancelled);
+    }
+  } else if (const auto* raise = std::get_if<RaiseRunTo>(&command)) {
+    for (size_t i = 0; i < raise->agents.size(); ++i) {
+      const auto agent = seat_of(raise->agents[i]);
+      if (agent != run_->seated.end()) agent->run_to = std::max(agent->run_to, raise->counts[i]);
+    }
+  }
+}
+
+// One agent draws some tokens.
+void FakeFleet::Draw() {
+  if (!run_ || run_->seated.empty() || run_->gone) return;
+  Seated& agent =
+      run_->seated[static_cast<size_t>(random_.Below(static_cast<int>(run_->seated.size())))];
+  if (agent.ended) return;
+  const int whole = static_cast<int>(agent.stream->tokens.size());
+  int to = std::min({agent.count + random_.Between(1, 4), agent.grant, whole});
+  if (agent.run_to > 0) to = std::min(to, agent.run_to);
+  if (to == agent.count) return;
+  Push(agent.stream->Cut(agent.id, agent.count, to));
+  agent.count = to;
+  if (to == whole) {
+    End(agent, Finish::kStop);
+  } else if (to == agent.grant) {
+    End(agent, Finish::kLength);
+  }
+}
+
+void FakeFleet::End(Seated& agent, Finish cause) {
+  agent.ended = true;
+  FamilyDelta delta;
+  delta.agent = agent.id;
+  delta.first = agent.count;
+  delta.end = AgentEnding{.cause = cause,
+                          .sampled = agent.count - agent.fed,
+                          .forced = 0,
+                          .fed = agent.fed,
+                          .trailing = cause == Finish::kStop ? 1 : 0};
+  Push(std::move(delta));
+  EndFamily();
+}
+
+// One pending delta an agent: new tokens merge into it.
+void FakeFleet::Push(FamilyDelta delta) {
+  for (auto& event : run_->outbox) {
+    auto* pending = std::get_if<Delta>(&event);
+    if (pending == nullptr || pending->delta.agent != delta.agent) continue;
+    pending->delta.tokens.insert(pending->delta.tokens.end(), delta.tokens.begin(),
+                                 delta.tokens.end());
+    pending->delta.thinking += delta.thinking;
+    pending->delta.answer += delta.answer;
+    pending->delta.end = delta.end;
+    return;
+  }
+  run_->outbox.push_back(Delta{.attempt = run_->attempt, .delta = std::move(delta)});
+}
+
+void FakeFleet::EndFamily() {
+  if (!run_->finishing || run_->over || Running() > 0) return;
+  run_->over = true;
+  FamilyTotals totals;
+  int64_t prompts = 0, think = 0, synthesis = 0;
+  for (const Seated& agent : run_->seated) {
+    const int prompt = world_.PromptOf(agent.id);
+    prompts += prompt;
+    (StageOf(agent.id) == kAggregateStage ? synthesis : think) = prompt;
+    totals.sampled += agent.count - agent.fed;
+    totals.fed += agent.fed;
+  }
+  totals.prompt_computed = think + synthesis;
+  totals.prompt_shared = prompts - totals.prompt_computed;
+  run_->outbox.push_back(FamilyEnded{.attempt = run_->attempt, .totals = totals});
+}
+
+std::optional<decltype(Event::what)> FakeFleet::Deliver() {
+  if (!run_ || run_->outbox.empty()) return std::nullopt;
+  if (!run_->gone && !run_->over && random_.Chance(chaos_.coalesce)) return std::nullopt;
+  auto event = std::move(run_->outbox.front());
+  run_->outbox.pop_front();
+  if (const auto* delta = std::get_if<Delta>(&event)) {
+    int& count = delivered_[delta->delta.agent];
+    count = std::max(count, delta->delta.first + static_cast<int>(delta->delta.tokens.size()));
+  }
+  if (std::holds_alternative<FamilyEnded>(event) || std::holds_alternative<Lost>(event) ||
+      std::holds_alternative<PlacementFailed>(event)) {
+    run_.reset();
+  }
+  return event;
+}
+
+void FakeFleet::Lose() {
+  if (!run_ || !run_->placed || run_->gone) return;
+  // Some of what was sent still arrives.
+  const size_t arrives =
+      static_cast<size_t>(random_.Below(static_cast<int>(run_->outbox.size()) + 1));
+  if (std::any_of(run_->outbox.begin(), run_->outbox.end(),
+                  [](const auto& event) { return std::holds_alternative<FamilyEnded>(event); })) {
+    return;
+  }
+  run_->outbox.resize(arrives);
+  run_->gone = true;
+  run_->inbox.clear();
+  lost_any_ = true;
+  run_->outbox.push_back(Lost{.attempt = run_->attempt, .why = Unavailable("group g was lost")});
+}
+
+}  // namespace conclave::router

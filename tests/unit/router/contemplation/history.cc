@@ -1,0 +1,288 @@
+#include "tests/unit/router/contemplation/history.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "common/status.h"
+
+namespace conclave::router {
+namespace {
+
+constexpr int kMostTurns = 200'000;
+
+// A number of milliseconds, or one that never matters.
+absl::Duration Wait(Random& random, int percent_short, int most_ms) {
+  return random.Chance(percent_short) ? absl::Milliseconds(random.Between(1, most_ms))
+                                      : absl::Minutes(5);
+}
+
+void DrawRequest(Random& random, Scenario& scenario) {
+  Request& request = scenario.request;
+  request.id = "r";
+  request.messages = {{.role = Role::kUser, .parts = {{.text = "why?"}}}};
+  const int mode = random.Below(10);
+  request.mode = mode == 0 ? Mode::kInstant : mode == 1 ? Mode::kThinking : Mode::kContemplating;
+  if (request.mode == Mode::kContemplating) {
+    const int most = random.Chance(2) ? 64 : random.Between(1, 9);
+    request.max_agents = most;
+    request.min_agents = random.Chance(50) ? 1 : random.Between(1, most);
+  }
+  request.stop_rule = random.Chance(80) ? StopRule::kSettled : StopRule::kNone;
+  request.aggregation = static_cast<Aggregation>(random.Below(3));
+  request.thinking_tokens = random.Between(3, 30);
+  request.answer_tokens = random.Between(3, 20);
+  if (random.Chance(20)) request.total_tokens = random.Between(30, 400);
+  request.seed = random.Next();
+  request.on_loss = random.Chance(70)   ? OnLoss::kResume
+                    : random.Chance(70) ? OnLoss::kContinue
+                                        : OnLoss::kFail;
+  request.include = {.thinking = random.Chance(50),
+                     .agent_answers = random.Chance(50),
+                     .tokens = random.Chance(50),
+                     .votes = random.Chance(50)};
+}
+
+void DrawModel(Random& random, ModelDescription& model) {
+  model.name = "m";
+  model.fingerprint = "f";
+  model.max_positions = 4096;
+  model.profile.thinks = true;
+  model.profile.answer_key = {.kind = AnswerKeySpec::Kind::kAnswerLine, .argument = {}};
+  if (random.Chance(90)) {
+    model.profile.aggregate_text = "{question}\n{candidates}";
+    model.profile.candidate_line = "{index}. {answer}";
+  }
+  model.profile.end_thinking_tokens = 2;
+}
+
+void DrawWeather(Random& random, Scenario& scenario) {
+  scenario.slow_client = random.Chance(50) ? random.Below(100) : 0;
+  scenario.slow_clock = random.Below(60);
+  scenario.chaos.hasty_cancel = random.Below(101);
+  scenario.chaos.coalesce = random.Below(90);
+  scenario.chaos.tells_credits = random.Chance(60);
+}
+
+// Four kinds of days: calm ones, on which nothing is decided, and three with something wrong.
+void DrawTrouble(Random& random, Scenario& scenario) {
+  Limits& limits = scenario.limits;
+  Chaos& chaos = scenario.chaos;
+  const int agents = scenario.request.max_agents.value_or(1);
+  const int day = random.Below(4);
+  if (day == 0) return;
+  limits.deadline = Wait(random, 40, 200);
+  limits.straggler_patience = Wait(random, 30, 40);
+  limits.max_lead = random.Chance(20) ? random.Between(1, 20) : 0;
+  limits.receipt_wait = Wait(random, 30, 10);
+  limits.place_wait = absl::Milliseconds(random.Between(1, 10));
+  if (day != 2) {  // Little room.
+    chaos.least_room = random.Between(1, agents);
+    chaos.most_room = agents + random.Below(2);
+    chaos.least_pool = random.Chance(30) ? random.Between(1, agents) : 64;
+    chaos.refuse = random.Chance(50) ? random.Below(30) : 0;
+    chaos.no_place = random.Chance(10) ? 2 : 0;
+    limits.narrow_wait = Wait(random, 50, 60);
+  }
+  if (day != 1) {  // Losses.
+    scenario.lose = random.Between(1, 3);
+    limits.resume_wait = Wait(random, 40, 40);
+  }
+  scenario.stop = random.Chance(15) ? 1 : 0;
+  scenario.leave = random.Chance(5) ? 1 : 0;
+}
+
+}  // namespace
+
+Scenario MakeScenario(uint64_t seed) {
+  Random random(seed);
+  random.Next();
+  Scenario scenario;
+  scenario.seed = seed;
+  DrawRequest(random, scenario);
+  DrawModel(random, scenario.model);
+  scenario.limits.deadline = scenario.limits.narrow_wait = scenario.limits.straggler_patience =
+      scenario.limits.resume_wait = scenario.limits.receipt_wait = absl::Minutes(5);
+  scenario.limits.retry_wait = absl::Milliseconds(random.Between(1, 5));
+  DrawWeather(random, scenario);
+  DrawTrouble(random, scenario);
+  scenario.world.seed = scenario.request.seed;
+  scenario.world.longest = random.Between(1, 40);
+  scenario.world.answers = random.Between(1, 6);
+  scenario.world.mute = random.Chance(30) ? random.Below(101) : 5;
+  return scenario;
+}
+
+Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather) {
+  Random random(weather);
+  Scenario replay = scenario;
+  replay.seed = weather;
+  replay.limits = Limits{};
+  replay.limits.deadline = replay.limits.resume_wait = absl::Minutes(5);
+  replay.chaos = Chaos{};
+  replay.stop = replay.leave = replay.lose = 0;
+  DrawWeather(random, replay);
+  if (random.Chance(50)) {
+    replay.chaos.least_room = 1;
+    replay.chaos.refuse = random.Below(30);
+  }
+  if (replay.request.on_loss == OnLoss::kResume && random.Chance(30)) replay.lose = 1;
+  replay.request.replay = ReplaySpec{.seed = receipt.seed,
+                                     .time_of_day = receipt.time_of_day,
+                                     .fingerprint = receipt.fingerprint,
+                                     .decision_version = receipt.decision_version,
+                                     .decisions = receipt.decisions,
+                                     .result_hash = receipt.result_hash};
+  return replay;
+}
+
+Outcome RunHistory(const Scenario& scenario, const Plan& plan) {
+  Random random(scenario.seed ^ 0x5bd1e995u);
+  FakeFleet fleet(scenario.world, scenario.chaos, random.Next());
+  Watcher watcher(plan, scenario.world);
+  Contemplation contemplation(plan, scenario.limits);
+  absl::Time now = absl::FromUnixSeconds(1'000);
+  Outcome outcome;
+  const auto feed = [&](decltype(Event::what) what) {
+    ++outcome.events;
+    const auto commands = contemplation.On({.at = now, .what = std::move(what)});
+    watcher.See(commands, now);
+    for (const Command& command : commands) fleet.Obey(command);
+  };
+  feed(Started{});
+  for (int turn = 0; !watcher.done() && !testing::Test::HasFatalFailure(); ++turn) {
+    if (turn == kMostTurns) {
+      ADD_FAILURE() << "the history does not end";
+      break;
+    }
+    if (fleet.Idle()) now = std::max(now, watcher.wake());
+    if (now == absl::InfiniteFuture()) {
+      ADD_FAILURE() << "nothing will happen any more";
+      break;
+    }
+    if (random.Chance(100 - scenario.slow_clock)) now += absl::Microseconds(random.Below(400));
+    const bool late = random.Chance(20);
+    if (now >= watcher.wake() && !late) feed(Tick{});
+    if (watcher.done()) break;
+    fleet.Work();
+    if (auto event = fleet.Deliver()) feed(*std::move(event));
+    if (!watcher.done() && fleet.serving() && random.Below(1000) < 5 * scenario.lose) fleet.Lose();
+    if (!watcher.done() && random.Below(1000) < scenario.stop) feed(StopRequested{});
+    if (!watcher.done() && random.Below(1000) < scenario.leave) feed(ClientGone{});
+    if (!random.Chance(scenario.slow_client)) watcher.Read();
+  }
+  if (watcher.done()) {
+    for (const auto& after : {Event{.at = now, .what = Tick{}},
+                              Event{.at = now + absl::Hours(1), .what = ClientGone{}}}) {
+      EXPECT_TRUE(contemplation.On(after).empty()) << "something came after the end";
+    }
+    watcher.Close(fleet);
+  }
+  outcome.status = watcher.status();
+  outcome.completed = watcher.completed();
+  return outcome;
+}
+
+Expected Reckon(const Plan& plan, const World& world) {
+  Expected expected;
+  struct Ended {
+    AgentId id{};
+    int length = 0;
+    std::string text;
+  };
+  const auto length_of = [&](AgentId id, int grant) {
+    return std::min(grant, static_cast<int>(world.StreamOf(id).tokens.size()));
+  };
+  const auto whole = [&](AgentId id, int length) {
+    return length == static_cast<int>(world.StreamOf(id).tokens.size());
+  };
+  std::vector<Ended> ends;
+  for (const AgentRecipe& recipe : plan.agents) {
+    const int length = length_of(recipe.id, recipe.grant);
+    ends.push_back({recipe.id, length, world.StreamOf(recipe.id).Cut(recipe.id, 0, length).answer});
+  }
+  if (plan.mode != Mode::kContemplating) {
+    return {.answer = ends[0].text,
+            .incomplete = !whole(ends[0].id, ends[0].length),
+            .method = std::nullopt,
+            .kept = {{ends[0].id, ends[0].length}},
+            .votes = {},
+            .critical_path = ends[0].length};
+  }
+  std::sort(ends.begin(), ends.end(), [](const Ended& a, const Ended& b) {
+    return std::pair(a.length, a.id) < std::pair(b.length, b.id);
+  });
+  std::vector<std::pair<Vote, const Ended*>> votes;  // With the first who gave it.
+  const auto leads = [&] {
+    std::stable_sort(votes.begin(), votes.end(),
+                     [](const auto& a, const auto& b) { return a.first.count > b.first.count; });
+    return votes.empty() ? 0 : votes[0].first.count - (votes.size() < 2 ? 0 : votes[1].first.count);
+  };
+  size_t counted = 0;
+  int64_t clock = 0;
+  std::vector<std::pair<Vote, const Ended*>> in_order;
+  while (counted < ends.size()) {
+    const Ended& end = ends[counted++];
+    clock = end.length;
+    expected.kept[end.id] = end.length;
+    if (const auto answer = plan.answer_key->Extract(end.text)) {
+      auto found = std::find_if(in_order.begin(), in_order.end(),
+                                [&](const auto& vote) { return vote.first.answer == *answer; });
+      if (found == in_order.end()) found = in_order.insert(found, {Vote{*answer, 0, 0}, &end});
+      found->first.count += 1;
+      found->first.weight += 1;
+    }
+    votes = in_order;
+    const int to_come = static_cast<int>(ends.size() - counted);
+    if (plan.request.stop_rule == StopRule::kSettled && !votes.empty() && leads() > to_come) break;
+  }
+  for (size_t i = counted; i < ends.size(); ++i) {
+    expected.kept[ends[i].id] = static_cast<int>(clock);
+  }
+  const int lead = leads();
+  for (const auto& vote : votes) expected.votes.push_back(vote.first);
+
+  const auto trimmed = [](std::string text) {
+    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
+    return text;
+  };
+  size_t candidates = 0;
+  int64_t kept = 0;
+  for (size_t i = 0; i < counted; ++i) candidates += trimmed(ends[i].text).empty() ? 0 : 1;
+  for (const auto& [id, tokens] : expected.kept) kept += tokens;
+  const bool sure = lead > 0 && (votes[0].first.count > 1 || counted == 1);
+  const bool by_itself = plan.request.aggregation == Aggregation::kVote ||
+                         (plan.request.aggregation == Aggregation::kAuto && sure);
+  const size_t fewest = plan.request.aggregation == Aggregation::kAuto ? 2 : 1;
+  const bool possible = !plan.profile.aggregate_text.empty() && candidates >= fewest;
+  expected.critical_path = clock;
+  if (!by_itself && possible) {
+    expected.incomplete = true;
+    const auto left = std::min<int64_t>(plan.synthesis.grant, plan.total_tokens - kept);
+    if (left >= 1) {
+      const AgentId id = plan.synthesis.id;
+      const int length = length_of(id, static_cast<int>(left));
+      expected.kept[id] = length;
+      expected.answer = world.StreamOf(id).Cut(id, 0, length).answer;
+      if (!expected.answer.empty()) {
+        expected.method = Aggregation::kSynthesise;
+        expected.incomplete = !whole(id, length);
+        expected.critical_path = clock + length;
+        return expected;
+      }
+    }
+  }
+  expected.method = Aggregation::kVote;
+  const Ended* spokesman = votes.empty() ? nullptr : votes[0].second;
+  for (size_t i = 0; spokesman == nullptr && i < counted; ++i) {
+    if (!trimmed(ends[i].text).empty()) spokesman = &ends[i];
+  }
+  if (spokesman == nullptr) spokesman = &ends[0];
+  expected.answer = trimmed(spokesman->text);
+  if (!whole(spokesman->id, spokesman->length)) expected.incomplete = true;
+  return expected;
+}
+
+}  // namespace conclave::router

@@ -1,0 +1,99 @@
+#pragma once
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "router/contemplation/client_outbox.h"
+#include "router/contemplation/family.h"
+#include "router/contemplation/plan.h"
+#include "tests/unit/router/contemplation/fake_fleet.h"
+
+namespace conclave::router {
+
+// A request and the world that it meets, all drawn from one number.
+struct Scenario {
+  uint64_t seed = 0;
+  Request request;
+  ModelDescription model;
+  Limits limits;
+  World world;
+  Chaos chaos;
+  // Percent of the turns.
+  int lose = 0, stop = 0, leave = 0, slow_client = 0, slow_clock = 0;
+};
+
+Scenario MakeScenario(uint64_t seed);
+// The same request again, in other weather, led by what the receipt says.
+Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather);
+
+struct Outcome {
+  absl::Status status;
+  std::optional<Completed> completed;
+  int events = 0;
+};
+
+// Looks at everything that a Contemplation says, after every event, and fails the test when a rule
+// is broken.
+class Watcher {
+ public:
+  Watcher(const Plan& plan, const World& world) : plan_(plan), world_(world) {}
+
+  void See(const std::vector<Command>& commands, absl::Time now);
+  // The client takes one event.
+  void Read();
+  // At the end: the client reads the rest, and the bill is added up.
+  void Close(const FakeFleet& fleet);
+
+  bool done() const { return ends_ > 0; }
+  absl::Time wake() const { return wake_; }
+  const absl::Status& status() const { return status_; }
+  const std::optional<Completed>& completed() const { return completed_; }
+
+ private:
+  void SeeGang(const AddGang& gang);
+  void ReadEvent(const ClientEvent& event);
+  void ReadDelta(AgentId agent, const AgentDelta& delta);
+  void ReadDecision(const Decision& decision);
+  void ReadCompleted(const Completed& completed);
+  void CheckBudget();
+  void CheckReceipt(const Receipt& receipt, const FakeFleet& fleet);
+
+  const Plan& plan_;
+  const World& world_;
+  ClientOutbox outbox_;
+  absl::Time wake_ = absl::InfiniteFuture();
+  int ends_ = 0;
+  absl::Status status_;
+  std::optional<Completed> completed_;
+  bool closed_by_completed_ = false;
+
+  std::map<AgentId, int64_t> held_;  // Granted; once it is counted or cut, kept.
+  std::map<AgentId, int> read_;      // Tokens that the client has.
+  std::map<AgentId, std::string> thinking_, answers_;
+  std::map<AgentId, int> kept_;
+  std::vector<Decision> decisions_;
+  int64_t sequence_ = 0;
+  std::string answer_;
+  bool admitted_ = false, complete_read_ = false;
+};
+
+// Runs one history to its end.
+Outcome RunHistory(const Scenario& scenario, const Plan& plan);
+
+// What must come out when nothing is decided, computed from the rules of token time directly.
+struct Expected {
+  std::string answer;
+  bool incomplete = false;
+  std::optional<Aggregation> method;
+  std::map<AgentId, int> kept;
+  std::vector<Vote> votes;
+  int64_t critical_path = 0;
+};
+Expected Reckon(const Plan& plan, const World& world);
+
+}  // namespace conclave::router

@@ -1,0 +1,109 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <map>
+#include <string>
+
+#include "common/status.h"
+#include "tests/unit/router/contemplation/history.h"
+
+namespace conclave::router {
+namespace {
+
+// Histories in all; the environment's CONCLAVE_SIMULATIONS asks for more.
+int Histories() {
+  const char* wanted = std::getenv("CONCLAVE_SIMULATIONS");
+  return wanted == nullptr ? 20'000 : std::max(1, std::atoi(wanted));
+}
+
+struct Totals {
+  int histories = 0, undisturbed = 0, decided = 0, replayed = 0, refused = 0;
+  int64_t events = 0;
+  std::map<std::string, int> ends;
+};
+
+std::map<AgentId, int> KeptOf(const Receipt& receipt) {
+  std::map<AgentId, int> kept;
+  for (const AgentUsage& usage : receipt.agents) {
+    if (usage.kept > 0) kept[usage.agent] = usage.kept;
+  }
+  return kept;
+}
+
+void ExpectReckoned(const Completed& completed, const Plan& plan, const World& world) {
+  const Expected expected = Reckon(plan, world);
+  EXPECT_EQ(completed.answer, expected.answer);
+  EXPECT_EQ(completed.incomplete, expected.incomplete);
+  EXPECT_EQ(completed.method, expected.method);
+  EXPECT_EQ(KeptOf(completed.receipt), expected.kept);
+  EXPECT_EQ(completed.receipt.critical_path_tokens, expected.critical_path);
+  if (plan.mode == Mode::kContemplating) {
+    EXPECT_EQ(completed.receipt.votes, expected.votes);
+  }
+}
+
+void ExpectReplayed(const Scenario& scenario, const Completed& completed, uint64_t weather,
+                    Totals& totals) {
+  const Scenario again = MakeReplay(scenario, completed.receipt, weather);
+  const auto plan = MakePlan(again.request, again.model, again.limits);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const Outcome outcome = RunHistory(again, *plan);
+  totals.events += outcome.events;
+  // A replay may lose its groups for good; it must not come to something else.
+  if (again.lose > 0 && absl::IsUnavailable(outcome.status)) return;
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  ASSERT_TRUE(outcome.completed);
+  EXPECT_EQ(outcome.completed->answer, completed.answer);
+  EXPECT_EQ(outcome.completed->incomplete, completed.incomplete);
+  EXPECT_EQ(outcome.completed->method, completed.method);
+  EXPECT_EQ(outcome.completed->receipt.result_hash, completed.receipt.result_hash);
+  EXPECT_EQ(outcome.completed->receipt.votes, completed.receipt.votes);
+  EXPECT_EQ(KeptOf(outcome.completed->receipt), KeptOf(completed.receipt));
+  EXPECT_EQ(outcome.completed->receipt.decisions, completed.receipt.decisions);
+  ++totals.replayed;
+}
+
+void RunOne(uint64_t seed, Totals& totals) {
+  const Scenario scenario = MakeScenario(seed);
+  ++totals.histories;
+  const auto plan = MakePlan(scenario.request, scenario.model, scenario.limits);
+  if (!plan.ok()) {
+    EXPECT_TRUE(absl::IsInvalidArgument(plan.status())) << plan.status();
+    ++totals.refused;
+    return;
+  }
+  const Outcome outcome = RunHistory(scenario, *plan);
+  totals.events += outcome.events;
+  ++totals.ends[absl::StatusCodeToString(outcome.status.code())];
+  if (!outcome.completed) return;
+  const bool decided = !outcome.completed->receipt.decisions.empty();
+  ++(decided ? totals.decided : totals.undisturbed);
+  if (!decided) ExpectReckoned(*outcome.completed, *plan, scenario.world);
+  if (decided || seed / 4 % 8 == 0) {
+    ExpectReplayed(scenario, *outcome.completed, seed ^ 0xabcdefu, totals);
+  }
+}
+
+// Each part is a test of its own, so that CTest runs them side by side.
+class SimulationTest : public testing::TestWithParam<int> {};
+
+TEST_P(SimulationTest, EveryHistoryKeepsTheRulesAndReplaysToTheSameBytes) {
+  Totals totals;
+  const int parts = 4;
+  for (int i = GetParam(); i < Histories() && !HasFailure(); i += parts) {
+    SCOPED_TRACE(i);
+    RunOne(static_cast<uint64_t>(i), totals);
+  }
+  std::string ends;
+  for (const auto& [code, count] : totals.ends) ends += fmt::format(" {} {},", code, count);
+  fmt::print(
+      "{} histories:{} {} undisturbed, {} decided, {} replayed, {} plans refused, {} events\n",
+      totals.histories, ends, totals.undisturbed, totals.decided, totals.replayed, totals.refused,
+      totals.events);
+}
+
+INSTANTIATE_TEST_SUITE_P(Parts, SimulationTest, testing::Range(0, 4));
+
+}  // namespace
+}  // namespace conclave::router

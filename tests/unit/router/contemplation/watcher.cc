@@ -1,0 +1,175 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/status.h"
+#include "tests/unit/router/contemplation/history.h"
+
+namespace conclave::router {
+namespace {
+
+std::string JoinedAnswer(const FakeStream& stream, AgentId agent, int count) {
+  return stream.Cut(agent, 0, count).answer;
+}
+
+}  // namespace
+
+void Watcher::See(const std::vector<Command>& commands, absl::Time now) {
+  for (const Command& command : commands) {
+    ASSERT_EQ(ends_, 0) << "a command after the end";
+    if (const auto* emit = std::get_if<Emit>(&command)) {
+      ASSERT_FALSE(closed_by_completed_) << "an event after Completed";
+      closed_by_completed_ = std::holds_alternative<Completed>(emit->event.what);
+      outbox_.Push(emit->event);
+      if (const auto* cut = std::get_if<AgentCut>(&emit->event.what)) {
+        held_[emit->event.agent] = cut->kept;
+      } else if (const auto* finished = std::get_if<AgentFinished>(&emit->event.what)) {
+        held_[emit->event.agent] = finished->tokens;
+      }
+    } else if (const auto* gang = std::get_if<AddGang>(&command)) {
+      SeeGang(*gang);
+    } else if (const auto* wake = std::get_if<WakeAt>(&command)) {
+      ASSERT_GT(wake->time, now) << "a timer in the past";
+      wake_ = wake->time;
+    } else if (const auto* fail = std::get_if<Fail>(&command)) {
+      ++ends_;
+      status_ = fail->why;
+      ASSERT_FALSE(status_.ok());
+      ASSERT_FALSE(closed_by_completed_) << "an error after Completed";
+    } else if (std::holds_alternative<Succeed>(command)) {
+      ++ends_;
+      ASSERT_TRUE(closed_by_completed_) << "OK without Completed";
+    }
+  }
+  CheckBudget();
+}
+
+void Watcher::SeeGang(const AddGang& gang) {
+  ASSERT_FALSE(gang.agents.empty());
+  for (const AgentRecipe& recipe : gang.agents) held_[recipe.id] = recipe.grant;
+}
+
+void Watcher::CheckBudget() {
+  int64_t held = 0, reserve = plan_.aggregation_reserve;
+  for (const auto& [agent, tokens] : held_) {
+    held += tokens;
+    if (StageOf(agent) == kAggregateStage) reserve = 0;
+  }
+  ASSERT_LE(held + reserve, plan_.total_tokens) << "the budget is exceeded";
+}
+
+void Watcher::Read() {
+  if (const std::optional<ClientEvent> event = outbox_.Pop()) ReadEvent(*event);
+}
+
+void Watcher::ReadEvent(const ClientEvent& event) {
+  ASSERT_EQ(event.sequence, ++sequence_);
+  ASSERT_FALSE(complete_read_);
+  const bool admitted = std::holds_alternative<Admitted>(event.what);
+  ASSERT_NE(admitted, admitted_) << "Admitted is the first event, and no other is";
+  admitted_ = true;
+  if (const auto* delta = std::get_if<AgentDelta>(&event.what)) {
+    ReadDelta(event.agent, *delta);
+  } else if (const auto* answer = std::get_if<AnswerDelta>(&event.what)) {
+    ASSERT_FALSE(answer->text.empty());
+    answer_ += answer->text;
+  } else if (const auto* decision = std::get_if<Decision>(&event.what)) {
+    ReadDecision(*decision);
+  } else if (const auto* finished = std::get_if<AgentFinished>(&event.what)) {
+    ASSERT_TRUE(kept_.emplace(event.agent, finished->tokens).second) << "an agent ended twice";
+  } else if (const auto* cut = std::get_if<AgentCut>(&event.what)) {
+    ASSERT_TRUE(kept_.emplace(event.agent, cut->kept).second) << "an agent ended twice";
+  } else if (const auto* completed = std::get_if<Completed>(&event.what)) {
+    ReadCompleted(*completed);
+  }
+}
+
+void Watcher::ReadDelta(AgentId agent, const AgentDelta& delta) {
+  const Include& include = plan_.request.include;
+  ASSERT_FALSE(kept_.contains(agent)) << "tokens of an agent that has ended";
+  const FakeStream& stream = world_.StreamOf(agent);
+  ASSERT_LE(delta.count, static_cast<int>(stream.tokens.size()));
+  ASSERT_GT(delta.count, 0);
+  thinking_[agent] += delta.thinking;
+  answers_[agent] += delta.answer;
+  const FamilyDelta whole = stream.Cut(agent, 0, delta.count);
+  if (include.thinking) {
+    ASSERT_EQ(thinking_[agent], whole.thinking);
+  }
+  const bool streamed = plan_.mode != Mode::kContemplating || StageOf(agent) == kAggregateStage;
+  if (include.agent_answers && !streamed) {
+    ASSERT_EQ(answers_[agent], whole.answer);
+  }
+  if (!include.tokens) return;
+  const int before = std::exchange(read_[agent], delta.count);
+  ASSERT_EQ(static_cast<int>(delta.tokens.size()), delta.count - before) << "lost or doubled";
+  for (int i = before; i < delta.count; ++i) {
+    ASSERT_EQ(delta.tokens[i - before], stream.tokens[i].token);
+  }
+}
+
+void Watcher::ReadDecision(const Decision& decision) {
+  ASSERT_EQ(decision.number, static_cast<int>(decisions_.size()) + 1);
+  if (!decisions_.empty()) {
+    ASSERT_GE(decision.clock, decisions_.back().clock);
+  }
+  ASSERT_TRUE(std::is_sorted(decision.agents.begin(), decision.agents.end()));
+  decisions_.push_back(decision);
+}
+
+void Watcher::ReadCompleted(const Completed& completed) {
+  complete_read_ = true;
+  completed_ = completed;
+  ASSERT_EQ(answer_, completed.answer) << "the deltas joined are not the answer";
+}
+
+void Watcher::Close(const FakeFleet& fleet) {
+  while (!outbox_.empty()) Read();
+  ASSERT_EQ(status_.ok(), completed_.has_value());
+  if (completed_) CheckReceipt(completed_->receipt, fleet);
+}
+
+void Watcher::CheckReceipt(const Receipt& receipt, const FakeFleet& fleet) {
+  ASSERT_EQ(receipt.decisions, decisions_);
+  int64_t kept = 0, prompts = 0, discarded = 0;
+  int cut = 0;
+  std::map<AgentId, int> billed;
+  for (const AgentUsage& usage : receipt.agents) {
+    const auto delivered = fleet.delivered().find(usage.agent);
+    const int received = delivered == fleet.delivered().end() ? 0 : delivered->second;
+    ASSERT_EQ(usage.kept + usage.discarded, received) << "kept and discarded are not what came";
+    ASSERT_GE(usage.discarded, 0);
+    if (const auto told = kept_.find(usage.agent); told != kept_.end()) {
+      ASSERT_EQ(told->second, usage.kept);
+    } else {
+      ASSERT_EQ(usage.kept, 0);
+    }
+    ASSERT_LE(usage.thinking, usage.kept);
+    const FakeStream& stream = world_.StreamOf(usage.agent);
+    ASSERT_LE(JoinedAnswer(stream, usage.agent, usage.thinking).size(), 0u);
+    kept += usage.kept;
+    discarded += usage.discarded;
+    prompts += usage.prompt_tokens;
+    cut += usage.cut ? 1 : 0;
+    billed[usage.agent] = usage.kept;
+  }
+  for (const auto& [agent, tokens] : kept_) ASSERT_TRUE(billed.contains(agent));
+  for (const auto& [agent, tokens] : fleet.delivered()) ASSERT_TRUE(billed.contains(agent));
+  ASSERT_EQ(receipt.thinking_tokens + receipt.answer_tokens + receipt.aggregation_tokens, kept);
+  ASSERT_LE(kept, plan_.total_tokens);
+  ASSERT_EQ(receipt.discarded_tokens, discarded);
+  ASSERT_EQ(receipt.agents_cut, cut);
+  ASSERT_EQ(receipt.prompt.total, prompts);
+  ASSERT_EQ(receipt.prompt.computed + receipt.prompt.shared, receipt.prompt.total);
+  int votes = 0;
+  for (const Vote& vote : receipt.votes) votes += vote.count;
+  ASSERT_LE(votes, static_cast<int>(receipt.agents.size()));
+  ASSERT_GE(receipt.time_to_first_answer, absl::ZeroDuration());
+  ASSERT_LE(receipt.time_to_first_answer, receipt.wall_time);
+  if (!fleet.lost_any() && !receipt.counts_from_stream) {
+    ASSERT_EQ(receipt.resumes, 0);
+  }
+}
+
+}  // namespace conclave::router

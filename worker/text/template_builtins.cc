@@ -9,6 +9,8 @@
 namespace conclave::worker {
 namespace {
 
+// Of one joined or replaced text.
+constexpr size_t kMostBytes = size_t{8} << 20;
 constexpr std::string_view kSpace = " \t\n\r\f\v";
 
 int64_t LengthOf(const TemplateValue& value) {
@@ -45,6 +47,7 @@ absl::StatusOr<TemplateValue> Join(const std::vector<TemplateValue>& args) {
   for (size_t i = 0; i < list->size(); ++i) {
     if (i > 0 && args.size() > 1) out.Append(args[1].ToText());
     out.Append((*list)[i].ToText());
+    if (out.size() > kMostBytes) return ResourceExhausted("join makes too long a text");
   }
   return TemplateValue(std::move(out));
 }
@@ -74,7 +77,11 @@ absl::StatusOr<TemplateValue> TextMethod(const std::string& name, const MarkedSt
   if (name == "endswith") return TemplateValue(text.text().ends_with(set));
   if (name == "split") return Split(text, args);
   if (name == "replace" && args.size() >= 3 && !set.empty()) {
-    return TemplateValue(text.Replace(set, args[2].ToText()));
+    const MarkedString to = args[2].ToText();
+    if (text.size() / set.size() * to.size() > kMostBytes) {
+      return ResourceExhausted("replace makes too long a text");
+    }
+    return TemplateValue(text.Replace(set, to));
   }
   return Unimplemented("the method '{}' of a string is not interpreted", name);
 }

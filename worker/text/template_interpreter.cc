@@ -91,8 +91,13 @@ class Interpreter {
       scopes_.back()[name] = std::move(value);
       return absl::OkStatus();
     }
-    TemplateDict* space = Lookup(name.substr(0, dot)).dict();
-    if (space == nullptr) return InvalidArgument("'{}' is no namespace", name.substr(0, dot));
+    const Value holder = Lookup(name.substr(0, dot));
+    TemplateDict* space = holder.dict();
+    if (space == nullptr || !IsNamespace(holder))
+      return InvalidArgument("'{}' is no namespace", name.substr(0, dot));
+    // Only namespaces change; as none holds another, no value can hold itself.
+    size_t bytes = 0;
+    RETURN_IF_ERROR(Weigh(value, 0, false, bytes));
     const std::string field = name.substr(dot + 1);
     for (auto& [key, held] : *space) {
       if (key.text() == field) {
@@ -101,6 +106,33 @@ class Interpreter {
       }
     }
     space->emplace_back(MarkedString::Template(field), std::move(value));
+    return absl::OkStatus();
+  }
+
+  bool IsNamespace(const Value& value) const {
+    return std::any_of(namespaces_.begin(), namespaces_.end(),
+                       [&](const Value& each) { return each.dict() == value.dict(); });
+  }
+
+  // A container's cost, so that no value nests or grows beyond the limits (what it shares counts
+  // each time). Namespaces inside are left out, or refused.
+  absl::Status Weigh(const Value& value, int depth, bool namespaces, size_t& bytes) {
+    if (++steps_ > limits_.steps || depth > limits_.depth || bytes > limits_.output_bytes) {
+      return ResourceExhausted("a value is nested too deep or too large");
+    }
+    if (value.text()) bytes += value.text()->size();
+    if (value.list()) {
+      for (const Value& each : *value.list()) {
+        RETURN_IF_ERROR(Weigh(each, depth + 1, namespaces, bytes));
+      }
+    } else if (value.dict() && IsNamespace(value)) {
+      if (!namespaces) return InvalidArgument("a namespace can't hold a namespace");
+    } else if (value.dict()) {
+      for (const auto& [key, each] : *value.dict()) {
+        bytes += key.size();
+        RETURN_IF_ERROR(Weigh(each, depth + 1, namespaces, bytes));
+      }
+    }
     return absl::OkStatus();
   }
 
@@ -186,6 +218,14 @@ class Interpreter {
     RETURN_IF_ERROR(Spend(e.line, 1));
     auto value = EvaluateKind(e);
     if (!value.ok()) return AtLine(e.line, value.status());
+    using Kind = Expression::Kind;
+    const bool made = e.kind == Kind::kList || e.kind == Kind::kDict || e.kind == Kind::kBinary ||
+                      e.kind == Kind::kCall || e.kind == Kind::kFilter || e.kind == Kind::kSlice;
+    if (made && (value->list() || value->dict())) {
+      size_t bytes = 0;
+      const absl::Status status = Weigh(*value, 0, true, bytes);
+      if (!status.ok()) return AtLine(e.line, status);
+    }
     if (value->text())
       RETURN_IF_ERROR(Spend(e.line, static_cast<int64_t>(value->text()->size() / 64)));
     if (value->text() && value->text()->size() > limits_.output_bytes) {
@@ -288,7 +328,8 @@ class Interpreter {
       if (!bound.As<int64_t>()) return InvalidArgument("a slice's bound is no integer");
       bounds[i] = *bound.As<int64_t>();
     }
-    const int64_t size = static_cast<int64_t>(list->size()), step = given[2] ? bounds[2] : 1;
+    const int64_t size = static_cast<int64_t>(list->size());
+    const int64_t step = given[2] ? std::clamp(bounds[2], -size - 1, size + 1) : 1;
     if (step == 0) return InvalidArgument("a slice's step is 0");
     const auto clamp = [size, step](int64_t at) {
       return std::clamp(at < 0 ? at + size : at, step > 0 ? int64_t{0} : int64_t{-1},
@@ -396,7 +437,11 @@ class Interpreter {
       for (size_t i = 0; i < args.size(); ++i) {
         fields.emplace_back(MarkedString::Template(e.names[i + 1]), std::move(args[i]));
       }
-      return Value::Dict(std::move(fields));
+      Value made = Value::Dict(std::move(fields));
+      size_t bytes = 0;
+      RETURN_IF_ERROR(Weigh(made, 0, name == "dict", bytes));
+      if (name == "namespace") namespaces_.push_back(made);
+      return made;
     }
     if (name == "raise_exception") {
       return InvalidArgument("the template refuses: {}",
@@ -429,6 +474,7 @@ class Interpreter {
   std::vector<std::map<std::string, Value>> scopes_;
   const int64_t time_of_day_;
   const TemplateLimits limits_;
+  std::vector<Value> namespaces_;  // Held, so that no other value takes an address of theirs.
   int64_t steps_ = 0;
   bool placed_ = false;  // The error at hand knows its line.
   MarkedString out_;

@@ -13,6 +13,9 @@ using Expression = TemplateExpression;
 using Ptr = TemplateExpressionPtr;
 using Token = TemplateToken;
 constexpr int kMostDepth = 100;
+// Nodes of one statement's expressions: a chain like "a + b + c ..." nests without recursion here,
+// but not where it is evaluated and freed.
+constexpr int kMostNodes = 1000;
 
 Ptr Make(Expression::Kind kind, std::string text, int line) {
   auto e = std::make_unique<Expression>();
@@ -68,6 +71,7 @@ class Parser {
       const Token& token = Peek();
       TemplateNode node;
       node.line = token.line;
+      nodes_ = 0;
       if (token.kind == Token::Kind::kText) {
         node.text = token.text;
         ++at_;
@@ -278,6 +282,7 @@ class Parser {
   absl::StatusOr<Ptr> Postfix() {
     ASSIGN_OR_RETURN(Ptr value, Primary());
     for (;;) {
+      if (++nodes_ > kMostNodes) return Error("an expression is too long");
       const int line = Peek().line;
       if (Sign(".")) {
         Ptr e = Make(Expression::Kind::kAttribute, Peek().text, line);
@@ -407,7 +412,7 @@ class Parser {
 
   std::vector<Token> tokens_;
   size_t at_ = 0;
-  int depth_ = 0;
+  int depth_ = 0, nodes_ = 0;
 };
 
 }  // namespace

@@ -7,6 +7,9 @@
 namespace conclave::worker {
 namespace {
 
+// A text that has outgrown every limit is not continued: whoever asked for it refuses it.
+constexpr size_t kMostShownBytes = size_t{16} << 20;
+
 double Number(const TemplateValue& value, bool* number) {
   *number = true;
   if (const bool* b = value.As<bool>()) return *b ? 1 : 0;
@@ -51,6 +54,7 @@ MarkedString TemplateValue::ToText() const {
   if (list()) {
     out.Append("[", Author::kTemplate);
     for (const TemplateValue& each : *list()) {
+      if (out.size() > kMostShownBytes) break;
       if (out.size() > 1) out.Append(", ", Author::kTemplate);
       out.Append(Shown(each));
     }
@@ -58,6 +62,7 @@ MarkedString TemplateValue::ToText() const {
   } else if (dict()) {
     out.Append("{", Author::kTemplate);
     for (const auto& [key, value] : *dict()) {
+      if (out.size() > kMostShownBytes) break;
       if (out.size() > 1) out.Append(", ", Author::kTemplate);
       out.Append(Shown(TemplateValue(key)));
       out.Append(": ", Author::kTemplate);

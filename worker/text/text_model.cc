@@ -58,8 +58,14 @@ absl::Status ReadGeneration(const nlohmann::json& config, std::set<TokenId>& sto
 
 // Where an agent stands behind a prompt that ends so: the template may have opened the thinking, or
 // closed it.
-Opening OpeningOf(const ThinkingMarkers& markers, Thinking thinking, const std::string& prompt) {
+Opening OpeningOf(const ThinkingMarkers& markers, Thinking thinking, const MarkedString& text) {
   if (markers.end.empty() || thinking == Thinking::kOff) return Opening::kAnswer;
+  const std::string& prompt = text.text();
+  // What a caller wrote opens and closes nothing.
+  const size_t last = prompt.find_last_not_of(" \t\r\n");
+  if (last == std::string::npos || text.author_at(last) == Author::kCaller) {
+    return Opening::kMayThink;
+  }
   const size_t start = prompt.rfind(markers.start), end = prompt.rfind(markers.end);
   const bool opened =
       !markers.start.empty() && start != std::string::npos &&
@@ -134,7 +140,7 @@ absl::StatusOr<RenderedPrompt> TextModel::Render(std::vector<Message> messages,
   ASSIGN_OR_RETURN(prompt.text, template_.Render(input));
   ASSIGN_OR_RETURN(prompt.tokens, tokenizer_->Encode(prompt.text));
   if (prompt.tokens.empty()) return InvalidArgument("the rendered prompt is empty");
-  prompt.opening = OpeningOf(markers_, options.thinking, prompt.text.text());
+  prompt.opening = OpeningOf(markers_, options.thinking, prompt.text);
   return prompt;
 }
 

@@ -1,0 +1,163 @@
+#include "router/contemplation/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+
+#include "common/status_details.h"
+
+namespace conclave::router {
+namespace {
+
+Request Question() {
+  Request request;
+  request.id = "r";
+  request.messages = {{.role = Role::kUser, .parts = {{.text = "why?"}}}};
+  request.mode = Mode::kContemplating;
+  return request;
+}
+
+ModelDescription Model() {
+  ModelDescription model;
+  model.name = "m";
+  model.fingerprint = "f";
+  model.max_positions = 1000;
+  model.max_agents = 16;
+  model.decision_version = kDecisionVersion;
+  model.profile.thinks = true;
+  model.profile.thinking_tokens = 100;
+  model.profile.answer_tokens = 20;
+  model.profile.end_thinking_tokens = 2;
+  model.profile.aggregate_text = "{question} {candidates}";
+  model.profile.candidate_line = "{index}. {answer}";
+  return model;
+}
+
+int64_t GrantsOf(const Plan& plan) {
+  int64_t sum = plan.aggregation_reserve;
+  for (const AgentRecipe& agent : plan.agents) sum += agent.grant;
+  return sum;
+}
+
+TEST(PlanTest, ARequestWithoutAModeThinksWhereTheModelCan) {
+  Request request = Question();
+  request.mode.reset();
+  EXPECT_EQ(MakePlan(request, Model(), Limits())->mode, Mode::kThinking);
+  ModelDescription plain = Model();
+  plain.profile.thinks = false;
+  EXPECT_EQ(MakePlan(request, plain, Limits())->mode, Mode::kInstant);
+}
+
+TEST(PlanTest, ContemplationTakesEightAgentsUnlessToldOtherwise) {
+  const auto plan = MakePlan(Question(), Model(), Limits());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->agents.size(), 8u);
+  for (size_t i = 0; i < plan->agents.size(); ++i) {
+    EXPECT_EQ(plan->agents[i].id, MakeAgentId(kThinkStage, 0, static_cast<int>(i)));
+    EXPECT_EQ(plan->agents[i].grant, 100 + 2 + 20);
+    EXPECT_EQ(plan->agents[i].thinking, Thinking::kOn);
+  }
+}
+
+TEST(PlanTest, AnInstantAgentHasOnlyAnswerTokens) {
+  Request request = Question();
+  request.mode = Mode::kInstant;
+  const auto plan = MakePlan(request, Model(), Limits());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->agents.size(), 1u);
+  EXPECT_EQ(plan->agents[0].grant, 20);
+  EXPECT_EQ(plan->agents[0].thinking, Thinking::kOff);
+}
+
+TEST(PlanTest, GrantsAndReserveNeverExceedTheTotalWhateverItIs) {
+  for (int64_t total = 1; total < 1500; total += 7) {
+    for (const Aggregation how :
+         {Aggregation::kAuto, Aggregation::kVote, Aggregation::kSynthesise}) {
+      Request request = Question();
+      request.total_tokens = total;
+      request.min_agents = 1;
+      request.aggregation = how;
+      const auto plan = MakePlan(request, Model(), Limits());
+      if (!plan.ok()) {
+        EXPECT_TRUE(absl::IsInvalidArgument(plan.status())) << plan.status();
+        continue;
+      }
+      EXPECT_LE(GrantsOf(*plan), total) << "total " << total;
+      EXPECT_GE(plan->agents.size(), 1u);
+    }
+  }
+}
+
+TEST(PlanTest, TheWidthIsNarrowedToWhatFitsTheTotal) {
+  Request request = Question();
+  request.min_agents = 2;
+  request.aggregation = Aggregation::kVote;
+  request.total_tokens = 3 * 122 + 50;
+  const auto plan = MakePlan(request, Model(), Limits());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->agents.size(), 3u);
+}
+
+TEST(PlanTest, TheSameRequestGivesTheSamePlan) {
+  const auto one = MakePlan(Question(), Model(), Limits());
+  const auto two = MakePlan(Question(), Model(), Limits());
+  ASSERT_TRUE(one.ok() && two.ok());
+  EXPECT_EQ(one->seed, two->seed);
+  EXPECT_EQ(GrantsOf(*one), GrantsOf(*two));
+  EXPECT_EQ(one->deadline, two->deadline);
+}
+
+struct BadRequest {
+  std::string name;  // Also what the message must name.
+  std::function<void(Request&)> spoil;
+};
+
+class BadRequestTest : public testing::TestWithParam<BadRequest> {};
+
+TEST_P(BadRequestTest, IsRefusedWithTheFieldAsDetail) {
+  Request request = Question();
+  GetParam().spoil(request);
+  const auto plan = MakePlan(request, Model(), Limits());
+  ASSERT_FALSE(plan.ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(plan.status())) << plan.status();
+  const StatusDetails details = DetailsOf(plan.status());
+  ASSERT_EQ(details.fields.size(), 1u) << plan.status();
+  EXPECT_EQ(details.fields[0].first, GetParam().name);
+  EXPECT_NE(plan.status().message().find(GetParam().name), std::string::npos) << plan.status();
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Rows, BadRequestTest,
+    testing::Values(
+        BadRequest{"budget.thinking_tokens", [](Request& r) { r.thinking_tokens = 1001; }},
+        BadRequest{"budget.thinking_tokens", [](Request& r) { r.thinking_tokens = 0; }},
+        BadRequest{"budget.answer_tokens", [](Request& r) { r.answer_tokens = 1001; }},
+        BadRequest{"contemplation.max_agents", [](Request& r) { r.max_agents = 65; }},
+        BadRequest{"contemplation.max_agents", [](Request& r) { r.max_agents = 0; }},
+        BadRequest{"contemplation.min_agents",
+                   [](Request& r) { r.min_agents = 9, r.max_agents = 8; }},
+        BadRequest{"contemplation", [](Request& r) { r.mode = Mode::kThinking, r.max_agents = 2; }},
+        BadRequest{"budget.total_tokens", [](Request& r) { r.total_tokens = 5; }},
+        BadRequest{"budget.total_tokens", [](Request& r) { r.total_tokens = (1 << 20) + 1; }},
+        BadRequest{"budget.deadline", [](Request& r) { r.deadline = absl::Minutes(11); }}));
+
+TEST(PlanTest, AReplayOfOtherRulesIsAborted) {
+  Request request = Question();
+  request.replay.emplace().decision_version = kDecisionVersion + 1;
+  EXPECT_TRUE(absl::IsAborted(MakePlan(request, Model(), Limits()).status()));
+}
+
+TEST(PlanTest, AReplaysSeedMustNotDifferFromAGivenOne) {
+  Request request = Question();
+  request.seed = 1;
+  request.seed_given = true;
+  request.replay.emplace().decision_version = kDecisionVersion;
+  request.replay->seed = 2;
+  EXPECT_TRUE(absl::IsInvalidArgument(MakePlan(request, Model(), Limits()).status()));
+  request.replay->seed = 1;
+  EXPECT_TRUE(MakePlan(request, Model(), Limits()).ok());
+}
+
+}  // namespace
+}  // namespace conclave::router

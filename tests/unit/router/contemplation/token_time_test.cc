@@ -1,0 +1,127 @@
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "router/contemplation/ballot.h"
+#include "router/contemplation/tally.h"
+
+namespace conclave::router {
+namespace {
+
+AgentId A(int index) { return MakeAgentId(kThinkStage, 0, index); }
+
+TEST(TallyTest, AnEndIsCountableOnlyWhenNoRunningAgentIsBehindIt) {
+  Tally tally;
+  tally.Enter(A(0), 0);
+  tally.Enter(A(1), 0);
+  tally.Advance(A(0), 10);
+  tally.End(A(0));
+  tally.Advance(A(1), 9);
+  EXPECT_EQ(tally.NextEnd(), A(0));
+  EXPECT_EQ(tally.NextCountable(), std::nullopt);
+  tally.Advance(A(1), 10);
+  EXPECT_EQ(tally.NextCountable(), A(0));
+}
+
+TEST(TallyTest, EndsAreCountedByClockThenByAgentWhateverTheOrderOfArrival) {
+  Tally tally;
+  for (int i = 0; i < 4; ++i) tally.Enter(A(i), 0);
+  const std::vector<int> lengths = {7, 5, 7, 5};
+  for (const int i : {2, 3, 0, 1}) {
+    tally.Advance(A(i), lengths[i]);
+    tally.End(A(i));
+  }
+  std::vector<AgentId> order;
+  while (const std::optional<AgentId> next = tally.NextCountable()) {
+    order.push_back(*next);
+    tally.Count(*next);
+  }
+  EXPECT_EQ(order, (std::vector{A(1), A(3), A(0), A(2)}));
+}
+
+TEST(TallyTest, AnAgentThatJoinsLateStandsAtItsStartPlusItsTokens) {
+  Tally tally;
+  tally.Enter(A(0), 0);
+  tally.Advance(A(0), 30);
+  tally.Enter(A(1), 30);
+  tally.Advance(A(1), 4);
+  EXPECT_EQ(tally.ClockOf(A(1)), 34);
+  EXPECT_EQ(tally.StartOf(A(1)), 30);
+  EXPECT_EQ(tally.clock(), 30);
+}
+
+TEST(TallyTest, TheFamilysClockIsTheLeastOfThoseThatRunAndTheGreatestReachedWhenNoneDoes) {
+  Tally tally;
+  tally.Enter(A(0), 0);
+  tally.Enter(A(1), 0);
+  tally.Advance(A(0), 12);
+  tally.Advance(A(1), 8);
+  EXPECT_EQ(tally.clock(), 8);
+  tally.End(A(1));
+  EXPECT_EQ(tally.clock(), 12);
+  tally.Cut(A(0), 10);
+  tally.Count(A(1));
+  EXPECT_EQ(tally.clock(), 10) << "what stands past a cut was never reached";
+}
+
+TEST(TallyTest, AWithdrawnAgentNeverWas) {
+  Tally tally;
+  tally.Enter(A(0), 0);
+  tally.Enter(A(1), 0);
+  tally.Advance(A(0), 3);
+  tally.Withdraw(A(1));
+  EXPECT_EQ(tally.StateOf(A(1)), Tally::State::kAbsent);
+  EXPECT_EQ(tally.clock(), 3);
+  EXPECT_EQ(tally.In(Tally::State::kRuns), (std::vector{A(0)}));
+  tally.Enter(A(1), 3);
+  EXPECT_EQ(tally.StateOf(A(1)), Tally::State::kRuns);
+}
+
+TEST(BallotTest, MostVotesComeFirstAndTiesKeepTheOrderOfCounting) {
+  Ballot ballot;
+  ballot.Add(A(0), "7");
+  ballot.Add(A(1), "5");
+  ballot.Add(A(2), "5");
+  ballot.Add(A(3), "9");
+  ballot.Add(A(4), "7");
+  const std::vector<Vote> expected = {{"7", 2, 2}, {"5", 2, 2}, {"9", 1, 1}};
+  EXPECT_EQ(ballot.Votes(), expected);
+  EXPECT_EQ(ballot.Voters()[0], (std::vector{A(0), A(4)}));
+  EXPECT_EQ(ballot.leading(), 2);
+  EXPECT_EQ(ballot.lead(), 0);
+  ballot.Add(A(5), "5");
+  EXPECT_EQ(ballot.Votes()[0].answer, "5");
+  EXPECT_EQ(ballot.lead(), 1);
+}
+
+struct SettledCase {
+  std::vector<std::string> votes;
+  int to_come;
+  bool settled;
+};
+
+class SettledTest : public testing::TestWithParam<SettledCase> {};
+
+TEST_P(SettledTest, StopsOnceTheVotesToComeCannotEvenTie) {
+  Ballot ballot;
+  for (size_t i = 0; i < GetParam().votes.size(); ++i) {
+    ballot.Add(A(static_cast<int>(i)), GetParam().votes[i]);
+  }
+  EXPECT_EQ(Settled(ballot, GetParam().to_come), GetParam().settled);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, SettledTest,
+                         testing::Values(SettledCase{{}, 1, false}, SettledCase{{}, 0, false},
+                                         SettledCase{{"a"}, 1, false}, SettledCase{{"a"}, 0, true},
+                                         SettledCase{{"a", "a"}, 1, true},
+                                         SettledCase{{"a", "a"}, 2, false},
+                                         SettledCase{{"a", "b"}, 0, false},
+                                         SettledCase{{"a", "b", "a", "a"}, 1, true},
+                                         SettledCase{{"a", "b", "a", "a"}, 2, false},
+                                         SettledCase{{"b", "a", "a", "a", "a"}, 3, false},
+                                         SettledCase{{"a", "a", "a", "a", "a"}, 4, true}));
+
+}  // namespace
+}  // namespace conclave::router

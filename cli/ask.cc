@@ -2,95 +2,23 @@
 
 #include <fmt/format.h>
 #include <grpcpp/grpcpp.h>
-#include <pthread.h>
 
-#include <atomic>
-#include <csignal>
 #include <fstream>
 #include <iostream>
-#include <thread>
+#include <memory>
 
+#include "cli/error_text.h"
+#include "cli/exit_code.h"
+#include "cli/interrupt.h"
+#include "cli/terminal_text.h"
 #include "common/status.h"
 #include "common/wire/grpc_status.h"
+#include "conclave/v1/conclave.grpc.pb.h"
 
 namespace conclave::cli {
 namespace {
 
-// Cancels a call on SIGINT while it lives. SIGINT is blocked in all threads; one of ours waits for
-// it.
-class InterruptWatch {
- public:
-  explicit InterruptWatch(grpc::ClientContext& context) : context_(context) {
-    sigemptyset(&set_);
-    sigaddset(&set_, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
-    thread_ = std::thread([this] { Wait(); });
-  }
-  ~InterruptWatch() {
-    done_ = true;
-    pthread_kill(thread_.native_handle(),
-                 SIGINT);  // Ends the wait; `done_` tells it apart from Ctrl-C.
-    thread_.join();
-    pthread_sigmask(SIG_UNBLOCK, &set_, nullptr);
-  }
-  bool interrupted() const { return interrupted_; }
-
- private:
-  void Wait() {
-    int signal = 0;
-    sigwait(&set_, &signal);
-    if (done_) return;
-    interrupted_ = true;
-    context_.TryCancel();
-    while (!done_) sigwait(&set_, &signal);
-  }
-
-  grpc::ClientContext& context_;
-  sigset_t set_;
-  std::atomic<bool> done_ = false, interrupted_ = false;
-  std::thread thread_;
-};
-
-const char* Advice(grpc::StatusCode code) {
-  switch (code) {
-    case grpc::StatusCode::UNAVAILABLE:
-      return "is the router running? `make serve` starts one, --router names another";
-    case grpc::StatusCode::RESOURCE_EXHAUSTED:
-      return "try again in a moment";
-    case grpc::StatusCode::UNAUTHENTICATED:
-      return "--api-key-file names a file with a key";
-    case grpc::StatusCode::NOT_FOUND:
-      return "`conclave models` lists what is served";
-    default:
-      return nullptr;
-  }
-}
-
-int Report(const std::string& router, const grpc::Status& status) {
-  std::cerr << fmt::format(
-      "conclave: {}: {}: {}\n", router,
-      absl::StatusCodeToString(static_cast<absl::StatusCode>(status.error_code())),
-      Printable(status.error_message()));
-  if (const char* advice = Advice(status.error_code())) std::cerr << "  " << advice << '\n';
-  return kExitFailed;
-}
-
-absl::Status AddKey(const std::string& path, grpc::ClientContext& context) {
-  if (path.empty()) return absl::OkStatus();
-  std::ifstream file(path);
-  std::string key;
-  if (!std::getline(file, key) || key.empty()) return NotFound("{} holds no key", path);
-  context.AddMetadata("authorization", "Bearer " + key);
-  return absl::OkStatus();
-}
-
-int Usage(const absl::Status& status) {
-  std::cerr << "conclave: " << MessageOf(status) << '\n';
-  return kExitUsage;
-}
-
-}  // namespace
-
+// The channel connects on first use.
 std::unique_ptr<v1::ConclaveService::Stub> Connect(const std::string& router) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(64 << 20);
@@ -98,46 +26,80 @@ std::unique_ptr<v1::ConclaveService::Stub> Connect(const std::string& router) {
       grpc::CreateCustomChannel(router, grpc::InsecureChannelCredentials(), arguments));
 }
 
-int Ask(const AskOptions& options, v1::ConclaveService::Stub& stub, Printer& printer) {
-  const auto request = MakeRequest(options);
-  if (!request.ok()) return Usage(request.status());
+int Report(const std::string& router, const grpc::Status& status) {
+  std::cerr << ErrorText(router, FromGrpc(status)) << std::flush;
+  return kExitFailed;
+}
+
+absl::Status AddKey(const std::string& path, grpc::ClientContext& context) {
+  if (path.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::string key, ReadKey(path));
+  context.AddMetadata("authorization", "Bearer " + key);
+  return absl::OkStatus();
+}
+
+// Before tokens are spent: a receipt that cannot be kept is found out now. Leaves what is there.
+absl::Status CanWrite(const std::string& path) {
+  if (path.empty() || std::ofstream(path, std::ios::app).is_open()) return absl::OkStatus();
+  return NotFound("--receipt {} cannot be written; name a file in a folder that exists", path);
+}
+
+absl::Status WriteReceipt(const std::string& path, const v1::Receipt& receipt) {
+  if (path.empty()) return absl::OkStatus();
+  std::ofstream file(path);
+  file << ReceiptToJson(receipt);
+  if (!file.flush()) return NotFound("--receipt {} cannot be written; is the disk full?", path);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int Usage(const absl::Status& status) {
+  std::cerr << "conclave: " << OneLine(MessageOf(status)) << '\n';
+  return kExitUsage;
+}
+
+int Ask(const AskOptions& options, const v1::GenerateRequest& request, Printer& printer) {
   grpc::ClientContext context;
   if (const absl::Status key = AddKey(options.api_key_file, context); !key.ok()) return Usage(key);
+  if (const absl::Status file = CanWrite(options.receipt_file); !file.ok()) return Usage(file);
 
-  InterruptWatch watch(context);
-  auto reader = stub.Generate(&context, *request);
+  const InterruptWatch watch([&context] { context.TryCancel(); });  // Before gRPC has threads.
+  printer.OnStart();
+  const auto stub = Connect(options.router);
+  auto reader = stub->Generate(&context, request);
   v1::GenerateResponse event;
   v1::Receipt receipt;
+  bool complete = false;
   while (reader->Read(&event)) {
     printer.On(event);
     if (event.has_completed()) receipt = event.completed().receipt();
+    complete = complete || event.has_completed();
   }
   const grpc::Status status = reader->Finish();
-  if (watch.interrupted()) {
+  printer.OnEnd();
+  if (watch.interrupted() && !complete) {
     std::cerr << "conclave: cancelled\n";
     return kExitInterrupted;
   }
-  if (!status.ok()) return Report(options.router, status);
-  if (!options.receipt_file.empty()) {
-    std::ofstream file(options.receipt_file);
-    file << ReceiptToJson(receipt);
-    if (!file.flush()) return Usage(NotFound("{} cannot be written", options.receipt_file));
-  }
-  return kExitOk;
+  if (!status.ok() && !watch.interrupted()) return Report(options.router, status);
+  if (!complete) return Report(options.router, ToGrpc(DataLoss("the stream ended early")));
+  const absl::Status written = WriteReceipt(options.receipt_file, receipt);
+  return written.ok() ? kExitOk : Usage(written);
 }
 
-int ListModels(const std::string& router, v1::ConclaveService::Stub& stub) {
+int ListModels(const std::string& router) {
   grpc::ClientContext context;
   v1::ListModelsResponse response;
-  const grpc::Status status = stub.ListModels(&context, {}, &response);
+  const grpc::Status status = Connect(router)->ListModels(&context, {}, &response);
   if (!status.ok()) return Report(router, status);
   std::cout << fmt::format("{:<24} {:>10} {:>4} {:>10} {:>7} {:>7}  {}\n", "model", "parameters",
                            "tp", "positions", "agents", "groups", "fingerprint");
   for (const v1::Model& model : response.models()) {
     const v1::ModelDescription& d = model.description();
-    std::cout << fmt::format("{:<24} {:>10} {:>4} {:>10} {:>7} {:>7}  {:.12}\n", d.name(),
+    std::cout << fmt::format("{:<24} {:>10} {:>4} {:>10} {:>7} {:>7}  {:.12}\n", OneLine(d.name()),
                              d.parameters(), d.tensor_parallel(), d.max_positions(),
-                             model.max_agents(), model.groups_ready(), d.fingerprint());
+                             model.max_agents(), model.groups_ready(), OneLine(d.fingerprint()));
   }
   return kExitOk;
 }

@@ -1,9 +1,13 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <memory>
 
 #include "cli/ask.h"
+#include "cli/exit_code.h"
+#include "cli/live_printer.h"
 #include "cli/options.h"
 #include "cli/printer.h"
+#include "cli/terminal.h"
 
 namespace conclave::cli {
 namespace {
@@ -37,26 +41,39 @@ void AddAskOptions(CLI::App& ask, AskOptions& o) {
   ask.add_flag("--quiet,-q", o.quiet, "Only the answer");
 }
 
+std::unique_ptr<Printer> MakePrinter(const AskOptions& options) {
+  if (options.json) return std::make_unique<JsonPrinter>(std::cout);
+  const Surroundings around = Surroundings::Look();
+  if (!options.quiet && CanRedraw(around)) {
+    return std::make_unique<LivePrinter>(Terminal(), UsesColor(around), options.stop_rule);
+  }
+  return std::make_unique<TextPrinter>(std::cout, std::cerr, options.quiet);
+}
+
+int RunAsk(const AskOptions& options) {
+  const auto request = MakeRequest(options);
+  if (!request.ok()) return Usage(request.status());
+  return Ask(options, *request, *MakePrinter(options));
+}
+
 int Main(int argc, char** argv) {
   CLI::App app{"Asks a Conclave router.\n\n  conclave ask \"What is 12 * 34?\"\n  conclave models"};
   app.set_version_flag("--version", CONCLAVE_VERSION);
   app.require_subcommand(1);
+  app.footer(kExitCodeText);
   AskOptions options;
   CLI::App* ask = app.add_subcommand("ask", "Ask a question and watch the agents");
   AddAskOptions(*ask, options);
   CLI::App* models = app.add_subcommand("models", "List the served models");
   models->add_option("--router", options.router, "Address of the router")->capture_default_str();
+  for (CLI::App* command : {ask, models}) command->footer(kExitCodeText);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
-
-  const auto stub = Connect(options.router);
-  if (*models) return ListModels(options.router, *stub);
-  JsonPrinter json(std::cout);
-  TextPrinter text(std::cout, std::cerr, options.quiet);
-  return Ask(options, *stub, options.json ? static_cast<Printer&>(json) : text);
+  if (const absl::Status router = CheckRouter(options.router); !router.ok()) return Usage(router);
+  return *models ? ListModels(options.router) : RunAsk(options);
 }
 
 }  // namespace

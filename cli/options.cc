@@ -2,16 +2,21 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <iostream>
 #include <iterator>
 #include <utility>
 
+#include "cli/terminal_text.h"
 #include "common/status.h"
 
 namespace conclave::cli {
 namespace {
+
+// Seconds. The API's least, and what surely fits into its duration.
+constexpr double kMinDeadline = 0.001, kMaxDeadline = 1e9;
 
 template <typename Enum>
 using Words = std::vector<std::pair<std::string, Enum>>;
@@ -28,7 +33,7 @@ absl::StatusOr<Enum> Choose(const char* option, const std::string& word, const W
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) return NotFound("{} cannot be read", path);
+  if (!file) return NotFound("{} cannot be read; is the name right?", path);
   return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
@@ -39,6 +44,38 @@ google::protobuf::Duration Seconds(double seconds) {
   return duration;
 }
 
+// Options that mean nothing to a single agent are not dropped in silence.
+absl::Status RefuseContemplation(const AskOptions& options) {
+  const char* option = options.agents                 ? "--agents"
+                       : options.min_agents           ? "--min-agents"
+                       : !options.aggregation.empty() ? "--aggregation"
+                       : !options.stop_rule.empty()   ? "--stop-rule"
+                                                      : nullptr;
+  if (option == nullptr) return absl::OkStatus();
+  return InvalidArgument("{} is for --mode contemplating; --mode {} has one agent", option,
+                         options.mode);
+}
+
+// The API's texts are UTF-8; protobuf would send other bytes and the router refuse the message.
+absl::Status CheckTexts(const v1::GenerateRequest& request) {
+  const auto check = [](const char* what, const std::string& text) {
+    return IsUtf8(text) ? absl::OkStatus()
+                        : InvalidArgument("{} is not UTF-8; convert it, as with iconv", what);
+  };
+  RETURN_IF_ERROR(check("the question", request.messages(0).parts(0).text()));
+  RETURN_IF_ERROR(check("--model", request.model()));
+  RETURN_IF_ERROR(check("--request-id", request.request_id()));
+  return check("--answer-key", request.answer_key().argument());
+}
+
+absl::Status CheckDeadline(const AskOptions& options) {
+  if (!options.deadline_seconds) return absl::OkStatus();
+  const double seconds = *options.deadline_seconds;
+  if (seconds >= kMinDeadline && seconds <= kMaxDeadline) return absl::OkStatus();
+  return InvalidArgument("--deadline is {}; it can be {} to {} seconds", seconds, kMinDeadline,
+                         kMaxDeadline);
+}
+
 absl::Status SetMode(const AskOptions& options, v1::GenerateRequest& request) {
   ASSIGN_OR_RETURN(const v1::Mode mode,
                    Choose<v1::Mode>("--mode", options.mode,
@@ -46,7 +83,7 @@ absl::Status SetMode(const AskOptions& options, v1::GenerateRequest& request) {
                                      {"thinking", v1::MODE_THINKING},
                                      {"contemplating", v1::MODE_CONTEMPLATING}}));
   request.set_mode(mode);
-  if (mode != v1::MODE_CONTEMPLATING) return absl::OkStatus();
+  if (mode != v1::MODE_CONTEMPLATING) return RefuseContemplation(options);
   v1::Contemplation& how = *request.mutable_contemplation();
   if (options.agents) how.set_max_agents(*options.agents);
   if (options.min_agents) how.set_min_agents(*options.min_agents);
@@ -102,7 +139,7 @@ void SetLimitsAndSampling(const AskOptions& options, v1::GenerateRequest& reques
 absl::Status SetReplay(const std::string& path, v1::GenerateRequest& request) {
   ASSIGN_OR_RETURN(const std::string json, ReadFile(path));
   auto receipt = ReceiptFromJson(json);
-  if (!receipt.ok()) return Annotate(receipt.status(), path);
+  if (!receipt.ok()) return Annotate(receipt.status(), "--replay " + path);
   v1::Replay& replay = *request.mutable_replay();
   replay.set_seed(receipt->seed());
   replay.set_time_of_day(receipt->time_of_day());
@@ -136,6 +173,8 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const AskOptions& options) {
                                          {"fail", v1::ON_LOSS_FAIL}}));
     request.set_on_loss(on_loss);
   }
+  RETURN_IF_ERROR(CheckDeadline(options));
+  RETURN_IF_ERROR(CheckTexts(request));
   SetLimitsAndSampling(options, request);
   if (!options.quiet) {
     request.add_include(v1::INCLUDE_THINKING);
@@ -144,6 +183,28 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const AskOptions& options) {
   }
   if (!options.replay_file.empty()) RETURN_IF_ERROR(SetReplay(options.replay_file, request));
   return request;
+}
+
+absl::StatusOr<std::string> ReadKey(const std::string& path) {
+  std::ifstream file(path);
+  std::string key;
+  std::getline(file, key);
+  if (!key.empty() && key.back() == '\r') key.pop_back();
+  if (key.empty()) {
+    return NotFound("--api-key-file {}: no key can be read; its first line is the key", path);
+  }
+  const bool visible =
+      std::all_of(key.begin(), key.end(), [](char c) { return c > 32 && c < 127; });
+  if (!visible) {
+    return InvalidArgument("--api-key-file {}: a key is visible ASCII; the first line holds more",
+                           path);
+  }
+  return key;
+}
+
+absl::Status CheckRouter(const std::string& router) {
+  if (router.find(':') != std::string::npos) return absl::OkStatus();
+  return InvalidArgument("--router is '{}'; it must be HOST:PORT, as 127.0.0.1:9100", router);
 }
 
 std::string ReceiptToJson(const v1::Receipt& receipt) {

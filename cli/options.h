@@ -37,6 +37,13 @@ struct AskOptions {
 // allowed; a replay file that cannot be read is kNotFound.
 absl::StatusOr<v1::GenerateRequest> MakeRequest(const AskOptions& options);
 
+// The key in the first line of a file, without its line end. kNotFound when there is none;
+// kInvalidArgument when it holds what a key cannot: anything but visible ASCII.
+absl::StatusOr<std::string> ReadKey(const std::string& path);
+
+// kInvalidArgument unless `router` is an address with a port.
+absl::Status CheckRouter(const std::string& router);
+
 // A receipt as JSON, and back. Unknown fields are refused.
 std::string ReceiptToJson(const v1::Receipt& receipt);
 absl::StatusOr<v1::Receipt> ReceiptFromJson(const std::string& json);

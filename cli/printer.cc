@@ -4,22 +4,10 @@
 #include <google/protobuf/util/json_util.h>
 
 #include "cli/receipt_text.h"
+#include "cli/terminal_text.h"
 
 namespace conclave::cli {
 namespace {
-
-const char* CutText(v1::CutReason reason) {
-  switch (reason) {
-    case v1::CUT_REASON_SETTLED:
-      return "the answer is settled";
-    case v1::CUT_REASON_DEADLINE:
-      return "the deadline came";
-    case v1::CUT_REASON_DROPPED:
-      return "dropped";
-    default:
-      return "stopped";
-  }
-}
 
 const char* ReasonText(v1::FinishReason reason) {
   switch (reason) {
@@ -33,19 +21,6 @@ const char* ReasonText(v1::FinishReason reason) {
 }
 
 }  // namespace
-
-std::string Printable(const std::string& text) {
-  std::string shown = text;
-  for (size_t i = 0; i < shown.size(); ++i) {
-    const unsigned char c = static_cast<unsigned char>(shown[i]);
-    // U+0080 to U+009F, the second set of control characters, are C2 80 to C2 9F in UTF-8.
-    const bool c1 =
-        c == 0xc2 && i + 1 < shown.size() && static_cast<unsigned char>(shown[i + 1]) < 0xa0;
-    if (c1) shown.replace(i, 2, "?");
-    if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f) shown[i] = '?';
-  }
-  return shown;
-}
 
 void JsonPrinter::On(const v1::GenerateResponse& event) {
   google::protobuf::util::JsonPrintOptions options;
@@ -84,7 +59,7 @@ void TextPrinter::OnDelta(uint32_t agent, const v1::AgentDelta& delta) {
 void TextPrinter::OnFinished(uint32_t agent, const v1::AgentFinished& finished) {
   FlushLine(agent);
   const std::string answer =
-      finished.has_answer() ? Printable(finished.answer()) : std::string("no answer");
+      finished.has_answer() ? OneLine(finished.answer()) : std::string("no answer");
   Note(fmt::format("{:<11} = {:.60}  ({} tokens, confidence {:.2f}{})", AgentName(agent), answer,
                    finished.tokens(), finished.confidence(), ReasonText(finished.reason())));
 }
@@ -93,7 +68,7 @@ void TextPrinter::OnVote(const v1::VoteUpdate& update) {
   std::string text;
   for (const v1::Vote& vote : update.votes()) {
     text += fmt::format("{}{} x {:.40}", text.empty() ? "" : ", ", vote.count(),
-                        Printable(vote.answer()));
+                        OneLine(vote.answer()));
   }
   Note(fmt::format("{:<11} : {}  ({} still to come)", "vote", text.empty() ? "none" : text,
                    update.to_come()));
@@ -107,12 +82,22 @@ void TextPrinter::OnCompleted(const v1::Completed& completed) {
   if (!quiet_) notes_ << ReceiptText(completed.receipt()) << std::flush;
 }
 
+void TextPrinter::OnEnd() {
+  if (round_.is_complete()) return;
+  for (const auto& [agent, row] : round_.agents()) FlushLine(agent);
+  if (answer_began_) answer_ << '\n' << std::flush;
+  Note("");
+  if (!quiet_) notes_ << KnownText(round_) << std::flush;
+}
+
 void TextPrinter::On(const v1::GenerateResponse& event) {
+  round_.On(event);
   switch (event.event_case()) {
     case v1::GenerateResponse::kAdmitted:
-      Note(fmt::format("request {}: {}, {} agent{}, seed {}", event.admitted().request_id(),
-                       event.admitted().model(), event.admitted().agents(),
-                       event.admitted().agents() == 1 ? "" : "s", event.admitted().seed()));
+      Note(fmt::format("request {}: {}, {} agent{}, seed {}",
+                       OneLine(event.admitted().request_id()), OneLine(event.admitted().model()),
+                       event.admitted().agents(), event.admitted().agents() == 1 ? "" : "s",
+                       event.admitted().seed()));
       break;
     case v1::GenerateResponse::kAgentStarted:
       Note(fmt::format("{:<11} > prompt of {} tokens, may produce {}", AgentName(event.agent()),
@@ -140,7 +125,7 @@ void TextPrinter::On(const v1::GenerateResponse& event) {
                        event.aggregation_started().candidates()));
       break;
     case v1::GenerateResponse::kGroupChanged:
-      Note(fmt::format("{:<11} : {}", "group", Printable(event.group_changed().reason())));
+      Note(fmt::format("{:<11} : {}", "group", OneLine(event.group_changed().reason())));
       break;
     case v1::GenerateResponse::kAnswerDelta:
       if (!answer_began_) Note("");

@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 
+#include "cli/round.h"
 #include "conclave/v1/conclave.pb.h"
 
 namespace conclave::cli {
@@ -13,7 +14,12 @@ namespace conclave::cli {
 class Printer {
  public:
   virtual ~Printer() = default;
+  // The request is about to be sent. The first call.
+  virtual void OnStart() {}
   virtual void On(const v1::GenerateResponse& event) = 0;
+  // The stream has ended, whether Completed came or not. What is known of a request without a
+  // receipt is shown now. The last call.
+  virtual void OnEnd() = 0;
 };
 
 // One line of JSON for each event, as the proto names its fields.
@@ -21,6 +27,7 @@ class JsonPrinter : public Printer {
  public:
   explicit JsonPrinter(std::ostream& out) : out_(out) {}
   void On(const v1::GenerateResponse& event) override;
+  void OnEnd() override {}
 
  private:
   std::ostream& out_;
@@ -34,6 +41,7 @@ class TextPrinter : public Printer {
   TextPrinter(std::ostream& answer, std::ostream& notes, bool quiet)
       : answer_(answer), notes_(notes), quiet_(quiet) {}
   void On(const v1::GenerateResponse& event) override;
+  void OnEnd() override;
 
  private:
   void OnDelta(uint32_t agent, const v1::AgentDelta& delta);
@@ -49,9 +57,7 @@ class TextPrinter : public Printer {
   std::map<uint32_t, std::string> lines_;  // What each agent wrote since its last line break.
   std::set<uint32_t> answering_;           // Agents whose thinking is over.
   bool answer_began_ = false;
+  Round round_;
 };
-
-// `text` with control characters other than '\n' and '\t' replaced by '?'.
-std::string Printable(const std::string& text);
 
 }  // namespace conclave::cli

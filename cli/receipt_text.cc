@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "cli/terminal_text.h"
 #include "common/types.h"
 
 namespace conclave::cli {
@@ -40,6 +43,19 @@ std::string AgentName(uint32_t agent) {
   return fmt::format("agent {}", IndexOf(id) + 1);
 }
 
+const char* CutText(v1::CutReason reason) {
+  switch (reason) {
+    case v1::CUT_REASON_SETTLED:
+      return "the answer is settled";
+    case v1::CUT_REASON_DEADLINE:
+      return "the deadline came";
+    case v1::CUT_REASON_DROPPED:
+      return "dropped";
+    default:
+      return "stopped";
+  }
+}
+
 std::string DecisionText(const v1::Decision& decision) {
   std::string text = fmt::format("{} at token {}", KindText(decision.kind()), decision.clock());
   const char* separator = ": ";
@@ -54,12 +70,14 @@ std::string DecisionText(const v1::Decision& decision) {
   return text;
 }
 
-std::string ReceiptText(const v1::Receipt& receipt) {
+std::string ReceiptText(const v1::Receipt& receipt, int columns) {
+  const int room = std::clamp(columns - 25, 8, 60);  // Beside the label and the count.
   const v1::PromptUsage& prompt = receipt.prompt();
   std::string text = "receipt\n";
-  Line(text, "request", fmt::format("{}  seed {}", receipt.request_id(), receipt.seed()));
+  Line(text, "request", fmt::format("{}  seed {}", OneLine(receipt.request_id()), receipt.seed()));
   Line(text, "model",
-       fmt::format("{}  fingerprint {:.12}", receipt.model(), receipt.fingerprint()));
+       fmt::format("{}  fingerprint {:.12}", OneLine(receipt.model()),
+                   OneLine(receipt.fingerprint())));
   const double ratio = prompt.first() > 0 ? static_cast<double>(prompt.computed()) /
                                                 static_cast<double>(prompt.first())
                                           : 0;
@@ -72,7 +90,7 @@ std::string ReceiptText(const v1::Receipt& receipt) {
                    receipt.discarded_tokens()));
   Line(text, "agents", fmt::format("{} ran, {} cut", receipt.agents_size(), receipt.agents_cut()));
   for (const v1::Vote& vote : receipt.votes()) {
-    Line(text, "vote", fmt::format("{} for {:.60}", vote.count(), vote.answer()));
+    Line(text, "vote", fmt::format("{} for {}", vote.count(), Fit(OneLine(vote.answer()), room)));
   }
   for (const v1::Decision& decision : receipt.decisions()) {
     Line(text, "decision", DecisionText(decision));
@@ -85,7 +103,7 @@ std::string ReceiptText(const v1::Receipt& receipt) {
   Line(text, "time",
        fmt::format("{:.3f} s to the first byte of the answer, {:.3f} s in all",
                    ToSeconds(receipt.time_to_first_answer()), ToSeconds(receipt.wall_time())));
-  Line(text, "result hash", receipt.result_hash());
+  Line(text, "result hash", OneLine(receipt.result_hash()));
   return text;
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <fstream>
 
 namespace conclave::cli {
@@ -89,6 +90,57 @@ TEST(AskOptionsTest, AFileThatIsNoReceiptIsRefused) {
   options.replay_file = "/nowhere/receipt.json";
 
   EXPECT_EQ(MakeRequest(options).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(AskOptionsTest, OptionsThatTheModeHasNoUseForAreRefused) {
+  AskOptions options = Question();
+  options.mode = "thinking";
+  options.agents = 8;
+
+  const absl::Status status = MakeRequest(options).status();
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(status.ToString().find("--agents is for --mode contemplating"), std::string::npos);
+}
+
+TEST(AskOptionsTest, ADeadlineThatNoDurationHoldsIsRefused) {
+  for (const double seconds : {0.0, -1.0, 1e30, std::nan(""), HUGE_VAL}) {
+    AskOptions options = Question();
+    options.deadline_seconds = seconds;
+    EXPECT_EQ(MakeRequest(options).status().code(), absl::StatusCode::kInvalidArgument) << seconds;
+  }
+}
+
+TEST(AskOptionsTest, AQuestionThatIsNoUtf8IsRefusedBeforeItIsSent) {
+  AskOptions options = Question();
+  options.question = "caf\xe9";
+
+  EXPECT_EQ(MakeRequest(options).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ReadKeyTest, TheFirstLineIsTheKeyWhateverItsLineEnd) {
+  const std::string path = testing::TempDir() + "/key";
+  for (const char* text : {"secret", "secret\n", "secret\r\n", "secret\nmore\n"}) {
+    std::ofstream(path) << text;
+    const auto key = ReadKey(path);
+    ASSERT_TRUE(key.ok()) << text;
+    EXPECT_EQ(*key, "secret");
+  }
+}
+
+TEST(ReadKeyTest, WhatCannotBeAKeyIsRefused) {
+  const std::string path = testing::TempDir() + "/key";
+  std::ofstream(path) << "";
+  EXPECT_EQ(ReadKey(path).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ReadKey("/nowhere/key").status().code(), absl::StatusCode::kNotFound);
+  std::ofstream(path) << "a\x01z\n";
+  EXPECT_EQ(ReadKey(path).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(CheckRouterTest, AnAddressNeedsAPort) {
+  EXPECT_TRUE(CheckRouter("127.0.0.1:9100").ok());
+  EXPECT_TRUE(CheckRouter("unix:router.socket").ok());
+  EXPECT_EQ(CheckRouter("9100").code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

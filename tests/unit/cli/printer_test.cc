@@ -6,31 +6,13 @@
 #include <sstream>
 
 #include "cli/receipt_text.h"
+#include "tests/unit/cli/events.h"
 
 namespace conclave::cli {
 namespace {
 
 using testing::HasSubstr;
 using testing::Not;
-
-v1::GenerateResponse Delta(uint32_t agent, const std::string& thinking) {
-  v1::GenerateResponse event;
-  event.set_agent(agent);
-  event.mutable_agent_delta()->set_thinking(thinking);
-  return event;
-}
-
-v1::GenerateResponse AnswerDelta(const std::string& text) {
-  v1::GenerateResponse event;
-  event.mutable_answer_delta()->set_text(text);
-  return event;
-}
-
-v1::GenerateResponse Completed(const std::string& answer) {
-  v1::GenerateResponse event;
-  event.mutable_completed()->set_answer(answer);
-  return event;
-}
 
 class TextPrinterTest : public testing::Test {
  protected:
@@ -39,27 +21,25 @@ class TextPrinterTest : public testing::Test {
 };
 
 TEST_F(TextPrinterTest, AnAgentsTextIsShownInWholeLines) {
-  printer_.On(Delta(0, "3*5="));
+  printer_.On(Thinking(0, "3*5="));
   EXPECT_EQ(notes_.str(), "");
 
-  printer_.On(Delta(1, "12+\n"));
-  printer_.On(Delta(0, "15\n=1"));
+  printer_.On(Thinking(1, "12+\n"));
+  printer_.On(Thinking(0, "15\n=1"));
 
   EXPECT_EQ(notes_.str(), "agent 2     | 12+\nagent 1     | 3*5=15\n");
 }
 
 TEST_F(TextPrinterTest, AnAgentsAnswerBeginsOnALineOfItsOwn) {
-  printer_.On(Delta(0, "=27"));
-  v1::GenerateResponse answer;
-  answer.mutable_agent_delta()->set_answer("27\n");
-  printer_.On(answer);
+  printer_.On(Thinking(0, "=27"));
+  printer_.On(Answering(0, "27\n"));
 
   EXPECT_EQ(notes_.str(), "agent 1     | =27\nagent 1     | 27\n");
 }
 
 TEST_F(TextPrinterTest, TheAnswerAloneGoesToStandardOutput) {
-  printer_.On(AnswerDelta("2"));
-  printer_.On(AnswerDelta("7"));
+  printer_.On(AnswerText("2"));
+  printer_.On(AnswerText("7"));
   printer_.On(Completed("27"));
 
   EXPECT_EQ(answer_.str(), "27\n");
@@ -75,7 +55,7 @@ TEST_F(TextPrinterTest, AnAnswerWithoutDeltasIsShownAtTheEnd) {
 TEST_F(TextPrinterTest, QuietShowsNothingButTheAnswer) {
   TextPrinter quiet(answer_, notes_, /*quiet=*/true);
 
-  quiet.On(Delta(0, "x\n"));
+  quiet.On(Thinking(0, "x\n"));
   quiet.On(Completed("27"));
 
   EXPECT_EQ(answer_.str(), "27\n");
@@ -83,16 +63,37 @@ TEST_F(TextPrinterTest, QuietShowsNothingButTheAnswer) {
 }
 
 TEST_F(TextPrinterTest, WhatAModelWroteCannotSteerTheTerminal) {
-  printer_.On(AnswerDelta("\x1b[2Jclear\xc2\x9b!"));
+  printer_.On(AnswerText("\x1b[2Jclear\xc2\x9b!"));
 
   EXPECT_EQ(answer_.str(), "?[2Jclear?!");
+}
+
+TEST_F(TextPrinterTest, ARequestWithoutAnEndStillSaysWhatIsKnown) {
+  printer_.On(Admitted(2));
+  printer_.On(Started(0));
+  printer_.On(Thinking(0, "3*5", 3));
+  printer_.On(AnswerText("2"));
+  printer_.OnEnd();
+
+  EXPECT_EQ(answer_.str(), "2\n");
+  EXPECT_THAT(notes_.str(), HasSubstr("agent 1     | 3*5\n"));
+  EXPECT_THAT(notes_.str(), HasSubstr("no receipt came"));
+}
+
+TEST_F(TextPrinterTest, TheEndOfACompleteRequestAddsNothing) {
+  printer_.On(Completed("27"));
+  const std::string notes = notes_.str();
+  printer_.OnEnd();
+
+  EXPECT_EQ(answer_.str(), "27\n");
+  EXPECT_EQ(notes_.str(), notes);
 }
 
 TEST(JsonPrinterTest, EachEventIsOneLine) {
   std::ostringstream out;
   JsonPrinter printer(out);
 
-  printer.On(AnswerDelta("a\nb"));
+  printer.On(AnswerText("a\nb"));
   printer.On(Completed("a\nb"));
 
   EXPECT_EQ(out.str(),
@@ -119,6 +120,17 @@ TEST(ReceiptTextTest, NamesEveryCostAndDecision) {
   EXPECT_THAT(text, HasSubstr("9 discarded"));
   EXPECT_THAT(text, HasSubstr("deadline at token 120: agent 3 keeps 80"));
   EXPECT_THAT(text, Not(HasSubstr("resumed")));
+}
+
+TEST(ReceiptTextTest, TextsOfAModelCannotSteerTheTerminalNorBreakTheTable) {
+  v1::Receipt receipt;
+  receipt.set_model("\x1b[2J");
+  receipt.add_votes()->set_answer("5\n\x1b]0;title\x07");
+
+  const std::string text = ReceiptText(receipt);
+
+  EXPECT_THAT(text, Not(HasSubstr("\x1b")));
+  EXPECT_THAT(text, HasSubstr("0 for 5 ?]0;title?\n"));
 }
 
 }  // namespace

@@ -1,0 +1,19 @@
+#pragma once
+
+namespace conclave::cli {
+
+// Exit codes of the program.
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitFailed = 1;  // The router answered with an error, or the stream broke.
+inline constexpr int kExitUsage = 2;   // The command line or a file it names is wrong.
+inline constexpr int kExitInterrupted = 130;  // Ctrl-C; the request was cancelled.
+
+// The same for people, as --help shows it.
+inline constexpr char kExitCodeText[] =
+    "Exit codes:\n"
+    "  0    the answer came\n"
+    "  1    the router answered with an error, or could not be reached\n"
+    "  2    the command line, or a file that it names, is wrong\n"
+    "  130  Ctrl-C cancelled the request; a second one ends the program at once";
+
+}  // namespace conclave::cli

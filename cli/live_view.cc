@@ -1,0 +1,312 @@
+#include "cli/live_view.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "cli/receipt_text.h"
+#include "cli/terminal_text.h"
+#include "common/types.h"
+
+namespace conclave::cli {
+namespace {
+
+using State = AgentRow::State;
+
+constexpr int kWide = 60;               // Columns from which on names and states are spelt out.
+constexpr int kMaxBar = 24;             // Columns of the vote's bars.
+constexpr int kMaxLiveVotes = 4;        // Answers of a vote that a live view shows.
+constexpr int kMaxVotes = 8;            // And that stay: the receipt has them all.
+constexpr size_t kMaxShown = 32 << 10;  // Bytes of the answer that a screen is cut from.
+
+struct StateLook {
+  const char* word;
+  const char* brief;
+  Tone tone;
+};
+
+StateLook LookOf(State state) {
+  switch (state) {
+    case State::kWaiting:
+      return {"waiting", "wait", Tone::kFaint};
+    case State::kThinking:
+      return {"thinking", "think", Tone::kBusy};
+    case State::kAnswering:
+      return {"answering", "answr", Tone::kStrong};
+    case State::kDone:
+      return {"done", "done", Tone::kGood};
+    case State::kCut:
+      return {"cut", "cut", Tone::kFaint};
+    case State::kLeftOut:
+      return {"left out", "out", Tone::kFaint};
+  }
+  return {"", "", Tone::kPlain};
+}
+
+bool Runs(const AgentRow& agent) {
+  return agent.state == State::kThinking || agent.state == State::kAnswering;
+}
+
+// Puts a line together; each piece takes what is left of the width.
+class LineMaker {
+ public:
+  explicit LineMaker(int columns) : left_(columns - 1) {}
+  // Padded to `columns` on the right, then a space.
+  void Column(const std::string& text, int columns, Tone tone = Tone::kPlain) {
+    const std::string shown = Fit(text, columns);
+    const int pad = std::max(columns - Columns(shown), 0) + 1;
+    Add(shown, tone);
+    Add(std::string(static_cast<size_t>(pad), ' '), Tone::kPlain);
+  }
+  void Add(const std::string& text, Tone tone = Tone::kPlain) { Push(Fit(text, left_), tone); }
+  void AddEnd(const std::string& text, Tone tone = Tone::kPlain) {
+    Push(FitEnd(text, left_), tone);
+  }
+  int left() const { return left_; }
+  Line Take() { return std::move(line_); }
+
+ private:
+  void Push(std::string text, Tone tone) {
+    if (text.empty()) return;
+    left_ -= Columns(text);
+    line_.push_back({std::move(text), tone});
+  }
+
+  int left_;
+  Line line_;
+};
+
+// A label's column, and what follows.
+LineMaker Labelled(const std::string& label, int columns, Tone tone = Tone::kPlain) {
+  LineMaker line(columns);
+  line.Column(label, columns >= kWide ? 11 : 6, tone);
+  return line;
+}
+
+std::string NameOf(uint32_t id, int columns) {
+  const std::string name = AgentName(id);
+  if (columns >= kWide) return name;
+  return name.starts_with("agent ") ? name.substr(6) : "merge";
+}
+
+Line TitleLine(const Round& round, const ViewTitle& title, int columns) {
+  LineMaker line(columns);
+  const v1::Admitted& admitted = round.admitted();
+  if (admitted.request_id().empty()) {
+    line.Add("waiting for the router", Tone::kStrong);
+  } else {
+    line.Add(OneLine(admitted.model()), Tone::kStrong);
+    line.Add(fmt::format("  {} agent{}", admitted.agents(), admitted.agents() == 1 ? "" : "s"));
+  }
+  line.Add(fmt::format("  {} tokens  {} s", round.Tokens(), title.seconds));
+  const std::string seed = fmt::format("  seed {}", admitted.seed());
+  if (admitted.agents() > 0 && Columns(seed) <= line.left()) line.Add(seed, Tone::kFaint);
+  return line.Take();
+}
+
+const char* WhyEnded(v1::FinishReason reason) {
+  switch (reason) {
+    case v1::FINISH_REASON_LENGTH:
+      return "  out of tokens";
+    case v1::FINISH_REASON_BAR:
+      return "  below its bar";
+    default:
+      return "";
+  }
+}
+
+void AddEnded(uint32_t id, const AgentRow& agent, LineMaker& line) {
+  if (agent.state == State::kCut) {
+    line.Add(CutText(agent.cut), Tone::kFaint);
+    return;
+  }
+  const bool merges = StageOf(AgentId{id}) == kAggregateStage;  // Its answer is the request's.
+  const v1::AgentFinished& finished = agent.finished;
+  const std::string why = WhyEnded(finished.reason());
+  if (finished.has_answer() || merges) {
+    line.Add(fmt::format("{:.2f}  ", finished.confidence()), Tone::kFaint);
+    const std::string answer = OneLine(merges ? agent.text : finished.answer());
+    line.Add(Fit(answer, std::max(line.left() - Columns(why), 1)));
+  } else {
+    line.Add("no answer", Tone::kBad);
+  }
+  line.Add(why, Tone::kBad);
+}
+
+Line AgentLine(uint32_t id, const AgentRow& agent, int columns) {
+  const bool wide = columns >= kWide;
+  const StateLook look = LookOf(agent.state);
+  LineMaker line = Labelled(NameOf(id, columns), columns);
+  line.Column(wide ? look.word : look.brief, wide ? 9 : 5, look.tone);
+  const bool grant = wide && Runs(agent) && agent.grant > 0;
+  const std::string tokens =
+      grant ? fmt::format("{}/{}", agent.tokens, agent.grant) : fmt::format("{}", agent.tokens);
+  line.Add(fmt::format("{:>{}}  ", tokens, wide ? 9 : 5));
+  if (Runs(agent)) {
+    line.AddEnd(OneLine(agent.text));
+  } else if (agent.state == State::kDone || agent.state == State::kCut) {
+    AddEnded(id, agent, line);
+  }
+  return line.Take();
+}
+
+// The agents that `shown` does not take, in one line.
+Line RestLine(const std::vector<std::pair<uint32_t, const AgentRow*>>& rest, int columns) {
+  LineMaker line = Labelled(fmt::format("+ {}", rest.size()), columns, Tone::kFaint);
+  int64_t tokens = 0;
+  std::map<State, int> counts;
+  for (const auto& [id, agent] : rest) {
+    tokens += agent->tokens;
+    ++counts[agent->state];
+  }
+  const char* separator = "more: ";
+  for (const auto& [state, count] : counts) {
+    line.Add(fmt::format("{}{} {}", separator, count, LookOf(state).word), Tone::kFaint);
+    separator = ", ";
+  }
+  line.Add(fmt::format(", {} tokens", tokens), Tone::kFaint);
+  return line.Take();
+}
+
+// At most `rows` (at least 1) lines for the agents: the running ones, then those that ended, in
+// order of id.
+void AddAgents(const Round& round, int columns, int rows, std::vector<Line>& lines) {
+  std::vector<std::pair<uint32_t, const AgentRow*>> shown, rest;
+  for (const auto& [id, agent] : round.agents()) shown.emplace_back(id, &agent);
+  if (static_cast<int>(shown.size()) > rows) {
+    const auto urgency = [](const AgentRow& agent) {
+      return Runs(agent) ? 0 : agent.state == State::kWaiting ? 2 : 1;
+    };
+    std::stable_sort(shown.begin(), shown.end(), [urgency](const auto& a, const auto& b) {
+      return urgency(*a.second) < urgency(*b.second);
+    });
+    const auto cut = shown.begin() + (rows - 1);
+    rest.assign(cut, shown.end());
+    shown.erase(cut, shown.end());
+    std::sort(shown.begin(), shown.end());
+  }
+  for (const auto& [id, agent] : shown) lines.push_back(AgentLine(id, *agent, columns));
+  if (!rest.empty()) lines.push_back(RestLine(rest, columns));
+}
+
+Line VoteLine(const v1::Vote& vote, bool leads, double all, int columns) {
+  LineMaker line = Labelled(leads ? "vote" : "", columns);
+  const int width = std::min(kMaxBar, columns / 4);
+  const double share = all > 0 ? std::clamp(vote.weight() / all, 0.0, 1.0) : 0.0;
+  const int filled = static_cast<int>(share * width + 0.5);
+  line.Add(std::string(static_cast<size_t>(filled), '#'), leads ? Tone::kGood : Tone::kPlain);
+  line.Add(std::string(static_cast<size_t>(width - filled), '.'), Tone::kFaint);
+  line.Add(vote.weight() == vote.count()
+               ? fmt::format(" {:>3}  ", vote.count())
+               : fmt::format(" {:>3} ({:.2f})  ", vote.count(), vote.weight()));
+  line.Add(OneLine(vote.answer()), leads ? Tone::kStrong : Tone::kPlain);
+  return line.Take();
+}
+
+Line StopLine(const v1::VoteUpdate& vote, const std::string& rule, int columns) {
+  LineMaker line = Labelled("stop rule", columns);
+  if (rule == "none") {
+    line.Add("none: every agent runs to its end");
+  } else {
+    line.Add(fmt::format("{} {:+g}", rule, vote.stop_value()));
+    if (rule == "settled") line.Add(" (stops above 0)", Tone::kFaint);
+  }
+  line.Add(fmt::format("; {} counted, {} to come", vote.counted(), vote.to_come()));
+  return line.Take();
+}
+
+bool HasVote(const Round& round) { return round.vote().counted() > 0; }
+
+// The vote's bars, at most `most` of them, and the stop rule.
+void AddVote(const Round& round, const ViewTitle& title, int columns, int most,
+             std::vector<Line>& lines) {
+  if (!HasVote(round)) return;
+  const v1::VoteUpdate& vote = round.vote();
+  double all = vote.to_come();
+  for (const v1::Vote& one : vote.votes()) all += one.weight();
+  const int shown = std::min(vote.votes_size(), most);
+  for (int i = 0; i < shown; ++i) lines.push_back(VoteLine(vote.votes(i), i == 0, all, columns));
+  if (shown < vote.votes_size()) {
+    LineMaker line = Labelled("", columns);
+    line.Add(fmt::format("+ {} more answers", vote.votes_size() - shown), Tone::kFaint);
+    lines.push_back(line.Take());
+  }
+  lines.push_back(StopLine(vote, title.stop_rule, columns));
+}
+
+std::vector<Line> AnswerLines(const Round& round, int columns) {
+  std::vector<Line> lines;
+  if (round.answer().empty()) return lines;
+  const std::string& answer = round.answer();
+  size_t begin = answer.size() > kMaxShown ? answer.size() - kMaxShown : 0;
+  while (begin > 0 && begin < answer.size() &&
+         (static_cast<unsigned char>(answer[begin]) & 0xc0u) == 0x80u) {
+    ++begin;
+  }
+  const int label = columns >= kWide ? 12 : 7;
+  for (const std::string& text :
+       Wrap(std::string_view(answer).substr(begin), columns - 1 - label)) {
+    LineMaker line = Labelled(lines.empty() ? "answer" : "", columns, Tone::kStrong);
+    line.Add(text);
+    lines.push_back(line.Take());
+  }
+  return lines;
+}
+
+void AddNotice(const Round& round, int columns, std::vector<Line>& lines) {
+  if (round.notice().empty()) return;
+  LineMaker line = Labelled("notice", columns, Tone::kBad);
+  line.Add(OneLine(round.notice()));
+  lines.push_back(line.Take());
+}
+
+int SizeOf(const std::vector<Line>& lines) { return static_cast<int>(lines.size()); }
+
+void Append(std::vector<Line>& lines, std::vector<Line> more, int most) {
+  const int from = std::max(SizeOf(more) - std::max(most, 0), 0);
+  lines.insert(lines.end(), std::make_move_iterator(more.begin() + from),
+               std::make_move_iterator(more.end()));
+}
+
+}  // namespace
+
+std::vector<Line> LiveLines(const Round& round, const ViewTitle& title, const ViewSize& size) {
+  std::vector<Line> lines = {TitleLine(round, title, size.columns)};
+  std::vector<Line> below;
+  AddNotice(round, size.columns, below);
+  AddVote(round, title, size.columns, std::clamp(size.rows / 6, 1, kMaxLiveVotes), below);
+  std::vector<Line> answer = AnswerLines(round, size.columns);
+  const int least_answer = std::min(SizeOf(answer), std::max(size.rows / 6, 1));
+  if (!round.agents().empty()) {
+    const int room = size.rows - 1 - SizeOf(below) - least_answer;
+    AddAgents(round, size.columns, std::max(room, 1), lines);
+  }
+  Append(lines, std::move(below), size.rows - SizeOf(lines));
+  Append(lines, std::move(answer), size.rows - SizeOf(lines));
+  if (SizeOf(lines) > size.rows) lines.resize(static_cast<size_t>(std::max(size.rows, 1)));
+  return lines;
+}
+
+std::vector<Line> FinalLines(const Round& round, const ViewTitle& title, int columns) {
+  std::vector<Line> lines = {TitleLine(round, title, columns)};
+  const int all = static_cast<int>(round.agents().size());
+  if (all > 0) AddAgents(round, columns, all, lines);
+  AddNotice(round, columns, lines);
+  AddVote(round, title, columns, kMaxVotes, lines);
+  return lines;
+}
+
+std::string TextOf(const Line& line) {
+  std::string text;
+  for (const Span& span : line) text += span.text;
+  return text;
+}
+
+int WidthOf(const Line& line) {
+  int width = 0;
+  for (const Span& span : line) width += Columns(span.text);
+  return width;
+}
+
+}  // namespace conclave::cli

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/round.h"
+
+namespace conclave::cli {
+
+// How a piece of a line is shown where colours are.
+enum class Tone { kPlain, kStrong, kFaint, kBusy, kGood, kBad };
+
+// A piece of a line: harmless text without line breaks.
+struct Span {
+  std::string text;
+  Tone tone = Tone::kPlain;
+};
+using Line = std::vector<Span>;
+
+// What a view is drawn for.
+struct ViewSize {
+  int columns = 80;
+  int rows = 24;
+};
+
+// What the command line says about the request, and the clock.
+struct ViewTitle {
+  std::string stop_rule = "settled";  // As --stop-rule names it.
+  int seconds = 0;                    // Since the request was sent.
+};
+
+// The request as it runs: a title, the agents, the vote with the stop rule's value, the end of the
+// answer so far. Never more than size.rows lines, none wider than size.columns - 1. Agents that do
+// not fit are summed up in one line; those that run are shown first. A pure function.
+std::vector<Line> LiveLines(const Round& round, const ViewTitle& title, const ViewSize& size);
+
+// The same for good: every agent and the first votes, without the answer. Lines are at most
+// columns - 1 wide.
+std::vector<Line> FinalLines(const Round& round, const ViewTitle& title, int columns);
+
+// A line's text without its tones, and its width.
+std::string TextOf(const Line& line);
+int WidthOf(const Line& line);
+
+}  // namespace conclave::cli

@@ -1,0 +1,151 @@
+#include "cli/round.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cli/receipt_text.h"
+#include "cli/terminal_text.h"
+#include "common/types.h"
+
+namespace conclave::cli {
+namespace {
+
+using State = AgentRow::State;
+
+constexpr size_t kMaxText = 1024;  // Bytes of an agent's text: more than a terminal is wide.
+constexpr int kMaxPlanned = 1024;  // Far above what the API allows; a server is not trusted.
+
+// Keeps the end of `text`, from the beginning of a character on.
+void Shorten(std::string& text) {
+  if (text.size() <= kMaxText) return;
+  size_t begin = text.size() - kMaxText / 2;
+  while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xc0u) == 0x80u) ++begin;
+  text.erase(0, begin);
+}
+
+void Append(std::string& text, const std::string& more) {
+  text += more;
+  Shorten(text);
+}
+
+}  // namespace
+
+void Round::OnAdmitted(const v1::Admitted& admitted) {
+  admitted_ = admitted;
+  for (int i = 0; i < std::min(admitted.agents(), kMaxPlanned); ++i) {
+    agents_.try_emplace(static_cast<uint32_t>(MakeAgentId(kThinkStage, 0, i)));
+  }
+}
+
+void Round::OnDelta(AgentRow& agent, const v1::AgentDelta& delta) {
+  if (!delta.thinking().empty()) Append(agent.text, delta.thinking());
+  if (!delta.answer().empty()) {
+    if (agent.state != State::kAnswering) agent.text.clear();
+    agent.state = State::kAnswering;
+    Append(agent.text, delta.answer());
+  }
+  agent.tokens = std::max(agent.tokens, delta.count());
+}
+
+void Round::OnAnswer(uint32_t id, const std::string& text) {
+  answer_ += text;
+  const auto found = agents_.find(id);  // Who writes the answer, when one of them does.
+  if (found == agents_.end()) return;
+  AgentRow& agent = found->second;
+  if (agent.state == State::kThinking) {
+    agent.state = State::kAnswering;
+    agent.text.clear();
+  }
+  if (agent.state == State::kAnswering) Append(agent.text, text);
+}
+
+void Round::OnCompleted(const v1::Completed& completed) {
+  complete_ = true;
+  completed_ = completed;
+  answer_ = completed.answer();
+  for (auto& [id, agent] : agents_) {
+    if (agent.state == State::kWaiting) agent.state = State::kLeftOut;
+    const bool running = agent.state == State::kThinking || agent.state == State::kAnswering;
+    if (running) agent.state = State::kDone;  // Its end is the request's: no event of its own.
+  }
+  for (const v1::AgentUsage& usage : completed.receipt().agents()) {
+    if (const auto found = agents_.find(usage.agent()); found != agents_.end()) {
+      found->second.tokens = usage.kept();
+    }
+  }
+}
+
+void Round::On(const v1::GenerateResponse& event) {
+  const auto agent = [this, &event]() -> AgentRow& { return agents_[event.agent()]; };
+  switch (event.event_case()) {
+    case v1::GenerateResponse::kAdmitted:
+      return OnAdmitted(event.admitted());
+    case v1::GenerateResponse::kAgentStarted:
+      agent().state = State::kThinking;
+      agent().grant = event.agent_started().grant();
+      return;
+    case v1::GenerateResponse::kAgentDelta:
+      return OnDelta(agent(), event.agent_delta());
+    case v1::GenerateResponse::kAgentFinished:
+      agent().state = State::kDone;
+      agent().tokens = event.agent_finished().tokens();
+      agent().finished = event.agent_finished();
+      return;
+    case v1::GenerateResponse::kAgentCut:
+      agent().state = State::kCut;
+      agent().tokens = event.agent_cut().kept();
+      agent().cut = event.agent_cut().reason();
+      return;
+    case v1::GenerateResponse::kVoteUpdate:
+      vote_ = event.vote_update();
+      return;
+    case v1::GenerateResponse::kDecision:
+      notice_ = DecisionText(event.decision());
+      return;
+    case v1::GenerateResponse::kGroupChanged:
+      notice_ = event.group_changed().reason();
+      return;
+    case v1::GenerateResponse::kAnswerDelta:
+      return OnAnswer(event.agent(), event.answer_delta().text());
+    case v1::GenerateResponse::kCompleted:
+      return OnCompleted(event.completed());
+    case v1::GenerateResponse::kAggregationStarted:
+    case v1::GenerateResponse::EVENT_NOT_SET:
+      return;
+  }
+}
+
+int Round::Count(AgentRow::State state) const {
+  return static_cast<int>(std::count_if(agents_.begin(), agents_.end(), [state](const auto& entry) {
+    return entry.second.state == state;
+  }));
+}
+
+int64_t Round::Tokens() const {
+  int64_t sum = 0;
+  for (const auto& [id, agent] : agents_) sum += agent.tokens;
+  return sum;
+}
+
+std::string KnownText(const Round& round) {
+  if (round.admitted().request_id().empty()) return "no receipt: the request was not admitted\n";
+  std::string text = "no receipt came; what was received until then\n";
+  text += fmt::format("  {:<14} {}  seed {}\n", "request", OneLine(round.admitted().request_id()),
+                      round.admitted().seed());
+  text += fmt::format("  {:<14} {}\n", "model", OneLine(round.admitted().model()));
+  text += fmt::format("  {:<14} {} done, {} cut, {} running, {} waiting\n", "agents",
+                      round.Count(State::kDone), round.Count(State::kCut),
+                      round.Count(State::kThinking) + round.Count(State::kAnswering),
+                      round.Count(State::kWaiting));
+  text += fmt::format("  {:<14} {}\n", "tokens", round.Tokens());
+  for (const v1::Vote& vote : round.vote().votes()) {
+    text +=
+        fmt::format("  {:<14} {} for {}\n", "vote", vote.count(), Fit(OneLine(vote.answer()), 60));
+  }
+  text += fmt::format("  {:<14} {}\n", "answer",
+                      round.answer().empty() ? "none of it" : "its beginning, above");
+  return text;
+}
+
+}  // namespace conclave::cli

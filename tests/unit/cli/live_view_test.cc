@@ -1,0 +1,176 @@
+#include "cli/live_view.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "cli/terminal_text.h"
+#include "tests/unit/cli/events.h"
+
+namespace conclave::cli {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+// `agents` that think; each has written `text`.
+Round Thinkers(int agents, const std::string& text = "3*5=15") {
+  Round round;
+  round.On(Admitted(agents));
+  for (int i = 0; i < agents; ++i) {
+    round.On(Started(static_cast<uint32_t>(i)));
+    round.On(Thinking(static_cast<uint32_t>(i), text, 12));
+  }
+  return round;
+}
+
+std::vector<std::string> Texts(const std::vector<Line>& lines) {
+  std::vector<std::string> texts;
+  for (const Line& line : lines) texts.push_back(TextOf(line));
+  return texts;
+}
+
+std::vector<std::string> Live(const Round& round, ViewSize size = {80, 24}) {
+  return Texts(LiveLines(round, {.stop_rule = "settled", .seconds = 3}, size));
+}
+
+TEST(LiveViewTest, BeforeAdmissionItSaysWhatItWaitsFor) {
+  EXPECT_THAT(Live(Round()), testing::ElementsAre("waiting for the router  0 tokens  3 s"));
+}
+
+TEST(LiveViewTest, TheTitleCountsAgentsTokensAndSeconds) {
+  EXPECT_EQ(Live(Thinkers(8))[0], "demo  8 agents  96 tokens  3 s  seed 7");
+  EXPECT_THAT(Live(Thinkers(1))[0], HasSubstr("1 agent "));
+}
+
+TEST(LiveViewTest, EachAgentHasARowWithItsStateTokensAndText) {
+  Round round = Thinkers(4);
+  round.On(Answering(1, "57", 51));
+  round.On(Finished(2, "57", 53));
+  round.On(Cut(3, 40));
+
+  const std::vector<std::string> lines = Live(round);
+
+  EXPECT_EQ(lines[1], "agent 1     thinking     12/400  3*5=15");
+  EXPECT_EQ(lines[2], "agent 2     answering    51/400  57");
+  EXPECT_EQ(lines[3], "agent 3     done             53  0.93  57");
+  EXPECT_EQ(lines[4], "agent 4     cut              40  the answer is settled");
+}
+
+TEST(LiveViewTest, TheVoteIsAHistogramWithTheStopRulesValue) {
+  Round round = Thinkers(8);
+  round.On(VoteOf({{"57", 4}, {"45", 2}}, 2, 0));
+
+  const std::vector<std::string> lines = Live(round);
+
+  EXPECT_EQ(lines[9], "vote        ##########..........   4  57");
+  EXPECT_EQ(lines[10], "            #####...............   2  45");
+  EXPECT_EQ(lines[11], "stop rule   settled +0 (stops above 0); 6 counted, 2 to come");
+}
+
+TEST(LiveViewTest, NarrowTerminalsGetShortWords) {
+  Round round = Thinkers(2);
+  round.On(Started(kSynthesiser));
+
+  const std::vector<std::string> lines = Live(round, {40, 24});
+
+  EXPECT_EQ(lines[1], "1      think    12  3*5=15");
+  EXPECT_THAT(lines[3], StartsWith("merge "));
+}
+
+TEST(LiveViewTest, LongTextShowsItsEndWhileItGrowsAndItsBeginningWhenItIsDone) {
+  Round round = Thinkers(2, std::string(200, 'x') + "END");
+  round.On(Finished(1, "BEGIN" + std::string(200, 'y'), 53));
+
+  const std::vector<std::string> lines = Live(round);
+
+  EXPECT_THAT(lines[1], testing::EndsWith("xxEND"));
+  EXPECT_THAT(lines[2], AllOf(HasSubstr("0.93  BEGIN"), testing::EndsWith("yyy...")));
+}
+
+TEST(LiveViewTest, SixtyFourAgentsFitTwentyFourRowsAndTheRestIsSummedUp) {
+  Round round = Thinkers(64);
+  for (uint32_t i = 0; i < 10; ++i) round.On(Finished(i, "57", 53));
+  round.On(VoteOf({{"57", 10}}, 54, -44));
+  round.On(AnswerText("5"));
+
+  const std::vector<std::string> lines = Live(round);
+
+  EXPECT_EQ(lines.size(), 24u);
+  EXPECT_THAT(lines[1], StartsWith("agent 11 "));
+  EXPECT_EQ(lines[20], "+ 45        more: 35 thinking, 10 done, 950 tokens");
+  EXPECT_THAT(lines[21], StartsWith("vote "));
+  EXPECT_THAT(lines[23], StartsWith("answer "));
+}
+
+TEST(LiveViewTest, ALongAnswerShowsItsEnd) {
+  Round round = Thinkers(8);
+  for (int i = 0; i < 100; ++i) round.On(AnswerText("line " + std::to_string(i) + "\n"));
+  round.On(AnswerText("last"));
+
+  const std::vector<std::string> lines = Live(round);
+
+  EXPECT_EQ(lines.size(), 24u);
+  EXPECT_EQ(lines[23], "            last");
+  EXPECT_EQ(lines[22], "            line 99");
+  EXPECT_THAT(lines[8], StartsWith("agent 8 "));
+}
+
+TEST(LiveViewTest, WhatAGroupWentThroughIsShown) {
+  Round round = Thinkers(2);
+  v1::GenerateResponse lost;
+  lost.mutable_group_changed()->set_reason("a rank was lost");
+  round.On(lost);
+
+  EXPECT_EQ(Live(round)[3], "notice      a rank was lost");
+}
+
+// Everything at once, in every size: wide characters, marks, control sequences.
+TEST(LiveViewTest, NoLineIsWiderOrLowerThanTheTerminalAndNoneSteersIt) {
+  for (const int agents : {1, 8, 64}) {
+    Round round = Thinkers(agents, "\u6f22\u5b57 e\u0301 \x1b[2J\x1b]0;t\x07\r\n\u202e \U0001f600");
+    round.On(Finished(0, "\x1b[31m\u6f22\n\u5b57", 53));
+    round.On(VoteOf({{"\x1b[2J\u6f22", 3}, {"b\xc2\x9b", 2}, {"c", 1}, {"d", 1}, {"e", 1}}, 2, 0));
+    round.On(AnswerText("\u6f22\u5b57\u6f22\u5b57 \x1b[1A answer"));
+    for (int columns = 1; columns < 130; columns += 3) {
+      for (const int rows : {1, 2, 5, 10, 24, 80}) {
+        const auto lines = LiveLines(round, {}, {columns, rows});
+        EXPECT_LE(lines.size(), static_cast<size_t>(rows));
+        for (const Line& line : lines) {
+          EXPECT_LE(WidthOf(line), std::max(columns - 1, 0));
+          EXPECT_EQ(OneLine(TextOf(line)).find_first_of("\x1b\x07\r\n"), std::string::npos);
+          EXPECT_EQ(Printable(TextOf(line)), TextOf(line));
+        }
+      }
+    }
+  }
+}
+
+TEST(FinalViewTest, EveryAgentStays) {
+  Round round = Thinkers(64);
+  for (uint32_t i = 0; i < 64; ++i) round.On(Finished(i, "57", 53));
+  round.On(Completed("57"));
+
+  const std::vector<std::string> lines = Texts(FinalLines(round, {}, 80));
+
+  EXPECT_EQ(lines.size(), 65u);
+  EXPECT_THAT(lines[64], StartsWith("agent 64 "));
+}
+
+TEST(FinalViewTest, TheMergingAgentsAnswerIsItsText) {
+  Round round = Thinkers(1);
+  round.On(Started(kSynthesiser));
+  round.On(AnswerText("57", kSynthesiser));
+  v1::GenerateResponse finished = Finished(kSynthesiser, "", 9);
+  finished.mutable_agent_finished()->clear_answer();
+  round.On(finished);
+
+  const std::vector<std::string> lines = Texts(FinalLines(round, {}, 80));
+
+  EXPECT_EQ(lines[2], "synthesiser done              9  0.93  57");
+  EXPECT_THAT(lines[2], Not(HasSubstr("no answer")));
+}
+
+}  // namespace
+}  // namespace conclave::cli

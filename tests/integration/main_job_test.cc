@@ -5,13 +5,11 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <filesystem>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "tests/integration/program.h"
+#include "tests/integration/cluster.h"
 
 namespace conclave {
 namespace {
@@ -19,7 +17,6 @@ namespace {
 using nlohmann::json;
 using testing::HasSubstr;
 
-const std::string kRoot = CONCLAVE_SOURCE_DIR;
 constexpr char kQuestion[] =
     "Tom has 12 apples and buys 3 boxes with 15 apples each. How many apples does Tom have now?";
 constexpr absl::Duration kPatience = absl::Seconds(60);
@@ -27,33 +24,8 @@ constexpr absl::Duration kPatience = absl::Seconds(60);
 class MainJobTest : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = FreshFolder();
-    worker_ = Serve("conclave-worker", "worker",
-                    {"--set", "model.directory=" + kRoot + "/models/conclave-demo", "--set",
-                     "model.fallback_profile=" + kRoot + "/configs/prompts/default.yaml"});
-    router_ = Serve("conclave-router", "router",
-                    {"--set", "workers.addresses=[127.0.0.1:" + Port("worker", "server") + "]"});
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::unique_ptr<Program> Serve(const std::string& program, const std::string& name,
-                                 std::vector<std::string> arguments) {
-    arguments.insert(
-        arguments.begin(),
-        {"--config", kRoot + "/configs/" + name + ".yaml", "--set",
-         "ports_file=" + folder_ + "/" + name + ".ports", "--set", "server.listen=127.0.0.1:0",
-         "--set", "health.listen=127.0.0.1:0", "--set", "metrics.listen=127.0.0.1:0"});
-    auto started = std::make_unique<Program>(program, arguments, folder_ + "/" + name + ".log");
-    EXPECT_TRUE(Eventually(kPatience, [&] {
-      return !FileText(folder_ + "/" + name + ".ports").empty();
-    })) << started->Output();
-    return started;
-  }
-
-  std::string Port(const std::string& name, const std::string& which) const {
-    const std::string ports = FileText(folder_ + "/" + name + ".ports");
-    const size_t at = ports.find(which + "=") + which.size() + 1;
-    return ports.substr(at, ports.find('\n', at) - at);
+    cluster_.StartWorker();
+    cluster_.StartRouter();
   }
 
   struct Answer {
@@ -64,9 +36,9 @@ class MainJobTest : public testing::Test {
 
   // Asks as JSON and waits for the end.
   Answer Ask(std::vector<std::string> arguments) {
-    const std::string log = folder_ + "/ask" + std::to_string(++asked_) + ".log";
-    arguments.insert(arguments.begin(), {"ask", kQuestion, "--router",
-                                         "127.0.0.1:" + Port("router", "server"), "--json"});
+    const std::string log = cluster_.folder() + "/ask" + std::to_string(++asked_) + ".log";
+    arguments.insert(arguments.begin(),
+                     {"ask", kQuestion, "--router", cluster_.RouterAddress(), "--json"});
     Program client("conclave", arguments, log);
     Answer answer;
     answer.exit_code = client.Wait(kPatience);
@@ -79,8 +51,7 @@ class MainJobTest : public testing::Test {
     return answer;
   }
 
-  std::string folder_;
-  std::unique_ptr<Program> worker_, router_;
+  Cluster cluster_;
   int asked_ = 0;
 };
 
@@ -99,7 +70,7 @@ TEST_F(MainJobTest, EightAgentsAnswerTogetherAndComputeTheirPromptOnce) {
 }
 
 TEST_F(MainJobTest, AReceiptReplaysToTheSameBytes) {
-  const std::string receipt = folder_ + "/receipt.json";
+  const std::string receipt = cluster_.folder() + "/receipt.json";
   const Answer first = Ask({"--agents", "4", "--receipt", receipt});
   ASSERT_EQ(first.exit_code, 0) << first.output;
 
@@ -129,26 +100,26 @@ TEST_F(MainJobTest, OneAgentThinksAndStreamsItsAnswer) {
 TEST_F(MainJobTest, AGroupWhoseRankIsKilledComesBackAndServesAgain) {
   const Answer before = Ask({"--agents", "2", "--seed", "3"});
   ASSERT_EQ(before.exit_code, 0) << before.output;
-  const std::vector<pid_t> ranks = ChildrenOf(worker_->pid());
+  const std::vector<pid_t> ranks = cluster_.Ranks();
   ASSERT_EQ(ranks.size(), 2u);
 
   kill(ranks[1], SIGKILL);
 
   EXPECT_TRUE(Eventually(kPatience, [&] {
-    return worker_->Output().find("epoch 2 is ready") != std::string::npos;
-  })) << worker_->Output();
-  EXPECT_THAT(worker_->Output(), HasSubstr("was killed by signal 9"));
+    return cluster_.worker().Output().find("epoch 2 is ready") != std::string::npos;
+  })) << cluster_.worker().Output();
+  EXPECT_THAT(cluster_.worker().Output(), HasSubstr("was killed by signal 9"));
   const Answer after = Ask({"--agents", "2", "--seed", "3"});
   ASSERT_EQ(after.exit_code, 0) << after.output;
   EXPECT_EQ(after.completed["receipt"]["result_hash"], before.completed["receipt"]["result_hash"]);
 }
 
 TEST_F(MainJobTest, ATermSignalEndsBothProgramsInOrder) {
-  router_->Signal(SIGTERM);
-  worker_->Signal(SIGTERM);
+  cluster_.router().Signal(SIGTERM);
+  cluster_.worker().Signal(SIGTERM);
 
-  EXPECT_EQ(router_->Wait(kPatience), 0) << router_->Output();
-  EXPECT_EQ(worker_->Wait(kPatience), 0) << worker_->Output();
+  EXPECT_EQ(cluster_.router().Wait(kPatience), 0) << cluster_.router().Output();
+  EXPECT_EQ(cluster_.worker().Wait(kPatience), 0) << cluster_.worker().Output();
 }
 
 }  // namespace

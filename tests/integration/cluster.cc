@@ -1,0 +1,77 @@
+#include "tests/integration/cluster.h"
+
+#include <filesystem>
+#include <stdexcept>
+#include <utility>
+
+namespace conclave {
+namespace {
+
+const std::string kRoot = CONCLAVE_SOURCE_DIR;
+
+void AddSettings(const std::vector<std::string>& settings, std::vector<std::string>& arguments) {
+  for (const std::string& setting : settings) {
+    arguments.push_back("--set");
+    arguments.push_back(setting);
+  }
+}
+
+}  // namespace
+
+Cluster::Cluster() : folder_(FreshFolder()) {}
+
+Cluster::~Cluster() {
+  router_.reset();
+  worker_.reset();
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+void Cluster::StartWorker(const std::vector<std::string>& settings) {
+  std::vector<std::string> arguments;
+  AddSettings({"model.directory=" + kRoot + "/models/conclave-demo",
+               "model.fallback_profile=" + kRoot + "/configs/prompts/default.yaml"},
+              arguments);
+  AddSettings(settings, arguments);
+  worker_ = Start("worker", std::move(arguments));
+}
+
+void Cluster::StartRouter(const std::vector<std::string>& settings) {
+  std::vector<std::string> arguments;
+  AddSettings({"workers.addresses=[127.0.0.1:" + PortOf("worker", "server") + "]"}, arguments);
+  AddSettings(settings, arguments);
+  router_ = Start("router", std::move(arguments));
+}
+
+std::vector<pid_t> Cluster::Ranks() const { return ChildrenOf(worker_->pid()); }
+
+std::unique_ptr<Program> Cluster::Start(const std::string& name,
+                                        std::vector<std::string> arguments) {
+  const std::string ports = folder_ + "/" + name + ".ports";
+  const bool again = std::filesystem::exists(ports);
+  std::vector<std::string> first = {"--config", kRoot + "/configs/" + name + ".yaml"};
+  std::vector<std::string> settings = {"ports_file=" + ports};
+  for (const char* server : {"server", "health", "metrics"}) {
+    settings.push_back(std::string(server) +
+                       ".listen=127.0.0.1:" + (again ? PortOf(name, server) : "0"));
+  }
+  AddSettings(settings, first);
+  first.insert(first.end(), arguments.begin(), arguments.end());
+  std::filesystem::remove(ports);
+  auto started =
+      std::make_unique<Program>("conclave-" + name, first, folder_ + "/" + name + ".log");
+  Eventually(absl::Seconds(60),
+             [&] { return !FileText(ports).empty() || started->Wait(absl::ZeroDuration()) >= 0; });
+  if (FileText(ports).empty()) {
+    throw std::runtime_error(name + " did not start:\n" + started->Output());
+  }
+  return started;
+}
+
+std::string Cluster::PortOf(const std::string& name, const std::string& which) const {
+  const std::string ports = FileText(folder_ + "/" + name + ".ports");
+  const size_t at = ports.find(which + "=") + which.size() + 1;
+  return ports.substr(at, ports.find('\n', at) - at);
+}
+
+}  // namespace conclave

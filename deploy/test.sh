@@ -18,11 +18,11 @@ timed configure cmake --preset "$preset" --log-level=WARNING
 timed build build
 failed=0
 timed tests run_tests || failed=$?
-[ "$failed" -eq 0 ] || grep -v ' Passed ' "build/$preset/ctest.log" | head -n 400
+[ "$failed" -eq 0 ] || grep -v ' Passed ' "build/$preset/ctest.log" | sed -n '1,400p'
 grep -E 'Skipped|simulated|^\| ' "build/$preset/ctest.log" || true
 echo "where the time went:"
 for i in "${!names[@]}"; do printf '  %-10s %4d s\n' "${names[$i]}" "${seconds[$i]}"; done
 grep -oE 'Test +#[0-9]+: [^ ]+ .* [0-9.]+ sec' "build/$preset/ctest.log" |
-  sed -E 's/Test +#[0-9]+: ([^ ]+) .* ([0-9.]+) sec/\2 \1/' | sort -rn | head -5 | sed 's/^/  slowest: /;s/$/ (s first)/'
+  sed -E 's/Test +#[0-9]+: ([^ ]+) .* ([0-9.]+) sec/\2 \1/' | sort -rn | sed -n '1,5s/^\(.*\)$/  slowest: \1 (s first)/p'
 tail -n 12 "build/$preset/ctest.log" | sed -n '/tests passed/,$p'
 exit "$failed"

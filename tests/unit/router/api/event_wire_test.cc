@@ -1,0 +1,190 @@
+#include "router/api/event_wire.h"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+#include <gtest/gtest.h>
+
+namespace conclave::router {
+namespace {
+
+// Paths of fields that are not set, the members of a oneof that is set elsewhere left out.
+void FindUnset(const google::protobuf::Message& message, const std::string& path,
+               std::vector<std::string>& unset) {
+  const auto* descriptor = message.GetDescriptor();
+  const auto* reflection = message.GetReflection();
+  for (int i = 0; i < descriptor->field_count(); ++i) {
+    const auto* field = descriptor->field(i);
+    const auto* oneof = field->real_containing_oneof();
+    if (oneof != nullptr && reflection->HasOneof(message, oneof) &&
+        !reflection->HasField(message, field))
+      continue;
+    const std::string name = path + "." + field->name();
+    const bool there = field->is_repeated() ? reflection->FieldSize(message, field) > 0
+                                            : reflection->HasField(message, field);
+    if (!there) {
+      unset.push_back(name);
+    } else if (field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE) {
+      FindUnset(field->is_repeated() ? reflection->GetRepeatedMessage(message, field, 0)
+                                     : reflection->GetMessage(message, field),
+                name, unset);
+    }
+  }
+}
+
+std::vector<std::string> Unset(decltype(ClientEvent::what) what) {
+  const v1::GenerateResponse wire =
+      ToWire(ClientEvent{.sequence = 9, .agent = AgentId{5}, .what = std::move(what)});
+  EXPECT_EQ(wire.sequence(), 9);
+  EXPECT_EQ(wire.agent(), 5u);
+  std::vector<std::string> unset;
+  FindUnset(wire, wire.GetDescriptor()->name(), unset);
+  return unset;
+}
+
+const std::vector<std::string> kNothing;
+
+Decision FullDecision() {
+  return {.number = 1,
+          .kind = Decision::Kind::kDrop,
+          .clock = 7,
+          .agents = {AgentId{2}},
+          .cuts = {{.agent = AgentId{2}, .kept = 3}}};
+}
+
+Receipt FullReceipt() {
+  Receipt receipt;
+  receipt.request_id = "r";
+  receipt.model = "m";
+  receipt.fingerprint = "f";
+  receipt.decision_version = 1;
+  receipt.seed = 2;
+  receipt.time_of_day = 3;
+  receipt.result_hash = "h";
+  receipt.prompt = {.total = 10, .computed = 4, .shared = 6, .first = 5, .recomputed = 1};
+  receipt.agents.push_back({.agent = AgentId{1},
+                            .prompt_tokens = 5,
+                            .kept = 4,
+                            .thinking = 3,
+                            .discarded = 2,
+                            .cut = false,
+                            .reason = Finish::kStop,
+                            .answer = "a"});
+  receipt.thinking_tokens = 11;
+  receipt.answer_tokens = 12;
+  receipt.aggregation_tokens = 13;
+  receipt.discarded_tokens = 14;
+  receipt.agents_cut = 1;
+  receipt.critical_path_tokens = 15;
+  receipt.time_to_first_answer = absl::Seconds(1) + absl::Nanoseconds(2);
+  receipt.wall_time = absl::Seconds(3) + absl::Nanoseconds(4);
+  receipt.decisions.push_back(FullDecision());
+  receipt.votes.push_back({.answer = "a", .weight = 0.5, .count = 1});
+  receipt.resumes = 2;
+  receipt.counts_from_stream = true;
+  return receipt;
+}
+
+// A field that is forgotten in the mapping is found here, also one that is added later.
+TEST(EventWireTest, EveryFieldOfEveryEventArrives) {
+  EXPECT_EQ(Unset(Admitted{.request_id = "r",
+                           .model = "m",
+                           .seed = 1,
+                           .mode = Mode::kThinking,
+                           .agents = 2,
+                           .fingerprint = "f"}),
+            kNothing);
+  EXPECT_EQ(Unset(AgentStarted{.prompt_tokens = 3, .grant = 4}), kNothing);
+  EXPECT_EQ(
+      Unset(AgentDelta{.thinking = "t",
+                       .answer = "a",
+                       .tokens = {{.id = 1, .logprob = -1, .top_logprob_mean = -2, .kind = {}}},
+                       .count = 3}),
+      kNothing);
+  EXPECT_EQ(
+      Unset(AgentFinished{.reason = Finish::kStop, .answer = "a", .confidence = 0.5, .tokens = 4}),
+      kNothing);
+  EXPECT_EQ(Unset(AgentCut{.reason = CutReason::kSettled, .kept = 3}), kNothing);
+  EXPECT_EQ(Unset(VoteUpdate{.votes = {{.answer = "a", .weight = 1, .count = 1}},
+                             .counted = 1,
+                             .to_come = 2,
+                             .stop_value = -1}),
+            kNothing);
+  EXPECT_EQ(Unset(FullDecision()), kNothing);
+  EXPECT_EQ(Unset(AggregationStarted{.method = Aggregation::kSynthesise, .candidates = 2}),
+            kNothing);
+  EXPECT_EQ(Unset(AnswerDelta{.text = "x"}), kNothing);
+  EXPECT_EQ(Unset(GroupChanged{.reason = "r", .resumed = true}), kNothing);
+}
+
+TEST(EventWireTest, EveryLineOfTheReceiptArrives) {
+  // An agent was cut or has a reason, never both.
+  const std::vector<std::string> not_cut = {"GenerateResponse.completed.receipt.agents.cut"};
+  const Completed completed{
+      .answer = "a", .incomplete = true, .method = Aggregation::kVote, .receipt = FullReceipt()};
+  EXPECT_EQ(Unset(completed), not_cut);
+
+  const v1::Receipt receipt =
+      ToWire(ClientEvent{.sequence = 1, .agent = {}, .what = completed}).completed().receipt();
+  EXPECT_EQ(receipt.prompt().total(), receipt.prompt().computed() + receipt.prompt().shared());
+  EXPECT_EQ(receipt.wall_time().seconds(), 3);
+  EXPECT_EQ(receipt.wall_time().nanos(), 4);
+  EXPECT_EQ(receipt.thinking_tokens(), 11);
+  EXPECT_EQ(receipt.critical_path_tokens(), 15);
+}
+
+TEST(EventWireTest, AnAgentThatWasCutHasNoReason) {
+  Completed completed;
+  completed.receipt.agents.push_back({.agent = AgentId{0},
+                                      .prompt_tokens = 1,
+                                      .kept = 1,
+                                      .thinking = 0,
+                                      .discarded = 0,
+                                      .cut = true,
+                                      .reason = Finish::kLength,
+                                      .answer = std::nullopt});
+  const v1::GenerateResponse wire = ToWire({.sequence = 1, .agent = {}, .what = completed});
+  const v1::AgentUsage& usage = wire.completed().receipt().agents(0);
+  EXPECT_TRUE(usage.cut());
+  EXPECT_EQ(usage.reason(), v1::FINISH_REASON_UNSPECIFIED);
+  EXPECT_FALSE(usage.has_answer());
+  EXPECT_EQ(wire.completed().method(), v1::AGGREGATION_UNSPECIFIED);
+}
+
+TEST(EventWireTest, EnumsKeepTheirMeaning) {
+  const auto finish = [](Finish reason) {
+    AgentFinished event;
+    event.reason = reason;
+    return ToWire({.sequence = 1, .agent = {}, .what = event}).agent_finished().reason();
+  };
+  EXPECT_EQ(finish(Finish::kStop), v1::FINISH_REASON_STOP);
+  EXPECT_EQ(finish(Finish::kLength), v1::FINISH_REASON_LENGTH);
+  EXPECT_EQ(finish(Finish::kBar), v1::FINISH_REASON_BAR);
+
+  const auto cut = [](CutReason reason) {
+    return ToWire({.sequence = 1, .agent = {}, .what = AgentCut{.reason = reason, .kept = 0}})
+        .agent_cut()
+        .reason();
+  };
+  EXPECT_EQ(cut(CutReason::kSettled), v1::CUT_REASON_SETTLED);
+  EXPECT_EQ(cut(CutReason::kDeadline), v1::CUT_REASON_DEADLINE);
+  EXPECT_EQ(cut(CutReason::kDropped), v1::CUT_REASON_DROPPED);
+  EXPECT_EQ(cut(CutReason::kStopped), v1::CUT_REASON_STOPPED);
+
+  const auto kind = [](Decision::Kind value) {
+    Decision decision;
+    decision.kind = value;
+    return ToWire({.sequence = 1, .agent = {}, .what = decision}).decision().kind();
+  };
+  EXPECT_EQ(kind(Decision::Kind::kJoin), v1::Decision::KIND_JOIN);
+  EXPECT_EQ(kind(Decision::Kind::kNarrow), v1::Decision::KIND_NARROW);
+  EXPECT_EQ(kind(Decision::Kind::kDrop), v1::Decision::KIND_DROP);
+  EXPECT_EQ(kind(Decision::Kind::kDeadline), v1::Decision::KIND_DEADLINE);
+  EXPECT_EQ(kind(Decision::Kind::kStopNow), v1::Decision::KIND_STOP_NOW);
+
+  EXPECT_EQ(ToWire(Mode::kInstant), v1::MODE_INSTANT);
+  EXPECT_EQ(ToWire(Mode::kThinking), v1::MODE_THINKING);
+  EXPECT_EQ(ToWire(Mode::kContemplating), v1::MODE_CONTEMPLATING);
+}
+
+}  // namespace
+}  // namespace conclave::router

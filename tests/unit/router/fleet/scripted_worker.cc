@@ -3,6 +3,9 @@
 #include <atomic>
 #include <utility>
 
+#include "common/status.h"
+#include "router/fleet/grpc_worker_client.h"
+
 namespace conclave::router {
 
 class ScriptedWorker::Service : public v1::WorkerService::Service {
@@ -33,6 +36,7 @@ class ScriptedWorker::Service : public v1::WorkerService::Service {
 ScriptedWorker::ScriptedWorker(WorkerScript script)
     : service_(std::make_unique<Service>(std::move(script))) {
   grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
   builder.RegisterService(service_.get());
   server_ = builder.BuildAndStart();
 }
@@ -42,7 +46,10 @@ ScriptedWorker::~ScriptedWorker() {
   server_->Wait();
 }
 
-std::shared_ptr<grpc::Channel> ScriptedWorker::channel() { return server_->InProcessChannel({}); }
+std::shared_ptr<grpc::Channel> ScriptedWorker::channel() {
+  return MakeWorkerChannel(fmt::format("127.0.0.1:{}", port_), grpc::InsecureChannelCredentials(),
+                           {});
+}
 
 void Diary::Write(std::string line) {
   absl::MutexLock lock(&mutex_);

@@ -30,10 +30,11 @@ class ScriptedWorker {
   explicit ScriptedWorker(WorkerScript script);
   ~ScriptedWorker();
 
-  std::shared_ptr<grpc::Channel> channel();  // In process.
+  std::shared_ptr<grpc::Channel> channel();  // As a router makes it.
 
  private:
   class Service;
+  int port_ = 0;
   std::unique_ptr<Service> service_;
   std::unique_ptr<grpc::Server> server_;
 };

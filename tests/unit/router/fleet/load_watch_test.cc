@@ -126,6 +126,7 @@ TEST_F(LoadWatchTest, AGroupThatCannotBeReachedIsTriedAgain) {
                                           "m epoch 0 ", "credits 1"));
   seen.Notify();
   watch_.reset();
+  worker_.reset();  // Its call uses what is local here.
 }
 
 TEST_F(LoadWatchTest, ADescriptionThatCannotBeReadSaysWhatIsWrong) {

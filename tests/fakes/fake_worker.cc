@@ -177,9 +177,9 @@ void FakeWorker::Speak(Family& family) {
     for (Speaker& speaker : family.speakers) {
       const int size = static_cast<int>(speaker.speech.size());
       const int most = std::min(size, speaker.recipe.grant);
+      if (speaker.ended || speaker.count - speaker.fed >= hold_after_) continue;
       {
         absl::MutexLock lock(&mutex_);
-        if (speaker.ended || speaker.count - speaker.fed >= hold_after_) continue;
         ++said_;
       }
       const size_t at = static_cast<size_t>(speaker.count);
@@ -245,11 +245,8 @@ void FakeWorker::Count(CountQuestion question, std::function<void(absl::StatusOr
 }
 
 void FakeWorker::HoldAfter(int tokens) {
-  {
-    absl::MutexLock lock(&mutex_);
+  Post([this, tokens] {
     hold_after_ = tokens;
-  }
-  Post([this] {
     for (const auto& weak : families_) {
       if (const auto family = weak.lock()) Speak(*family);
     }

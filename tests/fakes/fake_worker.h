@@ -71,14 +71,14 @@ class FakeWorker : public WorkerClient {
   mutable absl::Mutex mutex_;
   std::deque<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
-  int hold_after_ ABSL_GUARDED_BY(mutex_) = 1 << 30;
   int open_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t said_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<FamilyOpening> openings_ ABSL_GUARDED_BY(mutex_);
   std::vector<AgentRecipe> recipes_ ABSL_GUARDED_BY(mutex_);
   std::vector<AgentId> cancelled_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::pair<absl::Status, int>> refusals_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::weak_ptr<Family>> families_;  // Of the worker's thread.
+  int hold_after_ = 1 << 30;                     // Of the worker's thread.
+  std::vector<std::weak_ptr<Family>> families_;  // So are these.
   std::thread thread_;                           // Last: it uses the others.
 };
 

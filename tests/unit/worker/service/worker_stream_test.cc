@@ -126,7 +126,9 @@ TEST(WorkerStreamTest, AnAgentWaitsAtRunToUntilItIsRaised) {
   AgentRecipe recipe = Recipe(0);
   recipe.run_to = 3;
   stream.Send(std::vector<AgentRecipe>{recipe, Recipe(1)});
-  while (!stream.agents[Id(1)].end) ASSERT_TRUE(stream.Next());
+  while (!stream.agents[Id(1)].end || stream.agents[Id(0)].tokens.size() < 3) {
+    ASSERT_TRUE(stream.Next());
+  }
   EXPECT_EQ(stream.agents[Id(0)].tokens.size(), 3u);
   stream.Send(RaiseRunTo{{Id(0)}, {5}});
   while (stream.agents[Id(0)].tokens.size() < 5) ASSERT_TRUE(stream.Next());

@@ -20,6 +20,8 @@ enum class LogFormat { kText, kJson };
 struct LogOptions {
   LogLevel level = LogLevel::kInfo;
   LogFormat format = LogFormat::kText;
+
+  bool operator==(const LogOptions&) const = default;
 };
 
 // A named value beside a message. What a caller wrote (messages, answers) never becomes one: sizes

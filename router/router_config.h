@@ -36,6 +36,8 @@ struct RouterConfig {
   absl::Duration drain_delay = absl::ZeroDuration();
   absl::Duration drain_timeout = absl::Seconds(30);
   LogOptions log;
+
+  bool operator==(const RouterConfig&) const = default;
 };
 
 // Reads `path`, or only the defaults when it is empty, with "key=value" overrides laid over it.

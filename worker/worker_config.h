@@ -21,6 +21,8 @@ struct WorkerConfig {
     std::string directory = "models/conclave-demo";
     std::string name;  // Empty: the directory's own name.
     std::string fallback_profile = "configs/prompts/default.yaml";
+
+    bool operator==(const Model&) const = default;
   } model;
 
   struct Group {
@@ -32,6 +34,8 @@ struct WorkerConfig {
     int max_agents = 64;
     int max_batched_tokens = 512;
     int plans_in_flight = 1;
+
+    bool operator==(const Group&) const = default;
   } group;
 
   struct Server {
@@ -41,6 +45,8 @@ struct WorkerConfig {
     int max_families = 256;
     int render_threads = 2;
     absl::Duration retry_after = absl::Seconds(1);
+
+    bool operator==(const Server&) const = default;
   } server;
 
   std::string health_listen = "127.0.0.1:9102";
@@ -56,9 +62,13 @@ struct WorkerConfig {
     absl::Duration max_backoff = absl::Seconds(10);
     std::string flight_directory;  // Empty: flights are not kept.
     int max_flight_files = 8;
+
+    bool operator==(const Launch&) const = default;
   } launcher;
 
   LogOptions log;
+
+  bool operator==(const WorkerConfig&) const = default;
 };
 
 // Reads `path`, or only the defaults when it is empty, with "key=value" overrides laid over it.

@@ -20,6 +20,8 @@ struct TlsOptions {
                                  // demands client certificates.
 
   bool enabled() const { return !certificate_file.empty() || !authority_file.empty(); }
+
+  bool operator==(const TlsOptions&) const = default;
 };
 
 // Reads the keys `certificate`, `key` and `authority` of a `tls` section.

@@ -24,6 +24,8 @@ struct AdmissionOptions {
   absl::Duration queue_wait = absl::Seconds(30);  // Longest wait.
   absl::Duration retry_after = absl::Seconds(1);  // What the refused are told.
   std::vector<TenantOptions> tenants = {};        // Empty: anybody, within the limits above.
+
+  bool operator==(const AdmissionOptions&) const = default;
 };
 
 // What a request would take.

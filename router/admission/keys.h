@@ -17,6 +17,8 @@ struct TenantOptions {
   int max_requests = 64;  // That run at a time.
   int max_agents = 256;   // Of the requests that run.
   double weight = 1;      // Its share of tokens when requests wait, against the others' weights.
+
+  bool operator==(const TenantOptions&) const = default;
 };
 
 // Who may call. Immutable, so any thread may ask.

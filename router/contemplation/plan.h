@@ -29,6 +29,8 @@ struct Limits {
   absl::Duration resume_wait = absl::Seconds(20);         // From a loss to running again.
   absl::Duration retry_wait = absl::Milliseconds(50);     // After a refusal for want of room.
   absl::Duration receipt_wait = absl::Seconds(2);         // For the family's totals.
+
+  bool operator==(const Limits&) const = default;
 };
 
 // One request, resolved: nothing in it is open any more. A value; same request, description and

@@ -17,6 +17,8 @@ struct JudgeLimits {
   absl::Duration beat = absl::Seconds(1);         // For which a beat may stand still.
   absl::Duration loop = absl::Seconds(5);         // The same for a loop, beside the running step.
   absl::Duration ready = absl::Minutes(30);       // From the start until the weights are loaded.
+
+  bool operator==(const JudgeLimits&) const = default;
 };
 
 // How a process ended.

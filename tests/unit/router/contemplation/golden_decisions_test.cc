@@ -1,0 +1,36 @@
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "router/contemplation/decision_script.h"
+#include "tests/unit/router/contemplation/history.h"
+
+namespace conclave::router {
+namespace {
+
+// What comes out of requests in which nothing was decided is a function of seed, request and the
+// agents' tokens. It changed? Then answer keys, stop rules or token time changed: raise
+// kDecisionVersion, so that no receipt of the old rules is replayed by the new ones, and put the
+// new number here. (Or the scenarios are drawn otherwise: then only the number.)
+constexpr int kVersion = 1;
+constexpr uint64_t kGolden = 4150055064393033506u;
+
+TEST(GoldenDecisionsTest, OutcomesAreWhatTheirVersionSays) {
+  ASSERT_EQ(kVersion, kDecisionVersion);
+  uint64_t hash = 0xcbf29ce484222325u;
+  int outcomes = 0;
+  for (uint64_t seed = 1; outcomes < 200; ++seed) {
+    const Scenario scenario = MakeScenario(seed);
+    const auto plan = MakePlan(scenario.request, scenario.model, scenario.limits);
+    if (!plan.ok()) continue;
+    const Outcome outcome = RunHistory(scenario, *plan);
+    if (!outcome.completed || !outcome.completed->receipt.decisions.empty()) continue;
+    ++outcomes;
+    for (const char c : outcome.completed->receipt.result_hash)
+      hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  }
+  EXPECT_EQ(hash, kGolden);
+}
+
+}  // namespace
+}  // namespace conclave::router

@@ -114,7 +114,9 @@ absl::StatusOr<Prepared> ConclaveRpc::Service::Prepare(const grpc::CallbackServe
       .seed = Draw(), .id = drawn_id, .time_of_day = absl::ToUnixSeconds(parts_.clock.Now())};
   ASSIGN_OR_RETURN(Request request, ParseRequest(wire, draws));
   request.salt = prepared.tenant;
-  ASSIGN_OR_RETURN(const ModelDescription model, parts_.fleet.FindModel(request.model));
+  const std::string fingerprint = request.replay ? request.replay->fingerprint : "";
+  ASSIGN_OR_RETURN(const ModelDescription model,
+                   parts_.fleet.FindModel(request.model, fingerprint));
   ASSIGN_OR_RETURN(prepared.plan, MakePlan(request, model, options_.limits));
   prepared.question.tenant = prepared.tenant;
   prepared.question.agents = static_cast<int>(prepared.plan.agents.size());

@@ -66,6 +66,7 @@ class Contemplation::Course {
   void CloseAttempt();
   void Break(const absl::Status& why);
   void LoseLine(const absl::Status& why);
+  void Requeue();
   void Return(const absl::Status& why);
   void GiveUpLost(std::string_view why);
   void MarkResumed();

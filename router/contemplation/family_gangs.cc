@@ -195,6 +195,8 @@ void Contemplation::Course::JoinRefused(const Refused& refused) {
   if (absl::IsResourceExhausted(refused.why)) {
     credits_ = 0;
     retry_due_ = now_ + limits_.retry_wait;
+    // The wait was over while the gang was on its way: it is over for its agents too.
+    if (narrow_due_ == absl::InfiniteFuture()) narrow_due_ = now_;
     return;
   }
   AdvanceRound();  // What the gang held up is counted first: a decision comes after it.
@@ -217,7 +219,10 @@ void Contemplation::Course::ReturningRefused(const Refused& refused) {
     credits_ = 0;
     gang_limit_ = std::max(1, size / 2);
     retry_due_ = now_ + limits_.retry_wait;
-    if (!script_) resume_due_ = std::min(resume_due_, now_ + limits_.resume_wait);
+    // A synthesiser that never entered waits in the queue like any other.
+    if (!script_ && At(refused.agents.front()).entered) {
+      resume_due_ = std::min(resume_due_, now_ + limits_.resume_wait);
+    }
   } else if (absl::IsOutOfRange(refused.why) && refused.width > 0 && refused.width < size) {
     gang_limit_ = refused.width;
   } else if (script_) {

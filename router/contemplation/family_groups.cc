@@ -108,6 +108,8 @@ void Contemplation::Course::LoseLine(const absl::Status& why) {
   line_ = Line::kNone;
   place_due_ = absl::InfiniteFuture();
   prompts_.Lost();
+  const bool served = std::any_of(agents_.begin(), agents_.end(),
+                                  [](const Agent& a) { return a.seat == Seat::kTaken; });
   for (Agent& agent : agents_) {
     // A first gang that was not answered never was.
     if (agent.seat == Seat::kSent && !agent.entered && !script_ && Runs(agent) &&
@@ -118,10 +120,17 @@ void Contemplation::Course::LoseLine(const absl::Status& why) {
   }
   join_.clear();
   if (stage_ == Stage::kSettle) return Complete();
+  if (!served && absl::IsResourceExhausted(why)) return Requeue();
   if (fingerprint_) {
     EmitEvent({}, GroupChanged{.reason = std::string(MessageOf(why)), .resumed = false});
   }
   Return(why);
+}
+
+// The group had no room for the stream: nothing was lost, and it is tried again.
+void Contemplation::Course::Requeue() {
+  least_ = AnyEntered() ? 1 : plan_.min_agents;
+  reopen_due_ = now_ + limits_.retry_wait;
 }
 
 // After a loss: another group, if the request and its history allow it.

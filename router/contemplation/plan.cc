@@ -172,7 +172,6 @@ absl::Status ResolveReplay(const Request& request, Plan& plan) {
   if (!checked.ok()) return Wrong("replay.decisions", std::string(MessageOf(checked)));
   plan.seed = replay.seed;
   plan.time_of_day = replay.time_of_day;
-  plan.fingerprint = replay.fingerprint;
   return absl::OkStatus();
 }
 
@@ -222,6 +221,7 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
   RETURN_IF_ERROR(ResolveKey(request, model, plan));
   RETURN_IF_ERROR(ResolveReplay(request, plan));
   plan.model = model.name;
+  plan.fingerprint = request.replay ? request.replay->fingerprint : model.fingerprint;
   plan.profile = model.profile;
   plan.group_agents = model.max_agents > 0 ? model.max_agents : width.most;
   plan.request = request;

@@ -39,7 +39,7 @@ struct Plan {
   Request request;  // As it came; its optionals are resolved below.
   Mode mode = Mode::kInstant;
   std::string model;
-  std::string fingerprint;  // Of a replay: the only one that will do. Otherwise empty.
+  std::string fingerprint;  // Of the description that it was made from: the only one that will do.
   uint64_t seed = 0;
   int64_t time_of_day = 0;
   int min_agents = 1;

@@ -110,8 +110,10 @@ std::vector<GroupView> Fleet::View() const {
   return views;
 }
 
-absl::StatusOr<ModelDescription> Fleet::FindModel(const std::string& name) const {
+absl::StatusOr<ModelDescription> Fleet::FindModel(const std::string& name,
+                                                  const std::string& fingerprint) const {
   const ModelDescription* found = nullptr;
+  bool named = false;
   const std::vector<GroupView> views = View();
   std::string troubles;
   for (const GroupView& view : views) {
@@ -121,6 +123,8 @@ absl::StatusOr<ModelDescription> Fleet::FindModel(const std::string& name) const
     }
     const ModelDescription& model = view.description->model;
     if (!name.empty() && model.name != name) continue;
+    named = true;
+    if (!fingerprint.empty() && model.fingerprint != fingerprint) continue;
     if (found != nullptr && found->name != model.name) {
       return InvalidArgument("model is empty, and both {} and {} are served", found->name,
                              model.name);
@@ -129,6 +133,9 @@ absl::StatusOr<ModelDescription> Fleet::FindModel(const std::string& name) const
     if (found == nullptr || view.ready()) found = &model;
   }
   if (found != nullptr) return *found;
+  if (named && troubles.empty()) {
+    return Aborted("the replay differs: no group has fingerprint {:.12}", fingerprint);
+  }
   if (troubles.empty() && !views.empty()) return NotFound("model \"{}\" is not served", name);
   return WithRetryAfter(Unavailable("no worker group serves it yet ({})", troubles),
                         kRetryAfterGone);
@@ -208,6 +215,9 @@ absl::Status Fleet::WhyNot(const PlacementQuestion& question) const {
 }
 
 std::string Fleet::LossWords(int group, const absl::Status& why) {
+  if (absl::IsResourceExhausted(why)) {
+    return fmt::format("group {} has no room: {}", address(group), MessageOf(why));
+  }
   groups_[static_cast<size_t>(group)]->losses.Add();
   return fmt::format("group {} was lost: {}", address(group), MessageOf(why));
 }

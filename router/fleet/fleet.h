@@ -37,10 +37,12 @@ class Fleet {
   // A moment's view; the index is the group's number.
   std::vector<GroupView> View() const;
 
-  // What is served under `name` (empty: the only model). Groups that were met count even while they
-  // are gone. kUnavailable: none was met yet. kNotFound: no such model. kInvalidArgument: empty,
-  // and there are several.
-  absl::StatusOr<ModelDescription> FindModel(const std::string& name) const;
+  // What is served under `name` (empty: the only model), with this fingerprint (empty: any). Groups
+  // that were met count even while they are gone. kUnavailable: none was met yet. kNotFound: no
+  // such model. kAborted: none of its groups has the fingerprint. kInvalidArgument: empty, and
+  // there are several.
+  absl::StatusOr<ModelDescription> FindModel(const std::string& name,
+                                             const std::string& fingerprint = "") const;
 
   WorkerClient& client(int group);
   const std::string& address(int group) const;
@@ -49,17 +51,19 @@ class Fleet {
   class Waiting;
 
   // Calls `placed` once with the group's number, from any thread, possibly before it returns; the
-  // agents asked for are taken off the group's credits. Who waits longest comes first. No call
-  // after the handle's destructor has returned; it must not be destroyed from within the call.
+  // agents asked for are taken off the group's credits. Asked in order of arrival; who fits is
+  // placed. No call after the handle's destructor has returned; it must not be destroyed from
+  // within the call.
   std::unique_ptr<Waiting> Place(PlacementQuestion question, std::function<void(int group)> placed);
 
   // Why `question` finds no place now, with RetryInfo: kUnavailable (nobody serves it) or
   // kResourceExhausted (nobody has room).
   absl::Status WhyNot(const PlacementQuestion& question) const;
 
-  // "group 127.0.0.1:7001 was lost: ...": what broke a stream on it. Counts the loss.
+  // "group 127.0.0.1:7001 was lost: ...": what broke a stream on it. Counts the loss; a group
+  // without room (kResourceExhausted) was not lost, and the words say so.
   std::string LossWords(int group, const absl::Status& why);
-  // "group 127.0.0.1:7001 serves as epoch 4 (epoch 3 was lost: rank 1 was killed by signal 9)".
+  // "group 127.0.0.1:7001 serves as epoch 4 (it was lost before: rank 1 was killed by signal 9)".
   std::string ReturnWords(int group) const;
 
  private:

@@ -44,7 +44,8 @@ class Answers : public FamilySink {
   void OnRefused(const std::vector<AgentId>&, const absl::Status& why, int) override {
     std::cerr << "refused: " << why.ToString() << '\n';
   }
-  void OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens) override {
+  void OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens,
+                const std::optional<AgentEnd>&) override {
     const int i = IndexOf(agent);
     for (int t = 0; t < static_cast<int>(tokens.size()); ++t) {
       const TextPiece piece = traces_[i]->Take(first + t);
@@ -53,7 +54,6 @@ class Answers : public FamilySink {
     }
     if (i > 0) tokens_ += static_cast<int64_t>(tokens.size());
   }
-  void OnEnd(AgentId, const AgentEnd&) override {}
   void OnFamilyEnd(const FamilyCounters&) override {
     absl::MutexLock lock(&mutex_);
     done_ = true;

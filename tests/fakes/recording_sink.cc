@@ -27,19 +27,16 @@ void RecordingSink::OnRefused(const std::vector<AgentId>& gang, const absl::Stat
   refusals_.push_back({gang, why, width});
 }
 
-void RecordingSink::OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens) {
+void RecordingSink::OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens,
+                             const std::optional<AgentEnd>& end) {
   absl::MutexLock lock(&mutex_);
   Agent& told = agents_.at(agent);
   CHECK(told.accepted && !told.end.has_value() && !counters_.has_value());
-  CHECK(!tokens.empty() && first == told.fed + static_cast<int>(told.tokens.size()));
+  CHECK(!tokens.empty() || end.has_value());
+  CHECK(tokens.empty() || first == told.fed + static_cast<int>(told.tokens.size()));
   told.tokens.insert(told.tokens.end(), tokens.begin(), tokens.end());
-}
-
-void RecordingSink::OnEnd(AgentId agent, const AgentEnd& end) {
-  absl::MutexLock lock(&mutex_);
-  Agent& told = agents_.at(agent);
-  CHECK(told.accepted && !told.end.has_value() && !counters_.has_value());
-  CHECK(end.fed == told.fed && end.sampled + end.forced == static_cast<int>(told.tokens.size()));
+  if (!end) return;
+  CHECK(end->fed == told.fed && end->sampled + end->forced == static_cast<int>(told.tokens.size()));
   told.end = end;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -53,9 +54,9 @@ struct FamilyCounters {
 };
 
 // Where a family's events go. Called on the engine's thread, in order, and must not block. For each
-// agent: OnAccepted (or OnRefused for the gang), any number of OnTokens, then exactly one OnEnd.
-// Exactly one OnFamilyEnd, last. When the group is lost (see Engine::health), nothing more comes,
-// neither ends nor OnFamilyEnd, and the engine drops its share of the sink.
+// agent: OnAccepted (or OnRefused for the gang), then any number of OnTokens, the last with its
+// end. Exactly one OnFamilyEnd, last. When the group is lost (see Engine::health), nothing more
+// comes, neither ends nor OnFamilyEnd, and the engine drops its share of the sink.
 class FamilySink {
  public:
   virtual ~FamilySink() = default;
@@ -66,8 +67,10 @@ class FamilySink {
   // contradicts, and the like. Refused ids may be used again.
   virtual void OnRefused(const std::vector<AgentId>& gang, const absl::Status& why, int width) = 0;
   // `first` = index of the first of `tokens` after the prompt. Fed tokens are not reported again.
-  virtual void OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens) = 0;
-  virtual void OnEnd(AgentId agent, const AgentEnd& end) = 0;
+  // `end` comes with the agent's last tokens, so that nobody ever sees the one without the other;
+  // there are none when it was cancelled, or had all of them before.
+  virtual void OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens,
+                        const std::optional<AgentEnd>& end) = 0;
   virtual void OnFamilyEnd(const FamilyCounters& counters) = 0;
 };
 

@@ -171,8 +171,7 @@ void Engine::Core::Deliver() {
   const std::vector<Progress> happened = scheduler_->TakeProgress();
   for (const Progress& progress : happened) {
     FamilySink& sink = *families_.at(progress.family).sink;
-    if (!progress.tokens.empty()) sink.OnTokens(progress.agent, progress.first, progress.tokens);
-    if (progress.end.has_value()) sink.OnEnd(progress.agent, *progress.end);
+    sink.OnTokens(progress.agent, progress.first, progress.tokens, progress.end);
   }
   for (const Progress& progress : happened) {
     if (progress.end.has_value()) EndIfDone(progress.family);

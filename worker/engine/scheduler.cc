@@ -84,9 +84,10 @@ absl::Status Scheduler::CheckRoom(const Gang& gang) const {
   }
   // Resumed agents enter one by one, as room comes; what fits the empty pool can enter it.
   if (starting.empty() || live_.empty()) return absl::OkStatus();
-  if (const std::vector<Sequence*> waiting = InOrder(false); !waiting.empty()) {
-    return ResourceExhausted("{} agents wait for room to return", waiting.size());
-  }
+  const std::vector<Sequence*> waiting = InOrder(false);
+  const auto returning =
+      std::count_if(waiting.begin(), waiting.end(), [](const Sequence* s) { return s->can_run(); });
+  if (returning > 0) return ResourceExhausted("{} agents wait for room to return", returning);
   for (Sequence* sequence : Prefilling()) starting.push_back(sequence);
   const int blocks = BlocksToStart(starting, cache_) + Decoding();
   if (blocks > cache_.available()) {

@@ -29,8 +29,8 @@ struct RankFlags {
 // twice there, or not a number in range.
 absl::StatusOr<std::optional<RankFlags>> TakeRankFlags(std::vector<std::string>& arguments);
 
-// The first thing that a rank's main does: from now on the process dies with its launcher, and if
-// the launcher has gone already, kAborted. Maps the group's memory.
+// What a rank does before it starts a thread or opens a file of the model: from now on the process
+// dies with its launcher, and if the launcher has gone already, kAborted. Maps the group's memory.
 absl::StatusOr<GroupMemory> EnterRank(const RankFlags& flags);
 
 }  // namespace conclave::worker

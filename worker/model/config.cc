@@ -155,6 +155,17 @@ absl::StatusOr<ModelConfig> LoadModelConfig(const std::filesystem::path& dir) {
   return config;
 }
 
+std::string WordsOf(const ModelConfig& m) {
+  const RopeConfig& rope = m.rope;
+  return fmt::format(
+      "layers {} hidden {} heads {} kv_heads {} head_width {} ffn {} vocab {} positions {} eps {} "
+      "rope {} {} {} {} {} {} biases {} {} tied {}",
+      m.layers, m.hidden, m.heads, m.kv_heads, m.head_width, m.ffn, m.vocab, m.max_positions,
+      m.norm_eps, static_cast<int>(rope.scaling), rope.theta, rope.factor, rope.low_freq_factor,
+      rope.high_freq_factor, rope.original_positions, m.attention_bias, m.mlp_bias,
+      m.tied_embeddings);
+}
+
 std::vector<float> RopeFrequencies(const RopeConfig& rope, int head_width) {
   std::vector<float> frequencies;
   for (int j = 0; j < head_width / 2; ++j) {

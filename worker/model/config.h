@@ -36,6 +36,9 @@ absl::StatusOr<ModelConfig> LoadModelConfig(const std::filesystem::path& dir);
 // The same for a file's text.
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text);
 
+// Every value of it in words: equal words, equal arithmetic. Part of the fingerprint.
+std::string WordsOf(const ModelConfig& model);
+
 // inv_freq [head_width / 2], in f32 as the reference computes them.
 std::vector<float> RopeFrequencies(const RopeConfig& rope, int head_width);
 

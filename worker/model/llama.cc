@@ -170,7 +170,7 @@ absl::Status Llama::Load(const Safetensors& files, int max_rows) {
   if (config_.tied_embeddings)
     ignored.insert("lm_head.weight");  // Written by some tools, the same matrix again.
   RETURN_IF_ERROR(reader.CheckSurplus(ignored));
-  ASSIGN_OR_RETURN(hash_, files.Hash());
+  ASSIGN_OR_RETURN(hash_, files.Hash(WordsOf(config_)));
   parameters_ = files.parameters();
   RETURN_IF_ERROR(MakeRope());
   return MakeScratch(max_rows);

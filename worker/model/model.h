@@ -32,7 +32,7 @@ class Model {
   // Runs the rows, writes their KV into the pool, and leaves this rank's shard of the wanted rows'
   // logits in `logits` [logits_rows, shard().vocab.size()]. All ranks call it with the same rows.
   virtual absl::Status Forward(const StepRows& rows, KvPool& pool, Tensor logits) = 0;
-  // Hex SHA-256 of the weight files, and their number of parameters.
+  // Hex SHA-256 of the configuration and the weight files, and their number of parameters.
   virtual const std::string& weights_hash() const = 0;
   virtual int64_t parameters() const = 0;
 };

@@ -221,12 +221,13 @@ int64_t Safetensors::parameters() const {
   return count;
 }
 
-absl::StatusOr<std::string> Safetensors::Hash() const {
+absl::StatusOr<std::string> Safetensors::Hash(std::string_view words) const {
   std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
                                                                   EVP_MD_CTX_free);
   if (!context || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1) {
     return Internal("SHA-256 is not available");
   }
+  EVP_DigestUpdate(context.get(), words.data(), words.size());
   for (const auto& file : files_) EVP_DigestUpdate(context.get(), file->data(), file->size());
   unsigned char digest[32];
   EVP_DigestFinal_ex(context.get(), digest, nullptr);

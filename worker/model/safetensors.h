@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "worker/backend/tensor.h"
@@ -42,8 +43,8 @@ class Safetensors {
   absl::StatusOr<const StoredTensor*> Find(const std::string& name) const;
   const std::map<std::string, StoredTensor>& tensors() const { return tensors_; }
   int64_t parameters() const;
-  // Hex SHA-256 over the files' bytes, in the order of their names.
-  absl::StatusOr<std::string> Hash() const;
+  // Hex SHA-256 over `words`, then the files' bytes in the order of their names.
+  absl::StatusOr<std::string> Hash(std::string_view words) const;
   // Tells the kernel that the pages read so far are not needed again.
   void DropPages() const;
 

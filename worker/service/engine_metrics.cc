@@ -15,7 +15,7 @@ EngineMetrics::EngineMetrics(Metrics& metrics, int64_t epoch)
       prompt_computed_(metrics.AddCounter("conclave_worker_prompt_tokens_computed_total",
                                           "Prompt tokens that were run through the model.")),
       prefix_hits_(metrics.AddCounter("conclave_worker_prefix_hit_tokens_total",
-                                      "Prompt tokens that were found in the cache.")),
+                                      "Tokens whose KV was found in the cache.")),
       sampled_(metrics.AddCounter("conclave_worker_tokens_sampled_total", "Tokens drawn.")),
       preemptions_(metrics.AddCounter("conclave_worker_preemptions_total",
                                       "Agents that had to give their blocks away.")) {

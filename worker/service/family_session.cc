@@ -172,7 +172,8 @@ void FamilySession::OnRefused(const std::vector<AgentId>& gang, const absl::Stat
   Advance();
 }
 
-void FamilySession::OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens) {
+void FamilySession::OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens,
+                             const std::optional<AgentEnd>& end) {
   {
     absl::MutexLock lock(&mutex_);
     const auto found = agents_.find(agent);
@@ -186,27 +187,19 @@ void FamilySession::OnTokens(AgentId agent, int first, const std::vector<TokenEv
       delta.thinking += piece.thinking;
       delta.answer += piece.answer;
     }
-    found->second.count = first + static_cast<int>(tokens.size());
-    if (ending_) return;
-    outbox_.Push(std::move(delta));
-  }
-  Advance();
-}
-
-void FamilySession::OnEnd(AgentId agent, const AgentEnd& end) {
-  {
-    absl::MutexLock lock(&mutex_);
-    const auto found = agents_.find(agent);
-    CHECK(found != agents_.end());
+    if (!tokens.empty()) found->second.count = first + static_cast<int>(tokens.size());
     const int count = found->second.count;
-    agents_.erase(found);
+    if (end) agents_.erase(found);
     if (ending_) return;
-    outbox_.PushEnd(agent, count,
-                    {.cause = end.finish,
-                     .sampled = end.sampled,
-                     .forced = end.forced,
-                     .fed = end.fed,
-                     .trailing = end.trailing});
+    if (!tokens.empty()) outbox_.Push(std::move(delta));
+    if (end) {
+      outbox_.PushEnd(agent, count,
+                      {.cause = end->finish,
+                       .sampled = end->sampled,
+                       .forced = end->forced,
+                       .fed = end->fed,
+                       .trailing = end->trailing});
+    }
   }
   Advance();
 }

@@ -57,8 +57,8 @@ class FamilySession final : public FamilySink, public std::enable_shared_from_th
   // FamilySink: by the engine.
   void OnAccepted(const std::vector<AgentId>& gang) override;
   void OnRefused(const std::vector<AgentId>& gang, const absl::Status& why, int width) override;
-  void OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens) override;
-  void OnEnd(AgentId agent, const AgentEnd& end) override;
+  void OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens,
+                const std::optional<AgentEnd>& end) override;
   void OnFamilyEnd(const FamilyCounters& counters) override;
 
  private:

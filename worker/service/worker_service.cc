@@ -23,6 +23,8 @@
 namespace conclave::worker {
 namespace {
 
+constexpr char kDraining[] = "the group is draining";
+
 // One router's load stream. Deletes itself in OnDone, and only there.
 class LoadCall final : public grpc::ServerWriteReactor<v1::WatchLoadResponse> {
  public:
@@ -187,7 +189,7 @@ grpc::Service* WorkerService::rpc() { return parts_->rpc.get(); }
 
 bool WorkerService::Drain(absl::Duration timeout) {
   draining_ = true;
-  parts_->host.Close(Unavailable("the group is draining"));
+  parts_->host.Close(Unavailable(kDraining));
   const bool emptied = parts_->host.AwaitEmpty(timeout);
   const absl::Status over = Unavailable("the group has drained");
   parts_->host.BreakAll(over);
@@ -215,6 +217,7 @@ void WorkerService::Turn() {
     ready_ = ready;
     if (ready) {
       parts_->host.Close(absl::OkStatus());
+      if (draining_) parts_->host.Close(Unavailable(kDraining));  // It began meanwhile.
     } else if (!lost_.ok()) {
       parts_->host.Close(Unavailable("the group is lost: {}", MessageOf(lost_)));
     } else if (silent) {

@@ -90,7 +90,7 @@ void ReadWording(ConfigNode root, Profile& profile) {
   ConfigNode aggregation = root.Section("aggregation");
   ReadText(aggregation, "text", &profile.aggregate_text, {"{question}", "{candidates}"});
   ReadText(aggregation, "candidate_line", &profile.candidate_line, {"{answer}"});
-  aggregation.Read("max_candidates", &profile.max_candidates, {1, kMaxCandidates});
+  aggregation.Read("max_candidates", &profile.max_candidates, {2, kMaxCandidates});
   ConfigNode splitting = root.Section("splitting");
   ReadText(splitting, "text", &profile.split_text, {"{question}"});
   ConfigNode joining = root.Section("joining");

@@ -95,6 +95,24 @@ TEST_F(FleetTest, AModelIsFoundByItsNameOrAsTheOnlyOne) {
   EXPECT_THAT(std::string(MessageOf(ambiguous)), HasSubstr("both m and n"));
 }
 
+TEST_F(FleetTest, AReplayFindsItsFingerprintOrIsAborted) {
+  Make(2);
+  Describe(0, "m");
+  EXPECT_EQ(fleet_->FindModel("m", "old").status().code(), absl::StatusCode::kUnavailable);
+  Describe(1, "m");
+  EXPECT_TRUE(fleet_->FindModel("m", "f-m").ok());
+  const absl::Status status = fleet_->FindModel("m", "old").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(std::string(MessageOf(status)), "the replay differs: no group has fingerprint old");
+}
+
+TEST_F(FleetTest, AGroupWithoutRoomWasNotLost) {
+  Make(1);
+  EXPECT_EQ(fleet_->LossWords(0, ResourceExhausted("256 families")),
+            "group g:0 has no room: 256 families");
+  EXPECT_THAT(metrics_.Text(), HasSubstr("conclave_group_losses_total{group=\"g:0\"} 0"));
+}
+
 TEST_F(FleetTest, AGroupThatIsGoneStillSpeaksForItsModel) {
   Make(1);
   Describe(0, "m");

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "common/status.h"
 #include "tests/unit/worker/model/checkpoint.h"
@@ -98,6 +99,30 @@ TEST(ModelConfigTest, AFolderWithoutTheFileIsNotFound) {
   folder.Write("config.json", "{}");
   const absl::Status status = LoadModelConfig(folder.path()).status();
   EXPECT_THAT(std::string(MessageOf(status)), HasSubstr("config.json: key num_hidden_layers"));
+}
+
+TEST(ModelConfigTest, EveryKeyThatChangesArithmeticChangesItsWords) {
+  const std::vector<std::pair<std::string, json>> changes = {
+      {"num_hidden_layers", 2},
+      {"hidden_size", 16},
+      {"num_attention_heads", 4},
+      {"num_key_value_heads", 2},
+      {"head_dim", 8},
+      {"intermediate_size", 13},
+      {"vocab_size", 11},
+      {"max_position_embeddings", 65},
+      {"rms_norm_eps", 2e-5},
+      {"rope_theta", 500000},
+      {"tie_word_embeddings", false},
+      {"attention_bias", true},
+      {"mlp_bias", true},
+      {"rope_scaling", {{"rope_type", "linear"}, {"factor", 2}}}};
+  std::set<std::string> words = {WordsOf(*ParseModelConfig(TinyConfig()))};
+  for (const auto& [key, value] : changes) {
+    const auto model = ParseModelConfig(With(key, value));
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_TRUE(words.insert(WordsOf(*model)).second) << key;
+  }
 }
 
 TEST(RopeTest, FrequenciesFollowTheirFormulas) {

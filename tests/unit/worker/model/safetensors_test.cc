@@ -131,7 +131,8 @@ TEST(SafetensorsTest, ShardsAreOneCheckpoint) {
   const auto weights = Safetensors::Open(folder.path());
   ASSERT_TRUE(weights.ok()) << weights.status();
   EXPECT_EQ(weights->parameters(), 5);
-  EXPECT_EQ(weights->Hash()->size(), 64u);
+  EXPECT_EQ(weights->Hash("")->size(), 64u);
+  EXPECT_NE(*weights->Hash("theta 1"), *weights->Hash("theta 2"));
 }
 
 struct BadIndex {

@@ -118,6 +118,9 @@ bool RouterStream::Next() {
     agent.thinking += delta.thinking;
     agent.answer += delta.answer;
     agent.end = delta.end;
+    if (delta.end && delta.end->cause != Finish::kCancelled) {
+      EXPECT_FALSE(delta.tokens.empty()) << "an end without its last token";
+    }
   }
   return true;
 }

@@ -50,6 +50,18 @@ RunnerOptions RunnerOptionsOf(const WorkerConfig& config) {
   return options;
 }
 
+// What steps cost here: measured on all ranks at once, before the first plan. Never less than what
+// a busy machine adds to a small model's step.
+absl::StatusOr<StepCost> MeasureStepCost(ModelRunner& runner) {
+  constexpr int kRows = 64;
+  ASSIGN_OR_RETURN(const absl::Duration one, runner.MeasureStep(1));
+  ASSIGN_OR_RETURN(const absl::Duration many, runner.MeasureStep(kRows));
+  StepCost cost;
+  cost.step = std::max(one, absl::Milliseconds(1));
+  cost.row = std::max(many / kRows, absl::Microseconds(50));
+  return cost;
+}
+
 // One rank's life. Returns when the group ends in order; any other end is an error.
 absl::Status RunRank(const RankFlags& flags, const WorkerConfig& config, const Logger& log) {
   ASSIGN_OR_RETURN(GroupMemory memory, EnterRank(flags));
@@ -68,11 +80,16 @@ absl::Status RunRank(const RankFlags& flags, const WorkerConfig& config, const L
                       {"backend", device->name()},
                       {"threads", config.group.threads}});
   ModelRunner& mine = **runner;
+  const absl::StatusOr<StepCost> cost = MeasureStepCost(mine);
+  if (!cost.ok()) {
+    SayLastWords(cell, MessageOf(cost.status()));
+    return cost.status();
+  }
   const RankStep step = [&mine](const StepPlan& plan) { return mine.Run(plan); };
   absl::Status end;
   if (flags.rank == 0) {
     ShmLeaderChannel channel(memory);
-    GroupRunner group(mine.shape(), step, channel, cell, StepCost{});
+    GroupRunner group(mine.shape(), step, channel, cell, *cost);
     end = Lead({config, memory, beat, group, mine.model().parameters(), log});
   } else {
     ShmFollowerChannel channel(memory, flags.rank);

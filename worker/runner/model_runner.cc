@@ -1,5 +1,7 @@
 #include "worker/runner/model_runner.h"
 
+#include <absl/time/clock.h>
+
 #include <algorithm>
 
 #include "common/status.h"
@@ -200,6 +202,28 @@ absl::StatusOr<std::vector<TokenEvent>> ModelRunner::Sample(const StepPlan& plan
   }
   const Shard& shard = model_->shard();
   return DrawTokens(requests, shard.vocab.begin, shard.vocab.size(), device_, collective_);
+}
+
+absl::StatusOr<absl::Duration> ModelRunner::MeasureStep(int rows) {
+  const int room = shape_.pools[0].num_blocks * kBlockTokens;
+  rows = std::min({rows, options_.max_rows, shape_.max_positions, room});
+  StepPlan plan;
+  SlotChange open;
+  open.blocks.emplace_back();
+  for (int i = 0; i * kBlockTokens < rows; ++i) open.blocks[0].push_back(i);
+  for (int i = 0; i < rows; ++i) plan.rows.push_back({0, i, 0});
+  plan.samples = {{rows - 1, 0, 0}};
+  absl::Duration taken;
+  for (int i = 0; i < 2; ++i) {  // The first one touches memory for the first time.
+    plan.number = 1;
+    plan.slots = {open};
+    const absl::Time begin = absl::Now();
+    RETURN_IF_ERROR(Run(plan).status());
+    taken = absl::Now() - begin;
+    slots_[0] = Slot{};
+    last_number_ = 0;
+  }
+  return taken;
 }
 
 absl::StatusOr<StepResult> ModelRunner::Run(const StepPlan& plan) {

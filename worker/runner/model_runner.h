@@ -1,6 +1,7 @@
 #pragma once
 
 #include <absl/status/statusor.h>
+#include <absl/time/time.h>
 
 #include <cstdint>
 #include <map>
@@ -46,6 +47,10 @@ class ModelRunner {
   // Runs one step. Plans come over a channel: one that is out of range anywhere is
   // kInvalidArgument, and nothing is run. Every rank gives the same result.
   absl::StatusOr<StepResult> Run(const StepPlan& plan);
+
+  // How long a step of the first `rows` tokens of a sequence takes (fewer, where there is less
+  // room). Leaves nothing behind. Before the first plan; all ranks call it with the same number.
+  absl::StatusOr<absl::Duration> MeasureStep(int rows);
 
   // Logits of the last step's sampled rows on this rank [samples' distinct rows, shard width], for
   // tests.

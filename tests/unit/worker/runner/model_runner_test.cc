@@ -188,6 +188,15 @@ TEST(ModelRunnerTest, ATruncatedSlotGoesOnAsIfTheRestHadNeverBeen) {
   EXPECT_NE(eight.logprob, seven.logprob);
 }
 
+TEST(ModelRunnerTest, MeasuringAStepLeavesNothingBehind) {
+  const auto measured = LocalRunner::Create(Options());
+  const auto fresh = LocalRunner::Create(Options());
+  const auto taken = (*measured)->rank(0).MeasureStep(1000);
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  EXPECT_GT(*taken, absl::ZeroDuration());
+  EXPECT_EQ(RunStep(**measured, GoodPlan())->tokens, RunStep(**fresh, GoodPlan())->tokens);
+}
+
 TEST(ModelRunnerTest, AModelThatIsNotThereIsNotFound) {
   LocalRunnerOptions options = Options();
   options.model_dir = "/nonexistent";

@@ -209,8 +209,12 @@ Line StopLine(const v1::VoteUpdate& vote, const std::string& rule, int columns) 
   if (rule == "none") {
     line.Add("none: every agent runs to its end");
   } else {
-    line.Add(fmt::format("{} {:+g}", rule, vote.stop_value()));
-    if (rule == "settled") line.Add(" (stops above 0)", Tone::kFaint);
+    if (rule == "settled") {
+      line.Add(fmt::format("{} {:+g}", rule, vote.stop_value()));
+      line.Add(" (stops above 0)", Tone::kFaint);
+    } else {
+      line.Add(fmt::format("{} {:.3g}", rule, vote.stop_value()));
+    }
   }
   line.Add(fmt::format("; {} counted, {} to come", vote.counted(), vote.to_come()));
   return line.Take();

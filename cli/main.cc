@@ -20,7 +20,10 @@ void AddAskOptions(CLI::App& ask, AskOptions& o) {
   ask.add_option("--agents", o.agents, "How many agents think (1 to 64)");
   ask.add_option("--min-agents", o.min_agents, "Fewest agents that may answer");
   ask.add_option("--aggregation", o.aggregation, "auto, vote or synthesise");
-  ask.add_option("--stop-rule", o.stop_rule, "none or settled");
+  ask.add_option("--stop-rule", o.stop_rule, "none, settled, beta, window, first or quorum");
+  ask.add_option("--stop-votes", o.stop_votes,
+                 "ends of a window, first ends, or equal answers that stop it");
+  ask.add_option("--stop-certainty", o.stop_certainty, "of the beta rule, 0.5 to 1");
   ask.add_option("--answer-key", o.answer_key,
                  "boxed, answer-line, json:FIELD, regex:PATTERN, last-line or whole-text");
   ask.add_option("--on-loss", o.on_loss, "resume, continue or fail when a group is lost");

@@ -50,6 +50,8 @@ absl::Status RefuseContemplation(const AskOptions& options) {
                        : options.min_agents           ? "--min-agents"
                        : !options.aggregation.empty() ? "--aggregation"
                        : !options.stop_rule.empty()   ? "--stop-rule"
+                       : options.stop_votes           ? "--stop-votes"
+                       : options.stop_certainty       ? "--stop-certainty"
                                                       : nullptr;
   if (option == nullptr) return absl::OkStatus();
   return InvalidArgument("{} is for --mode contemplating; --mode {} has one agent", option,
@@ -96,12 +98,18 @@ absl::Status SetMode(const AskOptions& options, v1::GenerateRequest& request) {
     how.set_aggregation(aggregation);
   }
   if (!options.stop_rule.empty()) {
-    ASSIGN_OR_RETURN(
-        const v1::StopRule rule,
-        Choose<v1::StopRule>("--stop-rule", options.stop_rule,
-                             {{"none", v1::STOP_RULE_NONE}, {"settled", v1::STOP_RULE_SETTLED}}));
+    ASSIGN_OR_RETURN(const v1::StopRule rule,
+                     Choose<v1::StopRule>("--stop-rule", options.stop_rule,
+                                          {{"none", v1::STOP_RULE_NONE},
+                                           {"settled", v1::STOP_RULE_SETTLED},
+                                           {"beta", v1::STOP_RULE_LEADER_BEATS_RUNNER_UP},
+                                           {"window", v1::STOP_RULE_WINDOW_UNANIMOUS},
+                                           {"first", v1::STOP_RULE_FIRST_M},
+                                           {"quorum", v1::STOP_RULE_QUORUM}}));
     how.set_stop_rule(rule);
   }
+  if (options.stop_votes) how.set_stop_votes(*options.stop_votes);
+  if (options.stop_certainty) how.set_stop_certainty(*options.stop_certainty);
   return absl::OkStatus();
 }
 

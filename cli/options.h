@@ -18,7 +18,8 @@ struct AskOptions {
   std::string question;                   // "-" = standard input.
   std::string model;
   std::string mode = "contemplating";  // instant, thinking, contemplating
-  std::optional<int> agents, min_agents;
+  std::optional<int> agents, min_agents, stop_votes;
+  std::optional<double> stop_certainty;
   std::string aggregation, stop_rule, answer_key, on_loss;
   std::optional<int> thinking_tokens, answer_tokens;
   std::optional<int64_t> total_tokens;

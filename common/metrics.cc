@@ -61,7 +61,10 @@ Histogram Metrics::AddHistogram(const std::string& name, const std::string& help
 absl::StatusOr<int> Metrics::Serve(const std::string& address) {
   CHECK(state_->exposer == nullptr);
   try {
-    auto exposer = std::make_unique<prometheus::Exposer>(address, 1);
+    // An idle connection holds a thread until it times out.
+    auto exposer = std::make_unique<prometheus::Exposer>(
+        std::vector<std::string>{"listening_ports", address, "num_threads", "8",
+                                 "request_timeout_ms", "2000", "keep_alive_timeout_ms", "500"});
     exposer->RegisterCollectable(state_->registry);
     const std::vector<int> ports = exposer->GetListeningPorts();
     if (ports.empty()) return Unavailable("metrics: {} gave no port", address);

@@ -19,7 +19,7 @@ namespace conclave::router {
 struct RouterConfig {
   std::string listen = "127.0.0.1:9100";
   TlsOptions tls;
-  ByteSize max_message{32 << 20};
+  ByteSize max_message{8 << 20};
   int max_streams = 1024;
   std::string health_listen = "127.0.0.1:9104";
   std::string metrics_listen = "127.0.0.1:9105";

@@ -19,8 +19,10 @@ constexpr size_t kMaxArgumentBytes = 512;
 // Only the end of a longer text is looked at: answers stand there.
 constexpr size_t kMaxScannedBytes = size_t{256} << 10;
 // Sum of the bytes that repeated attempts (matches, objects) may look at in one text, so that no
-// text and pattern together cost more than a moment.
-constexpr size_t kMaxWorkBytes = size_t{16} << 20;
+// text and pattern together cost more than a moment. A pattern's byte costs as many steps as its
+// program has instructions: what RE2's slowest engine takes.
+constexpr size_t kMaxWork = size_t{16} << 20;
+constexpr int kMaxProgram = 500;
 constexpr int kMaxJsonDepth = 64;
 
 std::string_view Tail(std::string_view text) {
@@ -201,7 +203,7 @@ std::optional<std::string> LastJsonField(std::string_view text, const std::strin
   while (at > 0 && (at = text.rfind('{', at - 1)) != std::string_view::npos) {
     const std::string_view object = ObjectAtStart(text.substr(at));
     work += object.empty() ? text.size() - at : object.size();
-    if (work > kMaxWorkBytes) return std::nullopt;
+    if (work > kMaxWork) return std::nullopt;
     if (object.empty()) continue;
     if (std::optional<std::string> value = FieldOf(object, field)) return value;
   }
@@ -214,8 +216,8 @@ std::optional<std::string> LastMatch(const RE2& pattern, std::string_view text) 
   const re2::StringPiece whole(text.data(), text.size());
   re2::StringPiece groups[2];
   while (at <= text.size()) {
-    work += text.size() - at + 1;
-    if (work > kMaxWorkBytes) return std::nullopt;
+    work += (text.size() - at + 1) * static_cast<size_t>(pattern.ProgramSize());
+    if (work > kMaxWork) return std::nullopt;
     if (!pattern.Match(whole, at, text.size(), RE2::UNANCHORED, groups, 2)) break;
     if (groups[1].data() != nullptr) {
       std::optional<std::string> found = Normal({groups[1].data(), groups[1].size()});
@@ -261,6 +263,10 @@ absl::StatusOr<AnswerKey> AnswerKey::Parse(const AnswerKeySpec& spec) {
     rules->pattern = std::make_unique<const RE2>(argument, options);
     if (!rules->pattern->ok()) {
       return InvalidArgument("answer key's pattern is not valid: {}", rules->pattern->error());
+    }
+    if (rules->pattern->ProgramSize() > kMaxProgram) {
+      return InvalidArgument("answer key's pattern makes {} steps of each byte; the limit is {}",
+                             rules->pattern->ProgramSize(), kMaxProgram);
     }
     if (rules->pattern->NumberOfCapturingGroups() != 1) {
       return InvalidArgument("answer key's pattern has {} groups; it needs exactly one",

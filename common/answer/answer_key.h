@@ -11,7 +11,7 @@ namespace conclave {
 
 // Changes whenever Extract or a stop rule gives another result for the same input. A replay
 // compares it.
-inline constexpr int kDecisionVersion = 1;
+inline constexpr int kDecisionVersion = 2;
 
 // How an answer is found in an agent's text.
 struct AnswerKeySpec {
@@ -28,7 +28,8 @@ struct AnswerKeySpec {
 // (tally) and the client (evaluation).
 class AnswerKey {
  public:
-  // kInvalidArgument when the argument is missing, superfluous, too long, or not a valid pattern.
+  // kInvalidArgument when the argument is missing, superfluous, too long, or not a valid pattern of
+  // bounded cost.
   static absl::StatusOr<AnswerKey> Parse(const AnswerKeySpec& spec);
 
   // The normalised answer, or nullopt when the text holds none. `text` is the answer part: what

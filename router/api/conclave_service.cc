@@ -79,6 +79,14 @@ class ConclaveRpc::Service : public v1::ConclaveService::CallbackService {
   class StreamReactor;
   class OnceReactor;
 
+  // A CountTokens call that passed the checks.
+  struct CountJob {
+    AdmissionQuestion admission;
+    CountQuestion question;
+    int group = 0;
+  };
+  absl::StatusOr<CountJob> PrepareCount(const grpc::CallbackServerContext& context,
+                                        const v1::CountTokensRequest& request) const;
   absl::StatusOr<std::string> Authenticate(const grpc::CallbackServerContext& context) const;
   absl::StatusOr<Prepared> Prepare(const grpc::CallbackServerContext& context,
                                    const v1::GenerateRequest& request, const std::string& drawn_id);
@@ -344,35 +352,52 @@ grpc::ServerUnaryReactor* ConclaveRpc::Service::ListModels(grpc::CallbackServerC
   return reactor;
 }
 
+absl::StatusOr<ConclaveRpc::Service::CountJob> ConclaveRpc::Service::PrepareCount(
+    const grpc::CallbackServerContext& context, const v1::CountTokensRequest& request) const {
+  CountJob job;
+  ASSIGN_OR_RETURN(job.admission.tenant, Authenticate(context));
+  RETURN_IF_ERROR(CheckModelName(request.model()));
+  if (!v1::Mode_IsValid(request.mode())) {
+    return BadField("mode", fmt::format("has no value {}", static_cast<int>(request.mode())));
+  }
+  ASSIGN_OR_RETURN(job.question.messages, conclave::FromWire(request.messages(), "messages"));
+  ASSIGN_OR_RETURN(const ModelDescription model, parts_.fleet.FindModel(request.model()));
+  const bool thinks = model.profile.thinks && request.mode() != v1::MODE_INSTANT;
+  job.question.thinking = thinks ? Thinking::kOn : Thinking::kOff;
+  job.question.time_of_day = absl::ToUnixSeconds(parts_.clock.Now());
+  job.admission.tokens = EstimateTokens(job.question.messages);
+  job.admission.may_wait = false;
+  const std::vector<GroupView> groups = parts_.fleet.View();
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const bool serves = groups[i].description && groups[i].description->model.name == model.name;
+    if (!groups[i].reachable || !serves) continue;
+    job.group = static_cast<int>(i);
+    return job;
+  }
+  return parts_.fleet.WhyNot({.model = model.name, .fingerprint = "", .agents = 1});
+}
+
+// It is work too: rendering and tokenising take a ticket while they last.
 grpc::ServerUnaryReactor* ConclaveRpc::Service::CountTokens(grpc::CallbackServerContext* context,
                                                             const v1::CountTokensRequest* request,
                                                             v1::CountTokensResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const auto prepare = [&]() -> absl::StatusOr<std::pair<int, CountQuestion>> {
-    RETURN_IF_ERROR(Authenticate(*context).status());
-    CountQuestion question;
-    ASSIGN_OR_RETURN(question.messages, conclave::FromWire(request->messages(), "messages"));
-    ASSIGN_OR_RETURN(const ModelDescription model, parts_.fleet.FindModel(request->model()));
-    const bool thinks = model.profile.thinks && request->mode() != v1::MODE_INSTANT;
-    question.thinking = thinks ? Thinking::kOn : Thinking::kOff;
-    question.time_of_day = absl::ToUnixSeconds(parts_.clock.Now());
-    const std::vector<GroupView> groups = parts_.fleet.View();
-    for (size_t i = 0; i < groups.size(); ++i) {
-      const bool serves = groups[i].description && groups[i].description->model.name == model.name;
-      if (groups[i].reachable && serves) return std::pair(static_cast<int>(i), std::move(question));
-    }
-    return parts_.fleet.WhyNot({.model = model.name, .fingerprint = "", .agents = 1});
-  };
-  auto prepared = prepare();
-  if (!prepared.ok()) {
-    reactor->Finish(ToGrpc(prepared.status()));
+  absl::StatusOr<CountJob> job = PrepareCount(*context, *request);
+  if (!job.ok()) {
+    reactor->Finish(ToGrpc(job.status()));
     return reactor;
   }
-  parts_.fleet.client(prepared->first)
-      .Count(std::move(prepared->second), [reactor, response](absl::StatusOr<int> tokens) {
-        if (tokens.ok()) response->set_tokens(*tokens);
-        reactor->Finish(ToGrpc(tokens.status()));
-      });
+  parts_.admission.Admit(job->admission, parts_.clock.Now(),
+                         [this, reactor, response, job = *job](absl::StatusOr<Ticket> ticket) {
+                           if (!ticket.ok()) return reactor->Finish(ToGrpc(ticket.status()));
+                           // Shared by the callback's copies.
+                           auto held = std::make_shared<Ticket>(*std::move(ticket));
+                           parts_.fleet.client(job.group).Count(
+                               job.question, [reactor, response, held](absl::StatusOr<int> tokens) {
+                                 if (tokens.ok()) response->set_tokens(*tokens);
+                                 reactor->Finish(ToGrpc(tokens.status()));
+                               });
+                         });
   return reactor;
 }
 

@@ -12,6 +12,7 @@ namespace {
 constexpr int kMostStops = 16;
 constexpr size_t kMostStopBytes = 256;
 constexpr size_t kMostIdBytes = 128;
+constexpr size_t kMostNameBytes = 256;
 constexpr int kMostAgents = 64;
 constexpr int kMostTokens = 1 << 24;
 constexpr int kMostDecisions = 1024;
@@ -44,6 +45,31 @@ absl::Status ParseMode(const v1::GenerateRequest& wire, Request& request) {
   return absl::OkStatus();
 }
 
+absl::Status ParseStop(const v1::Contemplation& how, Request& request) {
+  const v1::StopRule rule = how.stop_rule();
+  // The enums stand in the same order; the wire's has UNSPECIFIED before them.
+  static_assert(static_cast<int>(StopRule::kQuorum) + 1 == v1::STOP_RULE_QUORUM);
+  if (rule != v1::STOP_RULE_UNSPECIFIED)
+    request.stop_rule = static_cast<StopRule>(static_cast<int>(rule) - 1);
+  if (how.has_stop_certainty()) {
+    if (rule != v1::STOP_RULE_LEADER_BEATS_RUNNER_UP)
+      return BadField("contemplation.stop_certainty", "is for LEADER_BEATS_RUNNER_UP only");
+    if (!(how.stop_certainty() > 0.5 && how.stop_certainty() < 1)) {
+      return BadField("contemplation.stop_certainty",
+                      fmt::format("is {}; above 0.5 and below 1 is allowed", how.stop_certainty()));
+    }
+    request.stop_certainty = how.stop_certainty();
+  }
+  if (how.has_stop_votes()) {
+    if (rule < v1::STOP_RULE_WINDOW_UNANIMOUS)
+      return BadField("contemplation.stop_votes",
+                      "is for WINDOW_UNANIMOUS, FIRST_M and QUORUM only");
+    RETURN_IF_ERROR(CheckRange("contemplation.stop_votes", how.stop_votes(), 1, kMostAgents));
+    request.stop_votes = how.stop_votes();
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) {
   if (how.has_min_agents()) {
     RETURN_IF_ERROR(CheckRange("contemplation.min_agents", how.min_agents(), 1, kMostAgents));
@@ -60,10 +86,7 @@ absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) 
   }
   RETURN_IF_ERROR(
       CheckEnum("contemplation.stop_rule", how.stop_rule(), v1::StopRule_IsValid(how.stop_rule())));
-  if (how.stop_rule() > v1::STOP_RULE_SETTLED) {
-    return NotBuilt("contemplation.stop_rule", v1::StopRule_Name(how.stop_rule()));
-  }
-  if (how.stop_rule() == v1::STOP_RULE_NONE) request.stop_rule = StopRule::kNone;
+  RETURN_IF_ERROR(ParseStop(how, request));
   RETURN_IF_ERROR(CheckEnum("contemplation.aggregation", how.aggregation(),
                             v1::Aggregation_IsValid(how.aggregation())));
   if (how.aggregation() > v1::AGGREGATION_SYNTHESISE) {
@@ -80,7 +103,9 @@ absl::StatusOr<absl::Duration> ParseDuration(std::string_view field,
   const bool sound = wire.seconds() >= 0 && wire.seconds() <= 315'576'000'000 &&
                      wire.nanos() >= 0 && wire.nanos() < 1'000'000'000;
   if (!sound)
-    return BadField(field, fmt::format("is {} s and {} ns", wire.seconds(), wire.nanos()));
+    return BadField(field, fmt::format("is {} s and {} ns; it can be 0 to 315576000000 s with 0 to "
+                                       "999999999 ns",
+                                       wire.seconds(), wire.nanos()));
   return absl::Seconds(wire.seconds()) + absl::Nanoseconds(wire.nanos());
 }
 
@@ -100,7 +125,8 @@ absl::Status ParseBudget(const v1::Budget& budget, Request& request) {
   if (budget.has_deadline()) {
     ASSIGN_OR_RETURN(request.deadline, ParseDuration("budget.deadline", budget.deadline()));
     if (*request.deadline < absl::Milliseconds(1)) {
-      return BadField("budget.deadline", "is below 1 ms");
+      return BadField("budget.deadline", fmt::format("is {} ns; at least 1 ms is allowed",
+                                                     absl::ToInt64Nanoseconds(*request.deadline)));
     }
   }
   return absl::OkStatus();
@@ -131,7 +157,10 @@ absl::Status ParseTexts(const v1::GenerateRequest& wire, const RequestDraws& dra
                     fmt::format("has {} bytes; it can be 1 to {} of A-Z a-z 0-9 . _ : -",
                                 request.id.size(), kMostIdBytes));
   }
-  RETURN_IF_ERROR(CheckRange("stop", wire.stop_size(), 0, kMostStops));
+  if (wire.stop_size() > kMostStops) {
+    return BadField("stop",
+                    fmt::format("has {} entries; the limit is {}", wire.stop_size(), kMostStops));
+  }
   for (int i = 0; i < wire.stop_size(); ++i) {
     const int64_t bytes = static_cast<int64_t>(wire.stop(i).size());
     RETURN_IF_ERROR(CheckRange(fmt::format("stop[{}]", i), bytes, 1, kMostStopBytes));
@@ -189,6 +218,10 @@ absl::Status ParseReplay(const v1::Replay& wire, Request& request) {
   replay.decision_version = wire.decision_version();
   replay.result_hash = wire.result_hash();
   if (replay.fingerprint.empty()) return BadField("replay.fingerprint", "is empty");
+  if (replay.fingerprint.size() > kMostNameBytes) {
+    return BadField("replay.fingerprint", fmt::format("has {} bytes; the limit is {}",
+                                                      replay.fingerprint.size(), kMostNameBytes));
+  }
   RETURN_IF_ERROR(CheckRange("replay.decisions", wire.decisions_size(), 0, kMostDecisions));
   for (int i = 0; i < wire.decisions_size(); ++i) {
     ASSIGN_OR_RETURN(Decision decision,
@@ -201,8 +234,15 @@ absl::Status ParseReplay(const v1::Replay& wire, Request& request) {
 
 }  // namespace
 
+absl::Status CheckModelName(const std::string& name) {
+  if (name.size() <= kMostNameBytes) return absl::OkStatus();
+  return BadField("model",
+                  fmt::format("has {} bytes; the limit is {}", name.size(), kMostNameBytes));
+}
+
 absl::StatusOr<Request> ParseRequest(const v1::GenerateRequest& wire, const RequestDraws& draws) {
   Request request;
+  RETURN_IF_ERROR(CheckModelName(wire.model()));
   RETURN_IF_ERROR(ParseTexts(wire, draws, request));
   request.model = wire.model();
   ASSIGN_OR_RETURN(request.messages, FromWire(wire.messages(), "messages"));

@@ -19,4 +19,7 @@ struct RequestDraws {
 // in the API and not built, naming the field.
 absl::StatusOr<Request> ParseRequest(const v1::GenerateRequest& wire, const RequestDraws& draws);
 
+// kInvalidArgument when the name is longer than any model's.
+absl::Status CheckModelName(const std::string& name);
+
 }  // namespace conclave::router

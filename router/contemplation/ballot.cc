@@ -5,13 +5,15 @@
 
 namespace conclave::router {
 
-void Ballot::Add(AgentId agent, const std::string& answer) {
+void Ballot::Add(AgentId agent, const std::optional<std::string>& answer) {
+  ends_.push_back(answer);
+  if (!answer) return;
   const auto found = std::find_if(options_.begin(), options_.end(),
-                                  [&](const Option& option) { return option.answer == answer; });
+                                  [&](const Option& option) { return option.answer == *answer; });
   if (found != options_.end()) {
     found->voters.push_back(agent);
   } else {
-    options_.push_back({.answer = answer, .voters = {agent}, .first = votes_});
+    options_.push_back({.answer = *answer, .voters = {agent}, .first = votes_});
   }
   ++votes_;
   std::sort(options_.begin(), options_.end(), [](const Option& a, const Option& b) {
@@ -44,8 +46,13 @@ int Ballot::lead() const {
   return leading() - (options_.size() < 2 ? 0 : static_cast<int>(options_[1].voters.size()));
 }
 
-bool Settled(const Ballot& ballot, int to_come) {
-  return !ballot.empty() && ballot.lead() > to_come;
+int Ballot::AgreeingInWindow(int size) const {
+  if (ends_.empty()) return 0;
+  const auto begin = ends_.begin() + (ends() - 1) / size * size;
+  const bool agree = begin->has_value() && std::all_of(begin, ends_.end(), [&](const auto& end) {
+                       return end == *begin;
+                     });
+  return agree ? static_cast<int>(ends_.end() - begin) : 0;
 }
 
 }  // namespace conclave::router

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,8 +12,8 @@ namespace conclave::router {
 // The votes of a round, each of weight 1, in the order in which ends were counted.
 class Ballot {
  public:
-  // `answer` as the key found it.
-  void Add(AgentId agent, const std::string& answer);
+  // The next end: with the answer as the key found it, or without one.
+  void Add(AgentId agent, const std::optional<std::string>& answer);
 
   bool empty() const { return options_.empty(); }
   // Most votes first, ties in order of counting. The first one leads.
@@ -22,6 +23,11 @@ class Ballot {
   // Votes of the leader, and by how many it leads.
   int leading() const;
   int lead() const;
+  // Ends so far, with an answer or without.
+  int ends() const { return static_cast<int>(ends_.size()); }
+  // Ends are taken in windows of `size`, one after another: how many there are in the last one (a
+  // full one counts until the next end), if they all gave the same answer; else 0.
+  int AgreeingInWindow(int size) const;
 
  private:
   struct Option {
@@ -30,12 +36,9 @@ class Ballot {
     int first = 0;  // Votes that were counted before its first one.
   };
 
-  std::vector<Option> options_;  // Most votes first, ties in order of counting.
+  std::vector<Option> options_;                   // Most votes first, ties in order of counting.
+  std::vector<std::optional<std::string>> ends_;  // Their answers, in order of counting.
   int votes_ = 0;
 };
-
-// The stop rule `settled`: someone leads by more than the votes still to come, so that these cannot
-// even tie.
-bool Settled(const Ballot& ballot, int to_come);
 
 }  // namespace conclave::router

@@ -116,6 +116,7 @@ class Contemplation::Course {
   void StopNow(Decision::Kind kind);
   void ApplyStop(const Decision& decision);
   bool TakeFromScript();
+  bool Stuck() const;
   bool CutsReached(const Decision& decision);
   void Differs(const std::string& what);
   bool EnoughWithout(const std::vector<AgentId>& agents) const;

@@ -35,6 +35,7 @@ std::vector<Command> Contemplation::Course::On(const Event& event) {
   // that can be, and no command goes to a stream that this event has ended.
   FireTimers();
   Progress();
+  if (Stuck()) Differs(fmt::format("{} is never reached", NameOf(*script_->next())));
   if (stage_ != Stage::kDone) SetTimer();
   return std::exchange(out_, {});
 }

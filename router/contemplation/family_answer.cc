@@ -44,6 +44,7 @@ void Contemplation::Course::KeepOutWaiting(int64_t clock) {
 void Contemplation::Course::EndRound(int64_t clock) {
   resume_due_ = absl::InfiniteFuture();
   if (plan_.mode != Mode::kContemplating) {
+    CHECK(agents_.front().kept.has_value());
     return AnswerBy(agents_.front(), /*incomplete=*/false, std::nullopt);
   }
   const bool vote = plan_.request.aggregation == Aggregation::kVote ||

@@ -88,8 +88,12 @@ void Contemplation::Course::ApplyStop(const Decision& decision) {
   }
   CutAgents(decision.cuts, reason);
   // Whose answer has begun to leave, has it.
-  if (const Agent& last = agents_.back();
-      Answers(last) && !last.transcript.AnswerAt(*last.kept).empty()) {
+  const Agent& last = agents_.back();
+  if (Answers(last) && !last.kept) {
+    return Differs(fmt::format("{} neither counts nor cuts agent {}", NameOf(decision),
+                               static_cast<uint32_t>(last.recipe.id)));
+  }
+  if (Answers(last) && !last.transcript.AnswerAt(*last.kept).empty()) {
     return AnswerBy(
         last, /*incomplete=*/true,
         stage_ == Stage::kSynthesise ? std::optional(Aggregation::kSynthesise) : std::nullopt);
@@ -137,6 +141,16 @@ bool Contemplation::Course::CutsReached(const Decision& decision) {
     return reached && tally_.In(Tally::State::kRuns).size() == decision.cuts.size();
   }
   return reached;
+}
+
+// Nobody can move: each agent that runs stands where the replay will cut it, and the decision that
+// would do it cannot be taken.
+bool Contemplation::Course::Stuck() const {
+  if (!script_ || !fingerprint_ || script_->next() == nullptr) return false;
+  if (stage_ != Stage::kThink && stage_ != Stage::kSynthesise) return false;
+  return std::none_of(agents_.begin(), agents_.end(), [this](const Agent& agent) {
+    return Runs(agent) && script_->CutOf(agent.recipe.id) != agent.transcript.count();
+  });
 }
 
 // Takes the next decision of the replay if its time has come: no running agent is below its clock,

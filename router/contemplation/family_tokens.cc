@@ -109,7 +109,7 @@ void Contemplation::Course::CountEnd(AgentId id, bool look) {
   reached_ = std::max(reached_, clock);
   agent.kept = agent.transcript.count();
   agent.answer = Extract(agent);
-  if (agent.answer) ballot_.Add(id, *agent.answer);
+  ballot_.Add(id, agent.answer);
   EmitEvent(id, AgentFinished{.reason = *agent.end,
                               .answer = agent.answer,
                               .confidence = agent.transcript.Confidence(),
@@ -123,16 +123,15 @@ int Contemplation::Course::ToCome() const {
 }
 
 void Contemplation::Course::EmitVotes() {
-  const bool settles = plan_.request.stop_rule == StopRule::kSettled;
   EmitEvent({}, VoteUpdate{.votes = ballot_.Votes(),
                            .counted = static_cast<int>(counted_.size()),
                            .to_come = ToCome(),
-                           .stop_value = settles ? ballot_.lead() - ToCome() : 0.0});
+                           .stop_value = StopValue(plan_.stop, ballot_, ToCome())});
 }
 
 bool Contemplation::Course::LookAtStopRule(int64_t clock) {
   if (stage_ != Stage::kThink || plan_.mode != Mode::kContemplating) return false;
-  if (plan_.request.stop_rule != StopRule::kSettled || !Settled(ballot_, ToCome())) return false;
+  if (!Stops(plan_.stop, ballot_, ToCome())) return false;
   Stop(clock);
   return true;
 }

@@ -144,10 +144,27 @@ absl::Status FitTotal(const Request& request, int grant, Width& width, Plan& pla
   return absl::OkStatus();
 }
 
+absl::StatusOr<StopTest> ResolveStop(const Request& request, int agents) {
+  StopTest stop;
+  stop.rule = request.stop_rule;
+  stop.certainty = request.stop_certainty.value_or(stop.certainty);
+  const int least = stop.rule == StopRule::kWindow ? 2 : 1;
+  const int usual = stop.rule == StopRule::kWindow  ? 4
+                    : stop.rule == StopRule::kFirst ? (agents + 1) / 2
+                                                    : agents / 2 + 1;
+  const int most = std::max(least, request.max_agents.value_or(agents));
+  stop.votes = request.stop_votes.value_or(std::clamp(usual, least, most));
+  if (stop.votes < least || stop.votes > most) {
+    return Wrong("contemplation.stop_votes",
+                 fmt::format("is {}; it can be {} to {}", stop.votes, least, most));
+  }
+  return stop;
+}
+
 absl::Status ResolveKey(const Request& request, const ModelDescription& model, Plan& plan) {
   if (request.answer_key) {
     absl::StatusOr<AnswerKey> key = AnswerKey::Parse(*request.answer_key);
-    if (!key.ok()) return Wrong("answer_key", std::string(MessageOf(key.status())));
+    if (!key.ok()) return Wrong("answer_key.argument", std::string(MessageOf(key.status())));
     plan.answer_key = *std::move(key);
   } else if (absl::StatusOr<AnswerKey> key = AnswerKey::Parse(model.profile.answer_key); key.ok()) {
     plan.answer_key = *std::move(key);
@@ -210,6 +227,7 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
     recipe.grant = static_cast<int>(std::min<int64_t>(agent.grant, plan.total_tokens));
   }
   plan.min_agents = width.least;
+  ASSIGN_OR_RETURN(plan.stop, ResolveStop(request, width.most));
   MakeAgents(recipe, width.most, plan);
 
   plan.deadline = request.deadline.value_or(limits.deadline);

@@ -12,6 +12,7 @@
 #include "common/family.h"
 #include "common/model_description.h"
 #include "router/contemplation/request.h"
+#include "router/contemplation/stop_rule.h"
 
 namespace conclave::router {
 
@@ -43,6 +44,7 @@ struct Plan {
   uint64_t seed = 0;
   int64_t time_of_day = 0;
   int min_agents = 1;
+  StopTest stop;
   // Stage kThinkStage, in order of id, each with its grant and budgets, nothing produced: the
   // planned maximum N. All start at clock 0 if there is room; those for whom there is none wait
   // and join later.

@@ -17,7 +17,7 @@
 namespace conclave::router {
 
 enum class Mode : uint8_t { kInstant, kThinking, kContemplating };
-enum class StopRule : uint8_t { kNone, kSettled };
+enum class StopRule : uint8_t { kNone, kSettled, kBeta, kWindow, kFirst, kQuorum };
 enum class Aggregation : uint8_t { kAuto, kVote, kSynthesise };
 enum class OnLoss : uint8_t { kResume, kContinue, kFail };
 
@@ -79,6 +79,8 @@ struct Request {
   std::optional<int> min_agents;  // For contemplating only.
   std::optional<int> max_agents;
   StopRule stop_rule = StopRule::kSettled;
+  std::optional<double> stop_certainty;  // kBeta.
+  std::optional<int> stop_votes;         // kWindow, kFirst, kQuorum.
   Aggregation aggregation = Aggregation::kAuto;
   std::optional<int> thinking_tokens;
   std::optional<int> answer_tokens;

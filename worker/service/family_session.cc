@@ -10,6 +10,8 @@ namespace conclave::worker {
 namespace {
 
 constexpr int kMostGang = 1024;
+// Answers to a peer that sends and does not read: beyond them it is not read either.
+constexpr size_t kMostUnsent = 2048;
 
 std::vector<AgentId> IdsOf(const std::vector<AgentRecipe>& recipes) {
   std::vector<AgentId> ids;
@@ -267,7 +269,7 @@ void FamilySession::Advance() {
         if (!busy_) released = std::move(stream_);
         if (!busy_ && !writing_ && calls_out_ == 0) finish = ending_;
       } else {
-        read = !event && !reading_ && !busy_ && !half_closed_;
+        read = !event && !reading_ && !busy_ && !half_closed_ && outbox_.size() < kMostUnsent;
       }
       writing_ = writing_ || event.has_value();
       reading_ = reading_ || read;

@@ -28,6 +28,7 @@ class Outbox {
   void PushEnd(AgentId agent, int count, const AgentEnding& end);
 
   bool empty() const { return events_.empty(); }
+  size_t size() const { return events_.size(); }
   // The next event, if there is one.
   std::optional<FamilyEvent> Pop();
   void Clear();

@@ -23,6 +23,7 @@
 namespace conclave::worker {
 namespace {
 
+constexpr size_t kMostUnary = 64;  // Count and Render calls that may wait.
 constexpr char kDraining[] = "the group is draining";
 
 // One router's load stream. Deletes itself in OnDone, and only there.
@@ -59,8 +60,8 @@ struct WorkerService::Parts {
         text(text_model),
         feed(options.heartbeat),
         factory(text_model, model, options.vocab_size),
-        // A gang of every family may wait, and as many unary calls.
-        pool(options.render_threads, 2 * static_cast<size_t>(options.max_families)),
+        pool(options.render_threads, static_cast<size_t>(options.max_families)),  // A gang of each.
+        unary_pool(1, kMostUnary),
         host({.fingerprint = model.fingerprint,
               .max_families = options.max_families,
               .retry_after = options.retry_after},
@@ -72,6 +73,7 @@ struct WorkerService::Parts {
   LoadFeed feed;
   const AgentFactory factory;
   WorkPool pool;
+  WorkPool unary_pool;  // Of its own: who counts tokens must not hold up who generates.
   FamilyHost host;
   EngineMetrics metrics;
   std::unique_ptr<Rpc> rpc;
@@ -133,17 +135,13 @@ class WorkerService::Rpc final : public v1::WorkerService::WithRawCallbackMethod
   grpc::ServerUnaryReactor* InPool(grpc::CallbackServerContext* context,
                                    std::function<absl::Status()> work) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    const bool taken = ++unary_jobs_ <= options_.max_families &&
-                       parts_.pool.Submit([this, reactor, work = std::move(work)] {
-                         const grpc::Status status = ToGrpc(work());
-                         --unary_jobs_;
-                         reactor->Finish(status);
-                       });
+    const bool taken = parts_.unary_pool.Submit([context, reactor, work = std::move(work)] {
+      reactor->Finish(context->IsCancelled() ? grpc::Status::CANCELLED : ToGrpc(work()));
+    });
     if (!taken) {
-      --unary_jobs_;
-      reactor->Finish(ToGrpc(WithRetryAfter(
-          ResourceExhausted("too many calls wait; the limit is {}", options_.max_families),
-          options_.retry_after)));
+      reactor->Finish(ToGrpc(
+          WithRetryAfter(ResourceExhausted("too many calls wait; the limit is {}", kMostUnary),
+                         options_.retry_after)));
     }
     return reactor;
   }
@@ -161,7 +159,6 @@ class WorkerService::Rpc final : public v1::WorkerService::WithRawCallbackMethod
 
   Parts& parts_;
   const ServiceOptions& options_;
-  std::atomic<int> unary_jobs_{0};
 };
 
 WorkerService::WorkerService(ServiceOptions options, ModelDescription model, Engine& engine,

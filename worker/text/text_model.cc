@@ -113,6 +113,17 @@ absl::StatusOr<std::unique_ptr<TextModel>> TextModel::Load(
   return model;
 }
 
+namespace {
+
+// A bound that these messages exceed is theirs to keep: asked again, they would exceed it again.
+template <typename T>
+absl::StatusOr<T> AsAsked(absl::StatusOr<T> result) {
+  if (!absl::IsResourceExhausted(result.status())) return result;
+  return InvalidArgument("the prompt cannot be rendered: {}", MessageOf(result.status()));
+}
+
+}  // namespace
+
 absl::StatusOr<RenderedPrompt> TextModel::Render(std::vector<Message> messages,
                                                  const RenderOptions& options) const {
   if (messages.empty()) return InvalidArgument("there are no messages");
@@ -137,8 +148,8 @@ absl::StatusOr<RenderedPrompt> TextModel::Render(std::vector<Message> messages,
     return InvalidArgument("the model knows no effort '{}'", options.effort);
   }
   RenderedPrompt prompt;
-  ASSIGN_OR_RETURN(prompt.text, template_.Render(input));
-  ASSIGN_OR_RETURN(prompt.tokens, tokenizer_->Encode(prompt.text));
+  ASSIGN_OR_RETURN(prompt.text, AsAsked(template_.Render(input)));
+  ASSIGN_OR_RETURN(prompt.tokens, AsAsked(tokenizer_->Encode(prompt.text)));
   if (prompt.tokens.empty()) return InvalidArgument("the rendered prompt is empty");
   prompt.opening = OpeningOf(markers_, options.thinking, prompt.text);
   return prompt;

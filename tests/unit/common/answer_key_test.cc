@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/status.h"
+
 namespace conclave {
 namespace {
 
@@ -167,6 +169,19 @@ TEST(AnswerKeyTest, NeverFailsOnGarbage) {
       EXPECT_FALSE(answer && answer->empty());
     }
   }
+}
+
+TEST(AnswerKeyTest, APatternThatMultipliesItselfIsRefused) {
+  const auto key = AnswerKey::Parse({AnswerKeySpec::Kind::kRegex, "(a)(?:(?:a?){0,1000}b)?"});
+  EXPECT_EQ(key.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(MessageOf(key.status()).find("the limit is 500"), std::string_view::npos);
+}
+
+TEST(AnswerKeyTest, WhatAPatternMayCostIsBounded) {
+  const auto key = AnswerKey::Parse({AnswerKeySpec::Kind::kRegex, "(a)(?:(?:a?){0,100}b)?"});
+  ASSERT_TRUE(key.ok()) << key.status();
+  EXPECT_EQ(key->Extract(std::string(200'000, 'a')), std::nullopt);
+  EXPECT_EQ(key->Extract("aab"), "a");
 }
 
 }  // namespace

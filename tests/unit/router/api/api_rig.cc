@@ -17,7 +17,7 @@ GroupDescription Describe(const std::string& name) {
   model.max_positions = 4096;
   model.max_agents = 64;
   model.kv_tokens = 1 << 20;
-  model.decision_version = 1;
+  model.decision_version = kDecisionVersion;
   model.profile.answer_key = {AnswerKeySpec::Kind::kAnswerLine, ""};
   model.profile.aggregate_text = "{question}\n{candidates}";
   model.profile.candidate_line = "{index}. {answer}\n";

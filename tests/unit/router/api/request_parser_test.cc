@@ -118,15 +118,28 @@ std::vector<Bad> BadChoices() {
        "contemplation.strategy", "STRATEGY_AUTO", kNotYet},
       {"StopRule", [](auto& r) { Width(r).set_stop_rule(static_cast<v1::StopRule>(99)); },
        "contemplation.stop_rule", "no value 99"},
-      {"StopRuleBeta",
-       [](auto& r) { Width(r).set_stop_rule(v1::STOP_RULE_LEADER_BEATS_RUNNER_UP); },
-       "contemplation.stop_rule", "STOP_RULE_LEADER_BEATS_RUNNER_UP", kNotYet},
-      {"StopRuleWindow", [](auto& r) { Width(r).set_stop_rule(v1::STOP_RULE_WINDOW_UNANIMOUS); },
-       "contemplation.stop_rule", "STOP_RULE_WINDOW_UNANIMOUS", kNotYet},
-      {"StopRuleFirstM", [](auto& r) { Width(r).set_stop_rule(v1::STOP_RULE_FIRST_M); },
-       "contemplation.stop_rule", "STOP_RULE_FIRST_M", kNotYet},
-      {"StopRuleQuorum", [](auto& r) { Width(r).set_stop_rule(v1::STOP_RULE_QUORUM); },
-       "contemplation.stop_rule", "STOP_RULE_QUORUM", kNotYet},
+      {"CertaintyOfAnotherRule", [](auto& r) { Width(r).set_stop_certainty(0.9); },
+       "contemplation.stop_certainty", "LEADER_BEATS_RUNNER_UP only"},
+      {"CertaintyOfOne",
+       [](auto& r) {
+         Width(r).set_stop_rule(v1::STOP_RULE_LEADER_BEATS_RUNNER_UP);
+         Width(r).set_stop_certainty(1);
+       },
+       "contemplation.stop_certainty", "is 1; above 0.5 and below 1"},
+      {"CertaintyNan",
+       [](auto& r) {
+         Width(r).set_stop_rule(v1::STOP_RULE_LEADER_BEATS_RUNNER_UP);
+         Width(r).set_stop_certainty(kNan);
+       },
+       "contemplation.stop_certainty", "is nan"},
+      {"VotesOfAnotherRule", [](auto& r) { Width(r).set_stop_votes(3); },
+       "contemplation.stop_votes", "QUORUM only"},
+      {"NoVotes",
+       [](auto& r) {
+         Width(r).set_stop_rule(v1::STOP_RULE_QUORUM);
+         Width(r).set_stop_votes(0);
+       },
+       "contemplation.stop_votes", "is 0; it can be 1 to 64"},
       {"Aggregation", [](auto& r) { Width(r).set_aggregation(static_cast<v1::Aggregation>(6)); },
        "contemplation.aggregation", "no value 6"},
       {"AggregationWeighted",
@@ -168,7 +181,7 @@ std::vector<Bad> BadNumbers() {
       {"Total", [](auto& r) { r.mutable_budget()->set_total_tokens(0); }, "budget.total_tokens",
        "is 0; it can be 1 to 1099511627776"},
       {"DeadlineZero", [](auto& r) { r.mutable_budget()->mutable_deadline(); }, "budget.deadline",
-       "below 1 ms"},
+       "is 0 ns; at least 1 ms"},
       {"DeadlineBackwards",
        [](auto& r) { r.mutable_budget()->mutable_deadline()->set_seconds(-2); }, "budget.deadline",
        "is -2 s"},
@@ -222,7 +235,7 @@ std::vector<Bad> BadTexts() {
        [](auto& r) {
          for (int i = 0; i < 17; ++i) r.add_stop("x");
        },
-       "stop", "is 17; it can be 0 to 16"},
+       "stop", "has 17 entries; the limit is 16"},
       {"EmptyStop",
        [](auto& r) {
          r.add_stop("x");
@@ -231,6 +244,11 @@ std::vector<Bad> BadTexts() {
        "stop[1]", "is 0; it can be 1 to 256"},
       {"LongStop", [](auto& r) { r.add_stop(std::string(257, 'x')); }, "stop[0]",
        "is 257; it can be 1 to 256"},
+      {"LongModel", [](auto& r) { r.set_model(std::string(257, 'm')); }, "model",
+       "has 257 bytes; the limit is 256"},
+      {"LongFingerprint",
+       [](auto& r) { r.mutable_replay()->set_fingerprint(std::string(257, 'f')); },
+       "replay.fingerprint", "has 257 bytes; the limit is 256"},
       {"ReplayWithoutFingerprint", [](auto& r) { r.mutable_replay()->set_seed(1); },
        "replay.fingerprint", "is empty"},
       {"ReplayDecisionKind", [](auto& r) { ReplayedDecision(r).set_number(1); },

@@ -138,5 +138,86 @@ TEST(ServiceLossTest, AReplayOfAReceiptGivesTheSameHash) {
   EXPECT_EQ(Listen(rig, again).status.error_code(), grpc::StatusCode::ABORTED);
 }
 
+// Replays that no run could have led to: each ends at once, and the next request is served.
+struct Forged {
+  const char* name;
+  v1::Mode mode;
+  std::vector<v1::Decision> decisions;
+  const char* says;
+};
+
+v1::Decision Decide(v1::Decision::Kind kind, int64_t clock, std::vector<uint32_t> agents,
+                    std::vector<std::pair<uint32_t, int>> cuts) {
+  v1::Decision decision;
+  decision.set_number(1);
+  decision.set_kind(kind);
+  decision.set_clock(clock);
+  for (const uint32_t agent : agents) decision.add_agents(agent);
+  for (const auto& [agent, kept] : cuts) {
+    decision.add_cuts()->set_agent(agent);
+    decision.mutable_cuts(decision.cuts_size() - 1)->set_kept(kept);
+  }
+  return decision;
+}
+
+class ForgedReplayTest : public ::testing::TestWithParam<Forged> {};
+
+TEST_P(ForgedReplayTest, EndsWithTheReasonAndHarmsNobody) {
+  ApiRig rig({}, [](AgentId agent) {
+    FakeSpeech speech = ThirdOfIndex(agent);
+    if (StageOf(agent) == kThinkStage) speech.answer.back() = std::to_string(IndexOf(agent));
+    return speech;
+  });
+  v1::GenerateRequest request =
+      Ask(GetParam().mode, GetParam().mode == v1::MODE_CONTEMPLATING ? 3 : 0);
+  v1::Replay& replay = *request.mutable_replay();
+  replay.set_seed(request.seed());
+  replay.set_fingerprint("f00d");
+  replay.set_decision_version(kDecisionVersion);
+  for (const v1::Decision& decision : GetParam().decisions) *replay.add_decisions() = decision;
+
+  const Heard heard = Listen(rig, request);
+
+  EXPECT_FALSE(heard.status.ok());
+  EXPECT_THAT(heard.status.error_message(), HasSubstr(GetParam().says));
+  EXPECT_TRUE(Listen(rig, Ask(v1::MODE_INSTANT)).status.ok());
+  EXPECT_TRUE(rig.worker().AwaitOpenFamilies(0));
+}
+
+constexpr uint32_t kSynthesiser = 1u << 24;
+
+INSTANTIATE_TEST_SUITE_P(
+    Decisions, ForgedReplayTest,
+    ::testing::Values(Forged{"TheOnlyAgentIsKeptOut",
+                             v1::MODE_INSTANT,
+                             {Decide(v1::Decision::KIND_NARROW, 0, {0}, {})},
+                             "let none of the 1 agents begin"},
+                      Forged{"TheOnlyAgentJoins",
+                             v1::MODE_INSTANT,
+                             {Decide(v1::Decision::KIND_JOIN, 0, {0}, {})},
+                             "let none of the 1 agents begin"},
+                      Forged{"ADeadlineThatNamesTheOnlyAgent",
+                             v1::MODE_THINKING,
+                             {Decide(v1::Decision::KIND_DEADLINE, 0, {0}, {})},
+                             "let none of the 1 agents begin"},
+                      Forged{"ADeadlineThatCutsNobody",
+                             v1::MODE_CONTEMPLATING,
+                             {Decide(v1::Decision::KIND_DEADLINE, 11, {}, {})},
+                             "the replay differs"},
+                      Forged{
+                          "CutsOfBothStages",
+                          v1::MODE_CONTEMPLATING,
+                          {Decide(v1::Decision::KIND_DEADLINE, 0, {}, {{0, 0}, {kSynthesiser, 0}})},
+                          "the replay differs"},
+                      Forged{"ACutBeforeItsClock",
+                             v1::MODE_CONTEMPLATING,
+                             {Decide(v1::Decision::KIND_DROP, 5, {1}, {{1, 2}})},
+                             "the replay differs"},
+                      Forged{"AClockThatIsNeverReached",
+                             v1::MODE_CONTEMPLATING,
+                             {Decide(v1::Decision::KIND_DROP, 5000, {1}, {{1, 2}})},
+                             "the replay differs"}),
+    [](const auto& param) { return param.param.name; });
+
 }  // namespace
 }  // namespace conclave::router

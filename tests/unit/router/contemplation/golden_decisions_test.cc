@@ -12,8 +12,8 @@ namespace {
 // agents' tokens. It changed? Then answer keys, stop rules or token time changed: raise
 // kDecisionVersion, so that no receipt of the old rules is replayed by the new ones, and put the
 // new number here. (Or the scenarios are drawn otherwise: then only the number.)
-constexpr int kVersion = 1;
-constexpr uint64_t kGolden = 4150055064393033506u;
+constexpr int kVersion = 2;
+constexpr uint64_t kGolden = 16469686809297864769u;
 
 TEST(GoldenDecisionsTest, OutcomesAreWhatTheirVersionSays) {
   ASSERT_EQ(kVersion, kDecisionVersion);

@@ -30,7 +30,12 @@ void DrawRequest(Random& random, Scenario& scenario) {
     request.max_agents = most;
     request.min_agents = random.Chance(50) ? 1 : random.Between(1, most);
   }
-  request.stop_rule = random.Chance(80) ? StopRule::kSettled : StopRule::kNone;
+  request.stop_rule =
+      random.Chance(40) ? StopRule::kSettled : static_cast<StopRule>(random.Below(6));
+  if (request.stop_rule == StopRule::kBeta && random.Chance(50))
+    request.stop_certainty = 0.5503 + 0.01 * random.Below(40);
+  if (request.stop_rule > StopRule::kBeta && random.Chance(50))
+    request.stop_votes = random.Between(1, 6);
   request.aggregation = static_cast<Aggregation>(random.Below(3));
   request.thinking_tokens = random.Between(3, 30);
   request.answer_tokens = random.Between(3, 20);
@@ -185,6 +190,23 @@ Outcome RunHistory(const Scenario& scenario, const Plan& plan) {
   return outcome;
 }
 
+namespace {
+
+// The Beta rule's probability by the integral itself: the share of Beta(a + 1, b + 1) above 1/2.
+double Certain(int a, int b) {
+  double above = 0, all = 0;
+  constexpr int kSteps = 20'000;
+  for (int i = 0; i < kSteps; ++i) {
+    const double x = (i + 0.5) / kSteps;
+    const double density = std::pow(x, a) * std::pow(1 - x, b);
+    all += density;
+    if (x > 0.5) above += density;
+  }
+  return above / all;
+}
+
+}  // namespace
+
 Expected Reckon(const Plan& plan, const World& world) {
   Expected expected;
   struct Ended {
@@ -221,6 +243,7 @@ Expected Reckon(const Plan& plan, const World& world) {
     return votes.empty() ? 0 : votes[0].first.count - (votes.size() < 2 ? 0 : votes[1].first.count);
   };
   size_t counted = 0;
+  std::vector<std::optional<std::string>> given;
   int64_t clock = 0;
   std::vector<std::pair<Vote, const Ended*>> in_order;
   while (counted < ends.size()) {
@@ -235,8 +258,22 @@ Expected Reckon(const Plan& plan, const World& world) {
       found->first.weight += 1;
     }
     votes = in_order;
+    given.push_back(plan.answer_key->Extract(end.text));
     const int to_come = static_cast<int>(ends.size() - counted);
-    if (plan.request.stop_rule == StopRule::kSettled && !votes.empty() && leads() > to_come) break;
+    const int lead = leads();
+    const int first = votes.empty() ? 0 : votes[0].first.count;
+    const size_t size = static_cast<size_t>(plan.stop.votes);
+    bool unanimous = counted % size == 0 && given.back().has_value();
+    for (size_t i = 1; unanimous && i < size; ++i)
+      unanimous = given[counted - 1 - i] == given.back();
+    const bool stop = plan.stop.rule == StopRule::kSettled ? first > 0 && lead > to_come
+                      : plan.stop.rule == StopRule::kBeta
+                          ? first > 0 && Certain(first, first - lead) >= plan.stop.certainty
+                      : plan.stop.rule == StopRule::kWindow ? unanimous
+                      : plan.stop.rule == StopRule::kFirst  ? counted >= size
+                      : plan.stop.rule == StopRule::kQuorum ? first >= plan.stop.votes
+                                                            : false;
+    if (stop) break;
   }
   for (size_t i = counted; i < ends.size(); ++i) {
     expected.kept[ends[i].id] = static_cast<int>(clock);

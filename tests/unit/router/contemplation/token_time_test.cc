@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "router/contemplation/ballot.h"
+#include "router/contemplation/stop_rule.h"
 #include "router/contemplation/tally.h"
 
 namespace conclave::router {
@@ -109,7 +110,61 @@ TEST_P(SettledTest, StopsOnceTheVotesToComeCannotEvenTie) {
   for (size_t i = 0; i < GetParam().votes.size(); ++i) {
     ballot.Add(A(static_cast<int>(i)), GetParam().votes[i]);
   }
-  EXPECT_EQ(Settled(ballot, GetParam().to_come), GetParam().settled);
+  EXPECT_EQ(Stops({}, ballot, GetParam().to_come), GetParam().settled);
+}
+
+// Ends, one after another ("-": without an answer), and how many of them it takes to stop; 0: all
+// were not enough.
+struct StopCase {
+  const char* name;
+  StopTest test;
+  std::string ends;
+  int stops_after;
+};
+
+class StopRuleTest : public testing::TestWithParam<StopCase> {};
+
+TEST_P(StopRuleTest, StopsAfterSoManyEndsAndNotBefore) {
+  Ballot ballot;
+  int stopped = 0;
+  const std::string& ends = GetParam().ends;
+  for (int i = 0; i < static_cast<int>(ends.size()) && stopped == 0; ++i) {
+    const std::string answer(1, ends[static_cast<size_t>(i)]);
+    ballot.Add(A(i), answer == "-" ? std::nullopt : std::optional(answer));
+    if (Stops(GetParam().test, ballot, 100)) stopped = i + 1;
+  }
+  EXPECT_EQ(stopped, GetParam().stops_after);
+}
+
+constexpr StopTest Beta(double certainty) { return {StopRule::kBeta, certainty, 0}; }
+constexpr StopTest Votes(StopRule rule, int votes) { return {rule, 0, votes}; }
+
+INSTANTIATE_TEST_SUITE_P(
+    Rules, StopRuleTest,
+    testing::Values(StopCase{"None", {StopRule::kNone, 0, 0}, "aaaaaaaa", 0},
+                    StopCase{"BetaOfFour", Beta(0.95), "aaaaa", 4},
+                    StopCase{"BetaOfThree", Beta(0.9375), "aaaaa", 3},
+                    StopCase{"BetaContested", Beta(0.95), "aabaaaa", 7},
+                    StopCase{"BetaLooksAtTheTwoFirst", Beta(0.95), "abcaaaaa", 8},
+                    StopCase{"BetaWithoutVotes", Beta(0.6), "-----", 0},
+                    StopCase{"Window", Votes(StopRule::kWindow, 3), "aaaa", 3},
+                    StopCase{"WindowsDoNotSlide", Votes(StopRule::kWindow, 3), "baaabb", 0},
+                    StopCase{"SecondWindow", Votes(StopRule::kWindow, 3), "abaccc", 6},
+                    StopCase{"WindowWithASilentOne", Votes(StopRule::kWindow, 3), "aa-aaa", 6},
+                    StopCase{"SilentWindow", Votes(StopRule::kWindow, 2), "----", 0},
+                    StopCase{"First", Votes(StopRule::kFirst, 3), "a-bc", 3},
+                    StopCase{"Quorum", Votes(StopRule::kQuorum, 3), "abab-a", 6},
+                    StopCase{"NoQuorum", Votes(StopRule::kQuorum, 3), "aabbcc", 0}),
+    [](const auto& param) { return param.param.name; });
+
+TEST(LeaderProbabilityTest, IsTheBetaRules) {
+  EXPECT_EQ(LeaderProbability(0, 0), 0.5);
+  EXPECT_EQ(LeaderProbability(1, 0), 0.75);
+  EXPECT_EQ(LeaderProbability(3, 0), 0.9375);
+  EXPECT_EQ(LeaderProbability(2, 1), 0.6875);
+  EXPECT_EQ(LeaderProbability(5, 5), 0.5);
+  EXPECT_NEAR(LeaderProbability(40, 24), 0.9768, 1e-4);
+  EXPECT_LE(LeaderProbability(64, 0), 1);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, SettledTest,

@@ -1,5 +1,6 @@
 #include "cli/interrupt.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -32,8 +33,12 @@ void InterruptWatch::Wait() {
   first_();
   sigwait(&signals_, &signal);
   if (done_) return;
-  // The prompt shall not appear inside what was drawn. Nothing can be done about a failed write.
-  [[maybe_unused]] const ssize_t ignored = write(STDERR_FILENO, "\n", 1);
+  // The prompt shall not appear inside what was drawn; but a terminal that takes nothing (stopped
+  // with Ctrl-S, a dead connection) shall not hold up the end.
+  std::thread([] {
+    [[maybe_unused]] const ssize_t ignored = write(STDERR_FILENO, "\n", 1);
+  }).detach();
+  poll(nullptr, 0, 50);
   std::_Exit(kExitInterrupted);
 }
 

@@ -23,7 +23,7 @@ for preset in "${presets[@]}"; do
   timed "$preset tests" run_tests "$preset" || failed=$?
   log=build/$preset/ctest.log
   [ "$failed" -eq 0 ] || grep -v ' Passed ' "$log" | sed -n '1,400p'
-  grep -E 'Skipped|simulated|^\| ' "$log" || true
+  grep -E '\(Skipped\)|simulated|^\| ' "$log" | sed 's/ *# GetParam.*(/ (/' || true
   grep -oE 'Test +#[0-9]+: [^ ]+ .* [0-9.]+ sec' "$log" |
     sed -E 's/Test +#[0-9]+: ([^ ]+) .* ([0-9.]+) sec/\2 \1/' | sort -rn | sed -n "1,5s/^\(.*\)\$/$preset, slowest: \1 (s first)/p"
 done
@@ -31,6 +31,6 @@ echo "where the time went:"
 for i in "${!names[@]}"; do printf '  %-15s %4d s\n' "${names[$i]}" "${seconds[$i]}"; done
 for preset in "${presets[@]}"; do
   echo "$preset:"
-  tail -n 12 "build/$preset/ctest.log" | sed -n '/tests passed/,$p'
+  sed -n '/tests passed/,$p' "build/$preset/ctest.log" | sed 's/ *# GetParam.*(/ (/'
 done
 exit "$failed"

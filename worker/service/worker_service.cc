@@ -185,6 +185,8 @@ WorkerService::~WorkerService() {
 grpc::Service* WorkerService::rpc() { return parts_->rpc.get(); }
 
 bool WorkerService::Drain(absl::Duration timeout) {
+  // Before anybody is told, and again, because a turn that was under way may have opened it.
+  parts_->host.Close(Unavailable(kDraining));
   draining_ = true;
   parts_->host.Close(Unavailable(kDraining));
   const bool emptied = parts_->host.AwaitEmpty(timeout);

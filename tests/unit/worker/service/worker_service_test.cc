@@ -98,6 +98,17 @@ TEST(WorkerServiceTest, BadMessagesAreRefusedWithTheField) {
   EXPECT_THAT(refused(request), HasSubstr("messages[0].role"));
 }
 
+// Asked again it would be too long again: nobody must take it for a want of room.
+TEST(WorkerServiceTest, ATextThatIsTooLongToRenderIsTheCallersFault) {
+  ServiceRig rig;
+  grpc::ClientContext context;
+  v1::RenderResponse response;
+  const grpc::Status status =
+      rig.stub().Render(&context, Render(std::string(5 << 20, 'x')), &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("limit"));
+}
+
 TEST(WorkerServiceTest, TheLoadIsToldAtOnceAndFollowsTheAgents) {
   ServiceRig rig({.service = {}, .max_slots = 16, .answer_tokens = 0, .hold = true});
   grpc::ClientContext context;

@@ -51,7 +51,6 @@ struct KvPool {
 struct RowPlace {
   const int32_t* blocks = nullptr;
   int32_t position = 0;
-  int32_t window = 0;  // 0: sees all earlier tokens.
 };
 
 // cos and sin of every position: [positions][E / 2] each.
@@ -111,7 +110,7 @@ class Device {
   // Linear's weight [V', D].
   virtual void Embed(const std::vector<TokenId>& ids, TokenId first, const Weight& table,
                      Tensor out) = 0;
-  // out = x * rsqrt(mean(x^2) + eps) * gain [D]
+  // out = x * rsqrt(mean(x^2) + eps) * gain [D]; out may be x.
   virtual void RmsNorm(Tensor x, const float* gain, float eps, Tensor out) = 0;
   // x += y, and x += bias [D] when it is given.
   virtual void Add(Tensor x, Tensor y, const float* bias) = 0;
@@ -121,9 +120,10 @@ class Device {
   // Rotates q [N, H*E] and k [N, K*E] in halves, and writes k and v into the layer of the pool.
   virtual void RopeStore(Tensor q, Tensor k, Tensor v, const RopeTable& rope,
                          const std::vector<RowPlace>& rows, KvPool& pool, int layer) = 0;
-  // out [N, H*E] = softmax(scale * q k^T) v over each row's visible positions.
+  // out [N, H*E] = softmax(scale * q k^T) v over each row's visible positions: itself and all
+  // earlier ones, or with a window > 0 itself and window - 1 earlier ones.
   virtual void Attend(Tensor q, const std::vector<RowPlace>& rows, KvPool& pool, int layer,
-                      float scale, Tensor out) = 0;
+                      float scale, int window, Tensor out) = 0;
   // The first `tokens` tokens of a block, on all layers.
   virtual void CopyBlock(KvPool& pool, int from, int to, int tokens) = 0;
   virtual ShardResult Draw(const ShardDraw& draw) = 0;

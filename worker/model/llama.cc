@@ -215,7 +215,7 @@ absl::Status Llama::Attention(Layer& layer, int number, const StepRows& rows, Kv
   }
   device_.RopeStore(q, k, v, {cos_.data(), sin_.data()}, rows.places, pool, number);
   const float scale = 1.0f / std::sqrt(static_cast<float>(config_.head_width));
-  device_.Attend(q, rows.places, pool, number, scale, attended);
+  device_.Attend(q, rows.places, pool, number, scale, /*window=*/0, attended);
   device_.Linear(attended, *layer.o, part);
   RETURN_IF_ERROR(collective_.AllReduceSum(part));
   device_.Add(x, part, config_.attention_bias ? layer.o_bias.data() : nullptr);

@@ -172,7 +172,7 @@ absl::StatusOr<StepRows> ModelRunner::MakeRows(const StepPlan& plan) {
       if (row.position >= slot.prompt_tokens) ++slot.produced[token];
     }
     rows.tokens.push_back(token);
-    rows.places.push_back({slot.blocks.data(), row.position, 0});
+    rows.places.push_back({slot.blocks.data(), row.position});
   }
   for (const SampleRequest& sample : plan.samples) {
     if (!slots_[sample.slot].open) {

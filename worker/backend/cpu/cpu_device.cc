@@ -190,7 +190,7 @@ class CpuDevice : public Device {
   }
 
   void Attend(Tensor q, const std::vector<RowPlace>& rows, KvPool& pool, int layer, float scale,
-              Tensor out) override {
+              int window, Tensor out) override {
     const KvLayer kv = Layer(pool, layer);
     const int heads = static_cast<int>(q.cols / kv.head_width / kv.kv_heads);
     const int64_t items = static_cast<int64_t>(rows.size()) * kv.kv_heads;
@@ -199,7 +199,7 @@ class CpuDevice : public Device {
         const int64_t n = item / kv.kv_heads;
         const int h = static_cast<int>(item % kv.kv_heads);
         const RowPlace& place = rows[n];
-        const int32_t first = place.window > 0 ? std::max(0, place.position - place.window + 1) : 0;
+        const int32_t first = window > 0 ? std::max(0, place.position - window + 1) : 0;
         const int64_t offset = int64_t{h} * heads * kv.head_width;
         const AttendRow row{q.row(n) + offset, out.row(n) + offset, place.blocks, first,
                             place.position};

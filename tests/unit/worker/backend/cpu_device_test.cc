@@ -148,7 +148,7 @@ std::vector<float> RunAttention(Device& device, const AttentionCase& c, bool com
   std::vector<int32_t> table(blocks);
   for (int b = 0; b < blocks; ++b) table[b] = blocks - 1 - b;
   std::vector<RowPlace> places;
-  for (int p = 0; p < c.positions; ++p) places.push_back({table.data(), p, c.window});
+  for (int p = 0; p < c.positions; ++p) places.push_back({table.data(), p});
   std::vector<float> q = Random(c.positions * q_width, 9), k = Random(c.positions * kv_width, 10);
   std::vector<float> v = Random(c.positions * kv_width, 11), out(q.size());
   const std::vector<float> cos(c.positions * c.width / 2, 1.0f),
@@ -157,7 +157,8 @@ std::vector<float> RunAttention(Device& device, const AttentionCase& c, bool com
   device.RopeStore(queries, Tensor::Dense(k.data(), c.positions, kv_width),
                    Tensor::Dense(v.data(), c.positions, kv_width), {cos.data(), sin.data()}, places,
                    pool, 0);
-  device.Attend(queries, places, pool, 0, 0.3f, Tensor::Dense(out.data(), c.positions, q_width));
+  device.Attend(queries, places, pool, 0, 0.3f, c.window,
+                Tensor::Dense(out.data(), c.positions, q_width));
   for (int p = 0; compare && p < c.positions; p += 13) {
     for (int h = 0; h < c.kHeads; ++h) {
       std::vector<std::vector<float>> keys, values;

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <numeric>
 #include <vector>
 
 // The operations in their plainest form, summed in double: what the kernels are compared with.
@@ -27,6 +30,25 @@ inline std::vector<double> RmsNorm(const std::vector<float>& x, const std::vecto
 }
 
 inline double Silu(double x) { return x / (1 + std::exp(-x)); }
+
+// By expert: softmax of the scores where they are among the `chosen` greatest (ties to the lower
+// expert), else 0; over their sum when `renormalise`.
+inline std::vector<double> ExpertWeightsOf(const std::vector<float>& scores, int chosen,
+                                           bool renormalise) {
+  std::vector<size_t> order(scores.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+  double all = 0, kept = 0;
+  for (const float score : scores) all += std::exp(static_cast<double>(score));
+  std::vector<double> weights(scores.size());
+  for (int i = 0; i < chosen; ++i) {
+    weights[order[i]] = std::exp(static_cast<double>(scores[order[i]])) / all;
+    kept += weights[order[i]];
+  }
+  for (double& weight : weights) weight /= renormalise ? kept : 1;
+  return weights;
+}
 
 // One head: q [E], keys and values [positions][E].
 inline std::vector<double> Attend(const std::vector<float>& q,

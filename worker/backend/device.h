@@ -59,6 +59,18 @@ struct RopeTable {
   const float* sin = nullptr;
 };
 
+// One expert of a mixture: expert(x) = (silu(x G^T) * x U^T) D^T.
+struct ExpertWeights {
+  const Weight *gate = nullptr, *up = nullptr, *down = nullptr;
+};
+
+// How a mixture chooses: the `chosen` greatest of softmax(scores), ties to the lower expert; their
+// weights are divided by their sum when `renormalise`.
+struct ExpertChoice {
+  int chosen = 0;
+  bool renormalise = false;
+};
+
 // One draw from one rank's shard of a row's logits.
 struct ShardDraw {
   const float* logits = nullptr;  // [width], raw.
@@ -117,6 +129,10 @@ class Device {
   virtual void AddBias(Tensor x, const float* bias) = 0;
   // gate = silu(gate) * up
   virtual void SiluMul(Tensor gate, Tensor up) = 0;
+  // out[n] = sum over x[n]'s chosen experts e, rising, of weight_e * expert_e(x[n]). scores [N,
+  // experts] are overwritten; out is not x.
+  virtual void MixExperts(Tensor x, Tensor scores, const std::vector<ExpertWeights>& experts,
+                          const ExpertChoice& choice, Tensor out) = 0;
   // Rotates q [N, H*E] and k [N, K*E] in halves, and writes k and v into the layer of the pool.
   virtual void RopeStore(Tensor q, Tensor k, Tensor v, const RopeTable& rope,
                          const std::vector<RowPlace>& rows, KvPool& pool, int layer) = 0;

@@ -11,6 +11,7 @@
 
 #include "common/check.h"
 #include "common/status.h"
+#include "worker/backend/cpu/expert_mixer.h"
 #include "worker/backend/cpu/kernels.h"
 #include "worker/backend/cpu/thread_pool.h"
 #include "worker/backend/random.h"
@@ -164,6 +165,11 @@ class CpuDevice : public Device {
     });
   }
 
+  void MixExperts(Tensor x, Tensor scores, const std::vector<ExpertWeights>& experts,
+                  const ExpertChoice& choice, Tensor out) override {
+    mixer_.Mix(*this, kernels_, x, scores, experts, choice, out);
+  }
+
   void RopeStore(Tensor q, Tensor k, Tensor v, const RopeTable& rope,
                  const std::vector<RowPlace>& rows, KvPool& pool, int layer) override {
     const KvLayer kv = Layer(pool, layer);
@@ -251,6 +257,7 @@ class CpuDevice : public Device {
 
   const Kernels& kernels_;
   ThreadPool pool_;
+  ExpertMixer mixer_;
 };
 
 bool Precedes(const Candidate& a, const Candidate& b) {

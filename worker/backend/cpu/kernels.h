@@ -51,6 +51,8 @@ struct Kernels {
   void (*silu_mul)(float* gate, const float* up, int64_t width);
   // Softmax attention of `heads` query heads that read one KV head.
   void (*attend)(const KvLayer& kv, const AttendRow& row, int kv_head, int heads, float scale);
+  // x = exp(x - max) / sum, both in a fixed order.
+  void (*softmax)(float* x, int64_t width);
   // max and sum of exp(x - max), both in a fixed order.
   void (*log_sum_exp)(const float* x, int64_t width, float* max, float* sum);
 };

@@ -1,12 +1,14 @@
 #include "worker/model/config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <iterator>
-#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "common/status.h"
+#include "worker/model/config_keys.h"
+#include "worker/model/family.h"
 
 namespace conclave::worker {
 namespace {
@@ -17,87 +19,82 @@ constexpr int kMostLayers = 1024;
 constexpr int kMostWidth = 1 << 20;
 constexpr int kMostVocab = 1 << 22;
 constexpr int kMostPositions = 1 << 24;
+constexpr int kWidestHead = 512;
 constexpr size_t kMostBytes = 1 << 20;
 
-// Reads keys of one JSON object; the first complaint stays.
-class Keys {
- public:
-  explicit Keys(const json& object) : object_(object) {}
+// What no decoder here can serve, whatever its family.
+void RefuseUnserved(ConfigKeys& keys) {
+  if (keys.Has("quantization_config")) {
+    keys.Fail("quantization_config", "{} is not supported: weights must be F32, F16 or BF16",
+              Excerpt(keys["quantization_config"]));
+  }
+  if (keys.Has("hidden_act") && keys["hidden_act"] != "silu") {
+    keys.Fail("hidden_act", "{} is not supported; only \"silu\" is", Excerpt(keys["hidden_act"]));
+  }
+  double rotary = 1;
+  keys.Number("partial_rotary_factor", rotary);
+  if (rotary != 1) keys.Fail("partial_rotary_factor", "is {}; only 1 is supported", rotary);
+  if (!keys.Has("architectures")) return;
+  const json& classes = keys["architectures"];
+  const bool decodes = std::any_of(classes.begin(), classes.end(), [](const json& each) {
+    return each.is_string() && each.get_ref<const std::string&>().ends_with("ForCausalLM");
+  });
+  if (!classes.empty() && !decodes) {
+    keys.Fail("architectures", "{} has no ...ForCausalLM: only such decoders are supported",
+              Excerpt(classes));
+  }
+}
 
-  bool Has(const char* key) const { return object_.contains(key) && !object_[key].is_null(); }
-  void Int(const char* key, int most, int& out, bool required = true) {
-    if (!Has(key)) {
-      if (required) Fail("key {} is missing", key);
-      return;
-    }
-    const json& value = object_[key];
-    if (!value.is_number_integer() || value.get<int64_t>() < 1 || value.get<int64_t>() > most) {
-      Fail("{} is {}; it can be 1 to {}", key, value.dump(), most);
-    } else {
-      out = value.get<int>();
-    }
+void ReadShape(const Family& family, ConfigKeys& keys, ModelConfig& model) {
+  for (const char* key : {"num_hidden_layers", "hidden_size", "num_attention_heads",
+                          "intermediate_size", "vocab_size", "max_position_embeddings"}) {
+    keys.Require(key);
   }
-  void Number(const char* key, double& out) {
-    if (!Has(key)) return;
-    const json& value = object_[key];
-    if (!value.is_number() || !(value.get<double>() > 0) || !std::isfinite(value.get<double>())) {
-      Fail("{} is {}; it must be above 0", key, value.dump());
-    } else {
-      out = value.get<double>();
-    }
-  }
-  void Bool(const char* key, bool& out) {
-    if (!Has(key)) return;
-    if (!object_[key].is_boolean()) {
-      Fail("{} is {}; it must be true or false", key, object_[key].dump());
-    } else {
-      out = object_[key].get<bool>();
-    }
-  }
-  // The word under the key must be the one that is built.
-  void Only(const char* key, const std::string& word) {
-    if (Has(key) && object_[key] != json(word)) {
-      Fail("{} {} is not supported; only \"{}\" is", key, object_[key].dump(), word);
-    }
-  }
-  template <typename... Args>
-  void Fail(fmt::format_string<Args...> format, Args&&... args) {
-    if (status_.ok()) status_ = InvalidArgument(format, std::forward<Args>(args)...);
-  }
-  const absl::Status& status() const { return status_; }
+  keys.Int("num_hidden_layers", 1, kMostLayers, model.layers);
+  keys.Int("hidden_size", 1, kMostWidth, model.hidden);
+  keys.Int("num_attention_heads", 1, kMostWidth, model.heads);
+  const bool null = keys.IsNull("num_key_value_heads");
+  model.kv_heads = family.kv_heads > 0 && !null ? family.kv_heads : model.heads;
+  keys.Int("num_key_value_heads", 1, kMostWidth, model.kv_heads);
+  model.head_width = family.head_width > 0 ? family.head_width
+                     : model.heads > 0     ? model.hidden / model.heads
+                                           : 0;
+  keys.Int("head_dim", 1, kWidestHead, model.head_width);
+  keys.Int("intermediate_size", 1, kMostWidth, model.ffn);
+  keys.Int("vocab_size", 1, kMostVocab, model.vocab);
+  keys.Int("max_position_embeddings", 1, kMostPositions, model.max_positions);
+}
 
- private:
-  const json& object_;
-  absl::Status status_;
-};
-
-absl::Status ReadRope(const json& config, Keys& keys, int max_positions, RopeConfig& rope) {
-  keys.Number("rope_theta", rope.theta);
-  const char* place = keys.Has("rope_scaling")      ? "rope_scaling"
-                      : keys.Has("rope_parameters") ? "rope_parameters"
-                                                    : nullptr;
-  if (place == nullptr) return keys.status();
-  const json& scaling = config[place];
-  if (!scaling.is_object()) return InvalidArgument("{} is no object", place);
-  Keys inner(scaling);
-  inner.Number("rope_theta", rope.theta);
-  const char* type_key = inner.Has("rope_type") ? "rope_type" : "type";
-  const std::string type = inner.Has(type_key) && scaling[type_key].is_string()
-                               ? scaling[type_key].get<std::string>()
-                               : "default";
-  if (type == "default") return inner.status();
-  rope.scaling = type == "linear" ? RopeConfig::Scaling::kLinear : RopeConfig::Scaling::kLlama3;
-  if (type != "linear" && type != "llama3") {
-    return InvalidArgument("{}.{} \"{}\" is not supported; it can be default, linear or llama3",
-                           place, type_key, type);
+void ReadArithmetic(const Family& family, ConfigKeys& keys, ModelConfig& model) {
+  double eps = model.norm_eps;
+  keys.Number("rms_norm_eps", eps);
+  model.norm_eps = static_cast<float>(eps);
+  model.qkv_bias = family.bias == Family::Bias::kQkv;
+  if (family.bias == Family::Bias::kByKey) {
+    keys.Bool("attention_bias", model.qkv_bias);
+    model.o_bias = model.qkv_bias;
   }
-  inner.Number("factor", rope.factor);
-  inner.Number("low_freq_factor", rope.low_freq_factor);
-  inner.Number("high_freq_factor", rope.high_freq_factor);
-  int original = max_positions;
-  inner.Int("original_max_position_embeddings", kMostPositions, original, /*required=*/false);
-  rope.original_positions = original;
-  return inner.status();
+  if (family.mlp_bias) keys.Bool("mlp_bias", model.mlp_bias);
+  model.qk_norm = family.qk_norm;
+  keys.Bool("tie_word_embeddings", model.tied_embeddings);
+}
+
+absl::Status CheckHeads(const ModelConfig& model) {
+  if (model.heads % model.kv_heads != 0) {
+    return InvalidArgument("num_attention_heads {} is no multiple of num_key_value_heads {}",
+                           model.heads, model.kv_heads);
+  }
+  if (model.head_width % 2 != 0 || model.head_width < 2 || model.head_width > kWidestHead) {
+    return InvalidArgument("head_dim {} is not even, or not within 2 to {}", model.head_width,
+                           kWidestHead);
+  }
+  for (const float frequency : RopeFrequencies(model.rope, model.head_width)) {
+    if (!std::isfinite(frequency)) {
+      return InvalidArgument("rope_theta {} and factor {} give RoPE no finite frequencies",
+                             model.rope.theta, model.rope.factor);
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -106,38 +103,24 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text) {
   const auto shallow = [](int depth, json::parse_event_t, json&) { return depth <= 16; };
   const json config = json::parse(text, shallow, /*allow_exceptions=*/false);
   if (!config.is_object()) return InvalidArgument("no JSON object");
-  Keys keys(config);
-  keys.Only("model_type", "llama");
-  keys.Only("hidden_act", "silu");
+  ConfigKeys keys(config);
+  std::string model_type;
+  keys.Require("model_type");
+  keys.Word("model_type", model_type);
+  const Family* family = FindFamily(model_type);
+  if (family == nullptr) {
+    keys.Fail("model_type", "\"{}\" is not supported; it can be {}", model_type, FamilyNames());
+    return keys.status();
+  }
   ModelConfig model;
-  keys.Int("num_hidden_layers", kMostLayers, model.layers);
-  keys.Int("hidden_size", kMostWidth, model.hidden);
-  keys.Int("num_attention_heads", kMostWidth, model.heads);
-  model.kv_heads = model.heads;
-  keys.Int("num_key_value_heads", kMostWidth, model.kv_heads, /*required=*/false);
-  model.head_width = model.heads > 0 ? model.hidden / model.heads : 0;
-  keys.Int("head_dim", 512, model.head_width, /*required=*/false);
-  keys.Int("intermediate_size", kMostWidth, model.ffn);
-  keys.Int("vocab_size", kMostVocab, model.vocab);
-  keys.Int("max_position_embeddings", kMostPositions, model.max_positions);
-  double eps = model.norm_eps;
-  keys.Number("rms_norm_eps", eps);
-  model.norm_eps = static_cast<float>(eps);
-  keys.Bool("attention_bias", model.attention_bias);
-  keys.Bool("mlp_bias", model.mlp_bias);
-  keys.Bool("tie_word_embeddings", model.tied_embeddings);
-  if (keys.Has("sliding_window")) {
-    keys.Fail("sliding_window {} is not supported", config["sliding_window"].dump());
-  }
+  RefuseUnserved(keys);
+  ReadShape(*family, keys, model);
+  ReadArithmetic(*family, keys, model);
   RETURN_IF_ERROR(keys.status());
-  RETURN_IF_ERROR(ReadRope(config, keys, model.max_positions, model.rope));
-  if (model.heads % model.kv_heads != 0) {
-    return InvalidArgument("num_attention_heads {} is no multiple of num_key_value_heads {}",
-                           model.heads, model.kv_heads);
-  }
-  if (model.head_width % 2 != 0 || model.head_width < 2) {
-    return InvalidArgument("head_dim {} is not even", model.head_width);
-  }
+  ReadLayers(*family, keys, model);
+  RETURN_IF_ERROR(keys.status());
+  RETURN_IF_ERROR(ReadRope(keys, model.max_positions, model.rope));
+  RETURN_IF_ERROR(CheckHeads(model));
   return model;
 }
 
@@ -157,34 +140,27 @@ absl::StatusOr<ModelConfig> LoadModelConfig(const std::filesystem::path& dir) {
 
 std::string WordsOf(const ModelConfig& m) {
   const RopeConfig& rope = m.rope;
-  return fmt::format(
+  std::string words = fmt::format(
       "layers {} hidden {} heads {} kv_heads {} head_width {} ffn {} vocab {} positions {} eps {} "
       "rope {} {} {} {} {} {} biases {} {} tied {}",
       m.layers, m.hidden, m.heads, m.kv_heads, m.head_width, m.ffn, m.vocab, m.max_positions,
       m.norm_eps, static_cast<int>(rope.scaling), rope.theta, rope.factor, rope.low_freq_factor,
-      rope.high_freq_factor, rope.original_positions, m.attention_bias, m.mlp_bias,
-      m.tied_embeddings);
-}
-
-std::vector<float> RopeFrequencies(const RopeConfig& rope, int head_width) {
-  std::vector<float> frequencies;
-  for (int j = 0; j < head_width / 2; ++j) {
-    double inv = std::pow(rope.theta, -2.0 * j / head_width);
-    if (rope.scaling == RopeConfig::Scaling::kLinear) inv /= rope.factor;
-    if (rope.scaling == RopeConfig::Scaling::kLlama3) {
-      const double wavelength = 2 * M_PI / inv;
-      const double original = static_cast<double>(rope.original_positions);
-      if (wavelength > original / rope.low_freq_factor) {
-        inv /= rope.factor;
-      } else if (wavelength >= original / rope.high_freq_factor) {
-        const double s = (original / wavelength - rope.low_freq_factor) /
-                         (rope.high_freq_factor - rope.low_freq_factor);
-        inv = (1 - s) * inv / rope.factor + s * inv;
-      }
-    }
-    frequencies.push_back(static_cast<float>(inv));
+      rope.high_freq_factor, rope.original_positions, m.qkv_bias, m.mlp_bias, m.tied_embeddings);
+  if (rope.scaling == RopeConfig::Scaling::kYarn) {
+    words += fmt::format(" yarn {} {} {} {}", rope.beta_fast, rope.beta_slow, rope.truncate,
+                         rope.attention_factor);
   }
-  return frequencies;
+  if (m.o_bias != m.qkv_bias) words += fmt::format(" o_bias {}", m.o_bias);
+  if (m.qk_norm) words += " qk_norm";
+  if (m.experts.count > 0) {
+    words += fmt::format(" experts of {} {} {} {}", m.experts.count, m.experts.chosen,
+                         m.experts.ffn, m.experts.renormalise);
+  }
+  for (size_t i = 0; i < m.layer.size(); ++i) {
+    if (m.layer[i].window > 0) words += fmt::format(" window {} {}", i, m.layer[i].window);
+    if (m.layer[i].experts) words += fmt::format(" experts {}", i);
+  }
+  return words;
 }
 
 }  // namespace conclave::worker

@@ -21,7 +21,14 @@ absl::StatusOr<Shard> ShardOf(const ModelConfig& model, int rank, int size) {
   if (size < 1 || rank < 0 || rank >= size) return InvalidArgument("rank {} of {}", rank, size);
   Shard shard;
   ASSIGN_OR_RETURN(shard.heads, Divide("num_attention_heads", model.heads, rank, size));
-  ASSIGN_OR_RETURN(shard.ffn, Divide("intermediate_size", model.ffn, rank, size));
+  const auto mixture = [](const LayerConfig& layer) { return layer.experts; };
+  if (model.experts.count == 0 || !std::all_of(model.layer.begin(), model.layer.end(), mixture)) {
+    ASSIGN_OR_RETURN(shard.ffn, Divide("intermediate_size", model.ffn, rank, size));
+  }
+  if (model.experts.count > 0) {
+    ASSIGN_OR_RETURN(shard.expert_ffn,
+                     Divide("moe_intermediate_size", model.experts.ffn, rank, size));
+  }
   if (size > model.kv_heads && size % model.kv_heads == 0) {
     const int mine = rank / (size / model.kv_heads);
     shard.kv_heads = {mine, mine + 1};

@@ -16,9 +16,10 @@ struct Span {
 
 // What one tensor-parallel rank holds of a decoder.
 struct Shard {
-  Span heads;     // Query heads.
-  Span kv_heads;  // Copied to several ranks where there are more ranks than KV heads.
-  Span ffn;
+  Span heads;       // Query heads.
+  Span kv_heads;    // Copied to several ranks where there are more ranks than KV heads.
+  Span ffn;         // Of a layer's one MLP; empty when all layers are mixtures of experts.
+  Span expert_ffn;  // Of every expert: ranks hold a part of each.
   Span vocab;  // Padded: ranks hold equally many ids, the last ones may hold fewer real ones, or
                // none.
   int vocab_width = 0;  // The padded size of a rank's part, the same on all.

@@ -43,10 +43,12 @@ std::string MakeSafetensors(const Shapes& shapes, const std::string& dtype,
                           header.size() > 1 ? "," : "", name, dtype, fmt::join(shape, ","),
                           data.size(), data.size() + static_cast<size_t>(count) * width);
     for (int64_t i = 0; i < count; ++i) {
-      const float value =
-          0.01f * static_cast<float>((i * 7 + static_cast<int64_t>(name.size())) % 23) - 0.1f;
+      const int64_t step = (i * 7 + static_cast<int64_t>(name.size())) % 23 - 10;
+      const float value = static_cast<float>(step) / 64;  // The same number in every type.
+      const _Float16 half = static_cast<_Float16>(value);
       char bytes[4];
       std::memcpy(bytes, &value, 4);
+      if (dtype == "F16") std::memcpy(bytes + 2, &half, 2);
       data.append(bytes + (4 - width), width);  // bf16 is f32's upper half.
     }
   }

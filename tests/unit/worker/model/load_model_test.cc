@@ -29,7 +29,7 @@ std::string WhyNot(const Shapes& shapes, const std::string& config = TinyConfig(
 }
 
 TEST(LoadModelTest, ATinyCheckpointLoadsFromEveryTypeOfNumber) {
-  for (const char* dtype : {"F32", "BF16"}) {
+  for (const char* dtype : {"F32", "BF16", "F16"}) {
     const TemporaryFolder folder;
     folder.Write("config.json", TinyConfig());
     folder.Write("model.safetensors", MakeSafetensors(TinyShapes(), dtype));
@@ -70,6 +70,60 @@ TEST(LoadModelTest, AnUntiedHeadMustBeThere) {
   std::string config = TinyConfig();
   config.replace(config.find("\"tie_word_embeddings\":true"), 26, "\"tie_word_embeddings\":false");
   EXPECT_THAT(WhyNot(TinyShapes(), config), HasSubstr("tensor lm_head.weight is missing"));
+}
+
+std::string TinyConfigOf(const std::string& family) {
+  std::string config = TinyConfig();
+  return config.replace(config.find("llama"), 5, family);
+}
+
+TEST(LoadModelTest, AFamilysOwnTensorsMustBeThereAndNoOthers) {
+  const std::string attention = "model.layers.0.self_attn.";
+  Shapes shapes = TinyShapes();
+  EXPECT_THAT(WhyNot(shapes, TinyConfigOf("qwen2")),
+              HasSubstr("tensor " + attention + "q_proj.bias is missing"));
+  shapes[attention + "q_proj.bias"] = {8};
+  shapes[attention + "k_proj.bias"] = {4};
+  shapes[attention + "v_proj.bias"] = {4};
+  EXPECT_EQ(WhyNot(shapes, TinyConfigOf("qwen2")), "");
+  EXPECT_THAT(WhyNot(shapes, TinyConfigOf("mistral")), HasSubstr("k_proj.bias is not known"));
+  shapes[attention + "o_proj.bias"] = {8};
+  EXPECT_THAT(WhyNot(shapes, TinyConfigOf("qwen2")), HasSubstr("o_proj.bias is not known"));
+
+  shapes = TinyShapes();
+  std::string config = TinyConfigOf("qwen3");
+  config.replace(config.rfind('}'), 1, ",\"head_dim\":4}");
+  shapes[attention + "q_norm.weight"] = {4};
+  EXPECT_THAT(WhyNot(shapes, config), HasSubstr("k_norm.weight is missing"));
+  shapes[attention + "k_norm.weight"] = {8};
+  EXPECT_THAT(WhyNot(shapes, config), HasSubstr("has shape [8]; config.json asks for [4]"));
+  shapes[attention + "k_norm.weight"] = {4};
+  EXPECT_EQ(WhyNot(shapes, config), "");
+}
+
+TEST(LoadModelTest, AMixturesExpertsMustAllBeThere) {
+  std::string config = TinyConfigOf("qwen3_moe");
+  config.replace(config.rfind('}'), 1,
+                 ",\"num_experts\":2,\"num_experts_per_tok\":1,\"moe_intermediate_size\":4}");
+  const std::string layer = "model.layers.0.";
+  Shapes shapes = TinyShapes();
+  for (const char* mlp : {"gate", "up", "down"}) {
+    shapes.erase(layer + "mlp." + mlp + "_proj.weight");
+    for (const char* expert : {"0.", "1."}) {
+      const bool down = std::string(mlp) == "down";
+      shapes[layer + "mlp.experts." + expert + mlp + "_proj.weight"] =
+          down ? std::vector<int64_t>{8, 4} : std::vector<int64_t>{4, 8};
+    }
+  }
+  shapes[layer + "self_attn.q_norm.weight"] = shapes[layer + "self_attn.k_norm.weight"] = {4};
+  EXPECT_THAT(WhyNot(shapes, config), HasSubstr("mlp.gate.weight is missing"));
+  shapes[layer + "mlp.gate.weight"] = {2, 8};
+  EXPECT_EQ(WhyNot(shapes, config), "");
+  shapes[layer + "mlp.experts.2.up_proj.weight"] = {4, 8};
+  EXPECT_THAT(WhyNot(shapes, config), HasSubstr("experts.2.up_proj.weight is not known"));
+  shapes.erase(layer + "mlp.experts.2.up_proj.weight");
+  shapes.erase(layer + "mlp.experts.1.up_proj.weight");
+  EXPECT_THAT(WhyNot(shapes, config), HasSubstr("experts.1.up_proj.weight is missing"));
 }
 
 TEST(LoadModelTest, RanksThatDoNotDivideTheModelAreRefused) {

@@ -60,6 +60,26 @@ TEST(ShardingTest, ASmallVocabularyLeavesTheLastRanksWithoutIds) {
   EXPECT_EQ(last->vocab.size(), 0);
 }
 
+TEST(ShardingTest, EveryRankHoldsAPartOfEachExpert) {
+  ModelConfig model = Model(8, 8, 6, 8);
+  model.experts = {.count = 3, .chosen = 1, .ffn = 20, .renormalise = false};
+  model.layer = {{.window = 0, .experts = true}, {.window = 0, .experts = true}};
+  const auto shard = ShardOf(model, 1, 4);
+  ASSERT_TRUE(shard.ok()) << shard.status();  // No layer has the MLP whose 6 do not divide.
+  EXPECT_EQ(shard->expert_ffn.begin, 5);
+  EXPECT_EQ(shard->expert_ffn.end, 10);
+  EXPECT_EQ(shard->ffn.size(), 0);
+
+  model.layer[1].experts = false;
+  EXPECT_THAT(std::string(MessageOf(ShardOf(model, 1, 4).status())),
+              HasSubstr("intermediate_size 6 does not divide among 4"));
+  model.ffn = 8;
+  EXPECT_EQ(ShardOf(model, 1, 4)->ffn.size(), 2);
+  model.experts.ffn = 6;
+  EXPECT_THAT(std::string(MessageOf(ShardOf(model, 1, 4).status())),
+              HasSubstr("moe_intermediate_size 6 does not divide among 4"));
+}
+
 TEST(ShardingTest, WhatDoesNotDivideIsRefusedWithTheNumbers) {
   const auto why = [](const ModelConfig& model, int size) {
     return std::string(MessageOf(ShardOf(model, 0, size).status()));

@@ -10,24 +10,27 @@
 namespace conclave::worker {
 namespace {
 
-// The bits of every logit and every draw of 40 steps of a small model, on any instruction set, by
+// The bits of every logit and every draw of 40 steps of small models, on any instruction set, by
 // number of ranks. They changed? Then arithmetic changed: raise kNumericsVersion, so that no group
 // of the old arithmetic goes on with an agent of the new, and put the new bits here.
 struct GoldenBits {
+  const char* model;
   int version, tp;
   uint64_t hash;
 };
 constexpr GoldenBits kGolden[] = {
-    {1, 1, 0xf651dff8a16c6c4c},
-    {1, 2, 0x870c782c1450960},
-    {1, 4, 0xe6e0c4248a7b894c},
+    {"dense_llama", 1, 1, 0xf651dff8a16c6c4c},     {"dense_llama", 1, 2, 0x870c782c1450960},
+    {"dense_llama", 1, 4, 0xe6e0c4248a7b894c},     {"dense_llama_bf16", 1, 2, 0xe0b983ebe2539295},
+    {"dense_mistral", 1, 2, 0xde7fcefee0d446db},   {"dense_qwen2", 1, 2, 0x68a856a202a02b97},
+    {"dense_qwen3", 1, 2, 0x3239119eaa112a7},      {"dense_qwen3_moe", 1, 2, 0xd20d395034735b15},
+    {"dense_qwen3_yarn", 1, 2, 0x692f8429e6b910b},
 };
 
 uint64_t Mix(uint64_t hash, uint32_t word) { return (hash ^ word) * 0x100000001b3u; }
 
-uint64_t BitsOf(int tp, const std::string& set) {
+uint64_t BitsOf(const std::string& model, int tp, const std::string& set) {
   LocalRunnerOptions options;
-  options.model_dir = CONCLAVE_SOURCE_DIR "/tests/golden/data/dense_llama";
+  options.model_dir = CONCLAVE_SOURCE_DIR "/tests/golden/data/" + model;
   options.tp = tp;
   options.instruction_set = set;
   options.kv_tokens = 16 * kBlockTokens;
@@ -72,8 +75,9 @@ TEST(GoldenBitsTest, ArithmeticIsWhatItsVersionSays) {
     ASSERT_EQ(golden.version, kNumericsVersion);
     for (const char* set : {"plain", "avx2", "avx512"}) {
       if (!MakeCpuDevice(set).ok()) continue;
-      EXPECT_EQ(fmt::format("{:#x}", BitsOf(golden.tp, set)), fmt::format("{:#x}", golden.hash))
-          << golden.tp << " ranks, " << set;
+      EXPECT_EQ(fmt::format("{:#x}", BitsOf(golden.model, golden.tp, set)),
+                fmt::format("{:#x}", golden.hash))
+          << golden.model << ", " << golden.tp << " ranks, " << set;
     }
   }
 }

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/backend/device.h"
+#include "worker/model/safetensors.h"
+#include "worker/model/sharding.h"
+
+namespace conclave::worker {
+
+// Reads tensors of one checkpoint for one rank, checks their shapes, and remembers which were used.
+// Errors name the tensor. `files` and `device` must outlive it.
+class WeightReader {
+ public:
+  WeightReader(const Safetensors& files, Device& device) : files_(files), device_(device) {}
+
+  // Rows and columns of a matrix that is stored as [out, in] = `shape`.
+  absl::StatusOr<std::unique_ptr<Weight>> Matrix(const std::string& name, std::pair<int, int> shape,
+                                                 Span rows, Span cols);
+  // Part of a vector of `size`, as f32.
+  absl::StatusOr<std::vector<float>> Vector(const std::string& name, int size, Span part);
+  // kInvalidArgument when the files have a tensor that was neither read nor is in `ignored`.
+  absl::Status CheckSurplus(const std::set<std::string>& ignored) const;
+
+ private:
+  absl::StatusOr<const StoredTensor*> Find(const std::string& name,
+                                           const std::vector<int64_t>& shape);
+
+  const Safetensors& files_;
+  Device& device_;
+  std::set<std::string> used_;
+};
+
+}  // namespace conclave::worker

@@ -1,9 +1,21 @@
 #include "router/contemplation/client_outbox.h"
 
+#include <algorithm>
+#include <string>
 #include <variant>
+#include <vector>
 
 namespace conclave::router {
 namespace {
+
+constexpr size_t kMost = ClientOutbox::kMostDelta;
+constexpr size_t kMostTokens = kMost / ClientOutbox::kTokenBytes;
+
+size_t SizeOf(const AgentDelta& delta) {
+  return delta.thinking.size() + delta.answer.size() +
+         delta.tokens.size() * ClientOutbox::kTokenBytes;
+}
+size_t SizeOf(const AnswerDelta& delta) { return delta.text.size(); }
 
 void Merge(AgentDelta& into, const AgentDelta& next) {
   into.thinking += next.thinking;
@@ -14,20 +26,71 @@ void Merge(AgentDelta& into, const AgentDelta& next) {
 
 void Merge(AnswerDelta& into, const AnswerDelta& next) { into.text += next.text; }
 
+// Calls `take` with pieces of at most kMost bytes that end between two characters.
+template <typename Take>
+void InPieces(const std::string& text, Take take) {
+  for (size_t begin = 0; begin < text.size();) {
+    size_t end = std::min(text.size(), begin + kMost);
+    const auto inside = [&](size_t at) {
+      return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0u) == 0x80u;
+    };
+    // A character has at most 4 bytes; what is no UTF-8 is cut anywhere.
+    for (size_t back = 0; back < 3 && inside(end); ++back) --end;
+    take(text.substr(begin, end - begin));
+    begin = end;
+  }
+}
+
+std::vector<AnswerDelta> Split(const AnswerDelta& delta) {
+  std::vector<AnswerDelta> pieces;
+  InPieces(delta.text, [&](std::string text) { pieces.push_back({.text = std::move(text)}); });
+  return pieces;
+}
+
+std::vector<AgentDelta> Split(const AgentDelta& delta) {
+  std::vector<AgentDelta> pieces;
+  const auto add = [&]() -> AgentDelta& {
+    pieces.emplace_back().count = delta.count;
+    return pieces.back();
+  };
+  InPieces(delta.thinking, [&](std::string text) { add().thinking = std::move(text); });
+  InPieces(delta.answer, [&](std::string text) { add().answer = std::move(text); });
+  const std::vector<TokenEvent>& tokens = delta.tokens;
+  for (size_t begin = 0; begin < tokens.size(); begin += kMostTokens) {
+    const auto first = tokens.begin() + static_cast<ptrdiff_t>(begin);
+    const size_t count = std::min(kMostTokens, tokens.size() - begin);
+    add().tokens.assign(first, first + static_cast<ptrdiff_t>(count));
+  }
+  return pieces;
+}
+
 }  // namespace
 
 void ClientOutbox::Push(ClientEvent event) {
+  const auto push = [&](auto& delta) {
+    if (SizeOf(delta) <= kMost) return PushDelta(std::move(event));
+    for (auto& piece : Split(delta)) {
+      PushDelta({.sequence = 0, .agent = event.agent, .what = std::move(piece)});
+    }
+  };
+  if (auto* delta = std::get_if<AgentDelta>(&event.what)) return push(*delta);
+  if (auto* answer = std::get_if<AnswerDelta>(&event.what)) return push(*answer);
+  events_.push_back(std::move(event));
+}
+
+void ClientOutbox::PushDelta(ClientEvent event) {
   const auto merge = [&](auto& delta) {
-    const Key key{event.what.index(), event.agent};
-    const auto [found, inserted] =
-        pending_.try_emplace(key, popped_ + 1 + static_cast<int64_t>(events_.size()));
-    if (inserted) return events_.push_back(std::move(event));
-    ClientEvent& waiting = events_[static_cast<size_t>(found->second - popped_ - 1)];
-    Merge(std::get<std::remove_reference_t<decltype(delta)>>(waiting.what), delta);
+    int64_t& last = pending_[{event.what.index(), event.agent}];
+    if (last > 0) {
+      ClientEvent& waiting = events_[static_cast<size_t>(last - popped_ - 1)];
+      auto& into = std::get<std::remove_reference_t<decltype(delta)>>(waiting.what);
+      if (SizeOf(into) + SizeOf(delta) <= kMost) return Merge(into, delta);
+    }
+    last = popped_ + 1 + static_cast<int64_t>(events_.size());
+    events_.push_back(std::move(event));
   };
   if (auto* delta = std::get_if<AgentDelta>(&event.what)) return merge(*delta);
-  if (auto* answer = std::get_if<AnswerDelta>(&event.what)) return merge(*answer);
-  events_.push_back(std::move(event));
+  merge(std::get<AnswerDelta>(event.what));
 }
 
 std::optional<ClientEvent> ClientOutbox::Pop() {
@@ -35,10 +98,9 @@ std::optional<ClientEvent> ClientOutbox::Pop() {
   ClientEvent event = std::move(events_.front());
   events_.pop_front();
   event.sequence = ++popped_;
-  if (std::holds_alternative<AgentDelta>(event.what) ||
-      std::holds_alternative<AnswerDelta>(event.what)) {
-    pending_.erase({event.what.index(), event.agent});
-  }
+  // A later delta of the same agent may wait: that one still takes more.
+  const auto last = pending_.find({event.what.index(), event.agent});
+  if (last != pending_.end() && last->second == popped_) pending_.erase(last);
   return event;
 }
 

@@ -103,6 +103,51 @@ TEST(OutboxTest, ADeltaNeverOvertakesTheEndOfItsAgent) {
   EXPECT_TRUE(outbox.empty());
 }
 
+TEST(OutboxTest, HoweverSlowTheReaderAMessageStaysBelowItsLimit) {
+  ClientOutbox outbox;
+  const auto thinks = [&](const std::string& text, size_t tokens) {
+    AgentDelta delta{.thinking = text, .answer = "", .tokens = {}, .count = 1};
+    delta.tokens.resize(tokens);
+    outbox.Push({.sequence = 0, .agent = A(0), .what = std::move(delta)});
+  };
+  std::string thought;
+  size_t tokens = 0;
+  for (int i = 0; i < 40; ++i) {
+    const std::string text(100'000, static_cast<char>('a' + i % 26));
+    thinks(text, 5000);
+    thought += text;
+    tokens += 5000;
+  }
+  std::string answer;
+  for (int i = 0; i < 1'000'000; ++i) answer += "\u20ac";  // 3 bytes, none a divisor of the limit.
+  outbox.Push({.sequence = 0, .agent = A(1), .what = AnswerDelta{.text = answer}});
+  outbox.Push({.sequence = 0, .agent = A(1), .what = AnswerDelta{.text = "!"}});
+  thinks(std::string(ClientOutbox::kMostDelta + 1, 'z'), 100'000);  // All at once.
+  thought += std::string(ClientOutbox::kMostDelta + 1, 'z');
+  tokens += 100'000;
+
+  std::string read_thought, read_answer;
+  size_t read_tokens = 0;
+  for (int64_t sequence = 1; const auto event = outbox.Pop(); ++sequence) {
+    EXPECT_EQ(event->sequence, sequence);
+    size_t size = 0;
+    if (const auto* delta = std::get_if<AgentDelta>(&event->what)) {
+      read_thought += delta->thinking;
+      read_tokens += delta->tokens.size();
+      size = delta->thinking.size() + ClientOutbox::kTokenBytes * delta->tokens.size();
+    } else {
+      const std::string& text = std::get<AnswerDelta>(event->what).text;
+      EXPECT_NE(static_cast<unsigned char>(text.front()) & 0xc0u, 0x80u) << "half a character";
+      read_answer += text;
+      size = text.size();
+    }
+    EXPECT_LE(size, ClientOutbox::kMostDelta);
+  }
+  EXPECT_EQ(read_thought, thought);
+  EXPECT_EQ(read_tokens, tokens);
+  EXPECT_EQ(read_answer, answer + "!");
+}
+
 Ballot Votes(const std::vector<std::string>& answers) {
   Ballot ballot;
   for (size_t i = 0; i < answers.size(); ++i) ballot.Add(A(static_cast<int>(i)), answers[i]);

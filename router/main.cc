@@ -85,7 +85,8 @@ absl::Status Serve(const RouterConfig& config, const Logger& log) {
   TaskPool tasks(config.threads);
   ConclaveRpc service({.limits = config.limits,
                        .place_patience = config.place_patience,
-                       .client_stall = config.client_stall},
+                       .client_stall = config.client_stall,
+                       .keep = config.keep},
                       {keys, admission, fleet, tasks, timers, clock, metrics, log});
   RouterServer server;
   RETURN_IF_ERROR(server.Start(config, service.rpc()));

@@ -57,6 +57,12 @@ void Read(ConfigNode node, Limits& limits) {
   node.Read("receipt_wait", &limits.receipt_wait, kPatience);
 }
 
+void Read(ConfigNode node, KeepOptions& keep) {
+  node.Read("longest", &keep.longest, {absl::ZeroDuration(), absl::Hours(24)});
+  node.Read("max_requests", &keep.max_requests, {0, 1 << 20});
+  node.Read("max_bytes", &keep.max_bytes, {{0}, {int64_t{1} << 40}});
+}
+
 void Read(ConfigNode node, LogOptions& log) {
   node.ReadChoice("level", &log.level,
                   {{"debug", LogLevel::kDebug},
@@ -81,6 +87,7 @@ absl::StatusOr<RouterConfig> LoadRouterConfig(const std::string& path,
   ReadWorkers(root.Section("workers"), config);
   Read(root.Section("admission"), config.admission);
   Read(root.Section("limits"), config.limits);
+  Read(root.Section("keep"), config.keep);
   ConfigNode drain = root.Section("drain");
   drain.Read("delay", &config.drain_delay);
   drain.Read("timeout", &config.drain_timeout);

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/wire/credentials.h"
 #include "router/admission/admission.h"
+#include "router/api/kept_requests.h"
 #include "router/contemplation/plan.h"
 
 namespace conclave::router {
@@ -31,6 +32,7 @@ struct RouterConfig {
 
   AdmissionOptions admission;
   Limits limits;
+  KeepOptions keep;
   absl::Duration client_stall = absl::Seconds(60);
   int threads = 2;
   absl::Duration drain_delay = absl::ZeroDuration();

@@ -12,15 +12,18 @@ namespace conclave::router {
 ClientCall::ClientCall(Transport transport, Clock& clock, std::string request_id)
     : transport_(std::move(transport)), clock_(clock), request_id_(std::move(request_id)) {}
 
-void ClientCall::Attach(std::shared_ptr<Generation> generation) {
+void ClientCall::Attach(std::shared_ptr<Generation> generation, int client,
+                        std::function<void()> gone) {
   bool cancelled = false;
   {
     absl::MutexLock lock(&mutex_);
-    generation_ = generation;
+    generation_ = std::move(generation);
+    client_ = client;
+    gone_ = std::move(gone);
     cancelled = cancelled_;
   }
-  generation->Start();
-  if (cancelled) generation->Abandon();
+  if (cancelled) Leave();
+  Wake();
 }
 
 void ClientCall::Refuse(const absl::Status& why) {
@@ -36,13 +39,13 @@ void ClientCall::Wake() {
   {
     absl::MutexLock lock(&mutex_);
     if (writing_ || finished_ || generation_ == nullptr) return;
-    if (const auto event = cancelled_ ? std::nullopt : generation_->NextEvent()) {
+    if (const auto event = cancelled_ ? std::nullopt : generation_->NextEvent(client_)) {
       message_ = ToWire(*event);
       writing_ = true;
       write_began_ = clock_.Now();
     } else {
       end = cancelled_ ? std::optional(absl::Status(Cancelled("the client is gone")))
-                       : generation_->end();
+                       : generation_->End(client_);
       if (!end) return;
       finished_ = true;
     }
@@ -61,14 +64,21 @@ void ClientCall::OnWritten(bool ok) {
 }
 
 void ClientCall::OnCancelled() {
-  std::shared_ptr<Generation> generation;
   {
     absl::MutexLock lock(&mutex_);
     cancelled_ = true;
-    generation = generation_;
   }
-  if (generation != nullptr) generation->Abandon();
+  Leave();
   Wake();
+}
+
+void ClientCall::Leave() {
+  std::function<void()> gone;
+  {
+    absl::MutexLock lock(&mutex_);
+    gone = std::exchange(gone_, nullptr);
+  }
+  if (gone) gone();
 }
 
 void ClientCall::CheckStall(absl::Duration stall) {
@@ -78,6 +88,7 @@ void ClientCall::CheckStall(absl::Duration stall) {
 }
 
 void ClientCall::Finish(const absl::Status& status) {
+  Leave();
   transport_.finish(ToGrpc(status.ok() ? status : WithRequestId(status, request_id_)));
 }
 

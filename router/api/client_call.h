@@ -28,8 +28,9 @@ class ClientCall {
   };
   ClientCall(Transport transport, Clock& clock, std::string request_id);
 
-  // The request entered.
-  void Attach(std::shared_ptr<Generation> generation);
+  // The request entered, or its stream is taken up: `client` is its number there. `gone` is called
+  // once, without a lock, when the stream ends or the client is gone.
+  void Attach(std::shared_ptr<Generation> generation, int client, std::function<void()> gone);
   // It never did.
   void Refuse(const absl::Status& why);
   // Something may be there to write.
@@ -40,6 +41,7 @@ class ClientCall {
   void CheckStall(absl::Duration stall);
 
  private:
+  void Leave();
   void Finish(const absl::Status& status);
 
   const Transport transport_;
@@ -49,6 +51,8 @@ class ClientCall {
 
   absl::Mutex mutex_;
   std::shared_ptr<Generation> generation_ ABSL_GUARDED_BY(mutex_);  // Shared: it runs on its own.
+  int client_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::function<void()> gone_ ABSL_GUARDED_BY(mutex_);  // Empty: none, or called.
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;

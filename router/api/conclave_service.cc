@@ -18,6 +18,8 @@
 #include "conclave/v1/conclave.grpc.pb.h"
 #include "router/api/client_call.h"
 #include "router/api/event_wire.h"
+#include "router/api/kept_requests.h"
+#include "router/api/request_metrics.h"
 #include "router/api/request_parser.h"
 
 namespace conclave::router {
@@ -31,20 +33,27 @@ uint64_t Draw() {
   return number;
 }
 
-const char* ModeName(Mode mode) {
-  return mode == Mode::kInstant    ? "instant"
-         : mode == Mode::kThinking ? "thinking"
-                                   : "contemplating";
+// The caller's name of its request, or a drawn one; also of one that is refused for its name.
+std::string IdOf(const v1::GenerateRequest& request) {
+  return IsRequestId(request.request_id()) ? request.request_id() : fmt::format("{:016x}", Draw());
 }
 
-std::string CodeName(const absl::Status& status) { return absl::StatusCodeToString(status.code()); }
+constexpr char kUnknown[] = "unknown";  // Mode of a request that was not understood.
 
-// A request that passed the checks: who asks, and what is planned.
+// A request that passed the checks.
 struct Prepared {
-  std::string tenant;
+  RequestName name;
+  StreamTerms terms;
   Plan plan;
-  AdmissionQuestion question;
 };
+
+// What to do when a stream can't be taken up by its name alone.
+absl::Status NotHeld(const std::string& id) {
+  return NotFound(
+      "request {} is not held here: its keep_for is over, or another router had it; resume it with "
+      "its messages and seed, and it is run again",
+      id);
+}
 
 }  // namespace
 
@@ -53,14 +62,8 @@ class ConclaveRpc::Service : public v1::ConclaveService::CallbackService {
   Service(ServiceOptions options, ServiceParts parts)
       : options_(options),
         parts_(std::move(parts)),
-        running_(parts_.metrics.AddGauge("conclave_requests_running", "Requests that run.")),
-        queued_(
-            parts_.metrics.AddGauge("conclave_requests_queued", "Requests that wait to enter.")),
-        duration_(parts_.metrics.AddHistogram("conclave_request_duration_seconds",
-                                              "From admission to the end.", DurationBounds())),
-        first_answer_(parts_.metrics.AddHistogram("conclave_time_to_first_answer_seconds",
-                                                  "From admission to the first byte of the answer.",
-                                                  DurationBounds())) {}
+        metrics_(parts_.metrics),
+        requests_(options.keep, parts_.metrics) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
@@ -73,7 +76,10 @@ class ConclaveRpc::Service : public v1::ConclaveService::CallbackService {
   grpc::ServerUnaryReactor* CountTokens(grpc::CallbackServerContext* context,
                                         const v1::CountTokensRequest* request,
                                         v1::CountTokensResponse* response) override;
+  grpc::ServerUnaryReactor* Stop(grpc::CallbackServerContext* context,
+                                 const v1::StopRequest* request, v1::StopResponse*) override;
   void Sweep();
+  void LetGo() { requests_.LetGo(); }
 
  private:
   class StreamReactor;
@@ -88,18 +94,26 @@ class ConclaveRpc::Service : public v1::ConclaveService::CallbackService {
   absl::StatusOr<CountJob> PrepareCount(const grpc::CallbackServerContext& context,
                                         const v1::CountTokensRequest& request) const;
   absl::StatusOr<std::string> Authenticate(const grpc::CallbackServerContext& context) const;
-  absl::StatusOr<Prepared> Prepare(const grpc::CallbackServerContext& context,
-                                   const v1::GenerateRequest& request, const std::string& drawn_id);
-  // Admission, then a generation that is attached to the call; or the call is refused.
-  uint64_t Enter(Prepared prepared, const std::shared_ptr<ClientCall>& call);
-  void Ended(const std::string& mode, const absl::Status& status);
-  void Account(const v1::Completed& completed);
+  // The call takes its stream up or enters, or is refused. What it has to wait for is named for
+  // Admission::Withdraw; 0: nothing.
+  uint64_t Begin(const grpc::CallbackServerContext& context, const v1::GenerateRequest& wire,
+                 const std::string& id, const std::shared_ptr<ClientCall>& call);
+  // OK: the call is attached. kNotFound: no such request is held.
+  absl::Status TakeUp(const RequestName& name, const HeldAnswer& held,
+                      const std::shared_ptr<ClientCall>& call);
+  absl::StatusOr<Plan> MakePlanOf(const v1::GenerateRequest& wire, const RequestName& name) const;
+  void Start(const Prepared& prepared, Ticket ticket, const std::shared_ptr<ClientCall>& call);
+  GenerationHooks HooksOf(const Prepared& prepared);
+  void Attach(const std::shared_ptr<ClientCall>& call, const RequestName& name,
+              std::shared_ptr<Generation> generation, int client);
+  void Refuse(const std::shared_ptr<ClientCall>& call, const char* mode, const std::string& id,
+              const absl::Status& why);
   void Register(const std::shared_ptr<ClientCall>& call);
 
   const ServiceOptions options_;
   const ServiceParts parts_;
-  Gauge running_, queued_;
-  Histogram duration_, first_answer_;
+  RequestMetrics metrics_;
+  KeptRequests requests_;
   absl::Mutex mutex_;
   std::vector<std::weak_ptr<ClientCall>> calls_ ABSL_GUARDED_BY(mutex_);
 };
@@ -113,50 +127,116 @@ absl::StatusOr<std::string> ConclaveRpc::Service::Authenticate(
   return parts_.keys.Authenticate(value);
 }
 
-absl::StatusOr<Prepared> ConclaveRpc::Service::Prepare(const grpc::CallbackServerContext& context,
-                                                       const v1::GenerateRequest& wire,
-                                                       const std::string& drawn_id) {
-  Prepared prepared;
-  ASSIGN_OR_RETURN(prepared.tenant, Authenticate(context));
+absl::StatusOr<Plan> ConclaveRpc::Service::MakePlanOf(const v1::GenerateRequest& wire,
+                                                      const RequestName& name) const {
   const RequestDraws draws{
-      .seed = Draw(), .id = drawn_id, .time_of_day = absl::ToUnixSeconds(parts_.clock.Now())};
+      .seed = Draw(), .id = name.id, .time_of_day = absl::ToUnixSeconds(parts_.clock.Now())};
   ASSIGN_OR_RETURN(Request request, ParseRequest(wire, draws));
-  request.salt = prepared.tenant;
+  request.salt = name.tenant;
   const std::string fingerprint = request.replay ? request.replay->fingerprint : "";
   ASSIGN_OR_RETURN(const ModelDescription model,
                    parts_.fleet.FindModel(request.model, fingerprint));
-  ASSIGN_OR_RETURN(prepared.plan, MakePlan(request, model, options_.limits));
-  prepared.question.tenant = prepared.tenant;
-  prepared.question.agents = static_cast<int>(prepared.plan.agents.size());
-  prepared.question.tokens = prepared.plan.total_tokens;
-  return prepared;
+  return MakePlan(request, model, options_.limits);
 }
 
-uint64_t ConclaveRpc::Service::Enter(Prepared prepared, const std::shared_ptr<ClientCall>& call) {
-  const AdmissionQuestion question = prepared.question;
+uint64_t ConclaveRpc::Service::Begin(const grpc::CallbackServerContext& context,
+                                     const v1::GenerateRequest& wire, const std::string& id,
+                                     const std::shared_ptr<ClientCall>& call) {
+  Prepared prepared;
+  const absl::Status begun = [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(const std::string tenant, Authenticate(context));
+    prepared.name = {.tenant = tenant, .id = id};
+    ASSIGN_OR_RETURN(prepared.terms, ParseStreamTerms(wire, options_.keep.longest));
+    if (prepared.terms.resume) {
+      const absl::Status taken = TakeUp(prepared.name, *prepared.terms.resume, call);
+      if (taken.code() != absl::StatusCode::kNotFound) return taken;
+      if (wire.messages().empty()) return NotHeld(id);
+      if (prepared.terms.resume->bytes > 0 && !wire.has_seed() && !wire.has_replay()) {
+        return BadField("seed", "is missing; without it the answer would be another one");
+      }
+    }
+    RETURN_IF_ERROR(requests_.CheckNew(prepared.name));
+    ASSIGN_OR_RETURN(prepared.plan, MakePlanOf(wire, prepared.name));
+    return absl::OkStatus();
+  }();
+  if (!begun.ok() && prepared.terms.resume) metrics_.ResumeRefused(begun);
+  if (!begun.ok()) Refuse(call, kUnknown, id, begun);
+  if (prepared.plan.agents.empty()) return 0;  // Refused, or taken up.
   Register(call);
+  const AdmissionQuestion question{.tenant = prepared.name.tenant,
+                                   .agents = static_cast<int>(prepared.plan.agents.size()),
+                                   .tokens = prepared.plan.total_tokens};
   return parts_.admission.Admit(
       question, parts_.clock.Now(),
       [this, call, prepared = std::move(prepared)](absl::StatusOr<Ticket> ticket) {
-        const std::string mode = ModeName(prepared.plan.mode);
-        if (!ticket.ok()) {
-          Ended(mode, ticket.status());
-          return call->Refuse(ticket.status());
-        }
-        const GenerationParts parts{parts_.fleet, parts_.tasks, parts_.timers, parts_.clock,
-                                    options_.place_patience};
-        // The generation may outlive the call for a moment.
-        auto generation =
-            std::make_shared<Generation>(parts, prepared.plan, options_.limits, *std::move(ticket),
-                                         [weak = std::weak_ptr<ClientCall>(call)] {
-                                           if (const auto alive = weak.lock()) alive->Wake();
-                                         });
-        parts_.log.Info("admitted", {{"request", prepared.plan.request.id},
-                                     {"tenant", prepared.tenant},
-                                     {"mode", mode},
-                                     {"agents", prepared.question.agents}});
-        call->Attach(std::move(generation));
+        if (ticket.ok()) return Start(prepared, *std::move(ticket), call);
+        Refuse(call, NameOf(prepared.plan.mode), prepared.name.id, ticket.status());
       });
+}
+
+absl::Status ConclaveRpc::Service::TakeUp(const RequestName& name, const HeldAnswer& held,
+                                          const std::shared_ptr<ClientCall>& call) {
+  ASSIGN_OR_RETURN(KeptRequests::TakenUp taken,
+                   requests_.TakeUp(name, held, [weak = std::weak_ptr<ClientCall>(call)] {
+                     if (const auto alive = weak.lock()) alive->Wake();
+                   }));
+  metrics_.Resumed("reattached");
+  parts_.log.Info("resumed", {{"request", name.id}, {"tenant", name.tenant}});
+  Register(call);
+  Attach(call, name, std::move(taken.generation), taken.client);
+  return absl::OkStatus();
+}
+
+void ConclaveRpc::Service::Start(const Prepared& prepared, Ticket ticket,
+                                 const std::shared_ptr<ClientCall>& call) {
+  const GenerationParts parts{parts_.fleet, parts_.tasks, parts_.timers, parts_.clock,
+                              options_.place_patience};
+  const bool keeps = prepared.terms.keep_for > absl::ZeroDuration();
+  // Shared: it may outlive the call.
+  auto generation =
+      std::make_shared<Generation>(parts, prepared.plan, options_.limits, std::move(ticket),
+                                   HooksOf(prepared), keeps ? &requests_ : nullptr);
+  const absl::Status added = requests_.Add(prepared.name, generation, prepared.terms.keep_for);
+  if (!added.ok()) return Refuse(call, NameOf(prepared.plan.mode), prepared.name.id, added);
+  const auto attached =
+      generation->Attach(prepared.terms.resume, [weak = std::weak_ptr<ClientCall>(call)] {
+        if (const auto alive = weak.lock()) alive->Wake();
+      });
+  CHECK(attached.ok());  // The first one.
+  if (prepared.terms.resume) metrics_.Resumed("run_again");
+  parts_.log.Info("admitted", {{"request", prepared.name.id},
+                               {"tenant", prepared.name.tenant},
+                               {"mode", NameOf(prepared.plan.mode)},
+                               {"agents", prepared.plan.agents.size()}});
+  generation->Start();
+  Attach(call, prepared.name, std::move(generation), attached->client);
+}
+
+GenerationHooks ConclaveRpc::Service::HooksOf(const Prepared& prepared) {
+  return {.on_completed = [this](const Receipt& receipt) { metrics_.Completed(receipt); },
+          .on_end =
+              [this, id = prepared.name.id, mode = prepared.plan.mode,
+               resumes = prepared.terms.resume.has_value()](const absl::Status& status) {
+                metrics_.Ended(NameOf(mode), status);
+                if (resumes && status.code() == absl::StatusCode::kAborted)
+                  metrics_.ResumeRefused(status);
+                parts_.log.Info(
+                    "ended", {{"request", id}, {"code", absl::StatusCodeToString(status.code())}});
+              }};
+}
+
+void ConclaveRpc::Service::Attach(const std::shared_ptr<ClientCall>& call, const RequestName& name,
+                                  std::shared_ptr<Generation> generation, int client) {
+  call->Attach(generation, client, [this, name, generation, client] {
+    requests_.ClientGone(name, generation, client, parts_.clock.Now());
+  });
+}
+
+void ConclaveRpc::Service::Refuse(const std::shared_ptr<ClientCall>& call, const char* mode,
+                                  const std::string& id, const absl::Status& why) {
+  metrics_.Ended(mode, why);
+  parts_.log.Info("refused", {{"request", id}, {"code", absl::StatusCodeToString(why.code())}});
+  call->Refuse(why);
 }
 
 void ConclaveRpc::Service::Register(const std::shared_ptr<ClientCall>& call) {
@@ -166,8 +246,8 @@ void ConclaveRpc::Service::Register(const std::shared_ptr<ClientCall>& call) {
 
 void ConclaveRpc::Service::Sweep() {
   parts_.admission.Expire(parts_.clock.Now());
-  running_.Set(parts_.admission.running());
-  queued_.Set(parts_.admission.queued());
+  requests_.Expire(parts_.clock.Now());
+  metrics_.SetAdmission(parts_.admission.running(), parts_.admission.queued());
   std::vector<std::shared_ptr<ClientCall>> alive;
   {
     absl::MutexLock lock(&mutex_);
@@ -179,68 +259,20 @@ void ConclaveRpc::Service::Sweep() {
   for (const auto& call : alive) call->CheckStall(options_.client_stall);
 }
 
-void ConclaveRpc::Service::Ended(const std::string& mode, const absl::Status& status) {
-  parts_.metrics
-      .AddCounter("conclave_requests_total", "Requests that ended, by mode and status.",
-                  {{"mode", mode}, {"code", CodeName(status)}})
-      .Add();
-}
-
-void ConclaveRpc::Service::Account(const v1::Completed& completed) {
-  const v1::Receipt& receipt = completed.receipt();
-  const auto seconds = [](const google::protobuf::Duration& d) {
-    return static_cast<double>(d.seconds()) + 1e-9 * d.nanos();
-  };
-  duration_.Observe(seconds(receipt.wall_time()));
-  first_answer_.Observe(seconds(receipt.time_to_first_answer()));
-  const auto tokens = [this](const char* kind, int64_t count) {
-    parts_.metrics
-        .AddCounter("conclave_tokens_total", "Tokens of ended requests, by what became of them.",
-                    {{"kind", kind}})
-        .Add(static_cast<double>(count));
-  };
-  tokens("thinking", receipt.thinking_tokens());
-  tokens("answer", receipt.answer_tokens());
-  tokens("aggregation", receipt.aggregation_tokens());
-  tokens("discarded", receipt.discarded_tokens());
-  tokens("prompt_computed", receipt.prompt().computed());
-  tokens("prompt_shared", receipt.prompt().shared());
-  const auto agents = [this](const char* outcome, int count) {
-    parts_.metrics
-        .AddCounter("conclave_agents_total", "Agents of ended requests, by outcome.",
-                    {{"outcome", outcome}})
-        .Add(count);
-  };
-  agents("cut", receipt.agents_cut());
-  agents("finished", receipt.agents_size() - receipt.agents_cut());
-}
-
 // Carries one streamed request. Owns itself until OnDone.
 class ConclaveRpc::Service::StreamReactor : public grpc::ServerWriteReactor<v1::GenerateResponse> {
  public:
   StreamReactor(Service& service, grpc::CallbackServerContext& context,
                 const v1::GenerateRequest& request)
-      : service_(service), context_(context) {
-    const std::string id = fmt::format("{:016x}", Draw());
-    auto prepared = service.Prepare(context, request, id);
-    const std::string shown = prepared.ok() ? prepared->plan.request.id : id;
-    if (prepared.ok()) mode_ = ModeName(prepared->plan.mode);
+      : service_(service) {
+    const std::string id = IdOf(request);
     call_ = std::make_shared<ClientCall>(
-        ClientCall::Transport{.write =
-                                  [this](const v1::GenerateResponse* message) {
-                                    if (message->has_completed())
-                                      service_.Account(message->completed());
-                                    StartWrite(message);
-                                  },
-                              .finish = [this](const grpc::Status& status) { End(status); },
-                              .cancel = [&context] { context.TryCancel(); }},
-        service.parts_.clock, shown);
-    id_ = shown;
-    if (prepared.ok()) {
-      waiting_ = service.Enter(*std::move(prepared), call_);
-    } else {
-      call_->Refuse(prepared.status());
-    }
+        ClientCall::Transport{
+            .write = [this](const v1::GenerateResponse* message) { StartWrite(message); },
+            .finish = [this](const grpc::Status& status) { Finish(status); },
+            .cancel = [&context] { context.TryCancel(); }},
+        service.parts_.clock, id);
+    waiting_ = service.Begin(context, request, id, call_);
   }
 
   void OnWriteDone(bool ok) override { call_->OnWritten(ok); }
@@ -251,15 +283,7 @@ class ConclaveRpc::Service::StreamReactor : public grpc::ServerWriteReactor<v1::
   void OnDone() override { delete this; }
 
  private:
-  void End(const grpc::Status& status) {
-    service_.Ended(mode_, FromGrpc(status));
-    service_.parts_.log.Info("ended", {{"request", id_}, {"code", CodeName(FromGrpc(status))}});
-    Finish(status);
-  }
-
   Service& service_;
-  grpc::CallbackServerContext& context_;
-  std::string mode_ = "unknown", id_;
   std::shared_ptr<ClientCall> call_;  // Shared with the generation's wake-ups.
   std::atomic<uint64_t> waiting_ = 0;
 };
@@ -277,32 +301,15 @@ class ConclaveRpc::Service::OnceReactor : public grpc::ServerUnaryReactor {
       : service_(service) {
     v1::GenerateRequest request = wire;
     request.clear_include();
-    const std::string id = fmt::format("{:016x}", Draw());
-    auto prepared = service.Prepare(context, request, id);
-    if (prepared.ok()) mode_ = ModeName(prepared->plan.mode);
+    const std::string id = IdOf(request);
     call_ = std::make_shared<ClientCall>(
-        ClientCall::Transport{.write =
-                                  [this, &response](const v1::GenerateResponse* message) {
-                                    if (message->has_completed()) {
-                                      service_.Account(message->completed());
-                                      *response.mutable_completed() = message->completed();
-                                    }
-                                    // Not from within: the call's turn must end first.
-                                    service_.parts_.tasks.Post(
-                                        [call = call_] { call->OnWritten(true); });
-                                  },
-                              .finish =
-                                  [this](const grpc::Status& status) {
-                                    service_.Ended(mode_, FromGrpc(status));
-                                    Finish(status);
-                                  },
-                              .cancel = [&context] { context.TryCancel(); }},
-        service.parts_.clock, prepared.ok() ? prepared->plan.request.id : id);
-    if (prepared.ok()) {
-      waiting_ = service.Enter(*std::move(prepared), call_);
-    } else {
-      call_->Refuse(prepared.status());
-    }
+        ClientCall::Transport{
+            .write = [this,
+                      &response](const v1::GenerateResponse* message) { Take(*message, response); },
+            .finish = [this](const grpc::Status& status) { Finish(status); },
+            .cancel = [&context] { context.TryCancel(); }},
+        service.parts_.clock, id);
+    waiting_ = service.Begin(context, request, id, call_);
   }
 
   void OnCancel() override {
@@ -312,8 +319,13 @@ class ConclaveRpc::Service::OnceReactor : public grpc::ServerUnaryReactor {
   void OnDone() override { delete this; }
 
  private:
+  void Take(const v1::GenerateResponse& message, v1::GenerateOnceResponse& response) {
+    if (message.has_completed()) *response.mutable_completed() = message.completed();
+    // Not from within: the call's turn must end first.
+    service_.parts_.tasks.Post([call = call_] { call->OnWritten(true); });
+  }
+
   Service& service_;
-  std::string mode_ = "unknown";
   std::shared_ptr<ClientCall> call_;  // Shared with the generation's wake-ups.
   std::atomic<uint64_t> waiting_ = 0;
 };
@@ -401,10 +413,25 @@ grpc::ServerUnaryReactor* ConclaveRpc::Service::CountTokens(grpc::CallbackServer
   return reactor;
 }
 
+// Takes no ticket: it ends work.
+grpc::ServerUnaryReactor* ConclaveRpc::Service::Stop(grpc::CallbackServerContext* context,
+                                                     const v1::StopRequest* request,
+                                                     v1::StopResponse*) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::Status stopped = [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(const std::string tenant, Authenticate(*context));
+    RETURN_IF_ERROR(CheckRequestId(request->request_id()));
+    return requests_.Stop({.tenant = tenant, .id = request->request_id()});
+  }();
+  reactor->Finish(ToGrpc(stopped));
+  return reactor;
+}
+
 ConclaveRpc::ConclaveRpc(ServiceOptions options, ServiceParts parts)
     : service_(std::make_unique<Service>(options, std::move(parts))) {}
 ConclaveRpc::~ConclaveRpc() = default;
 grpc::Service* ConclaveRpc::rpc() { return service_.get(); }
 void ConclaveRpc::Sweep() { service_->Sweep(); }
+void ConclaveRpc::LetGo() { service_->LetGo(); }
 
 }  // namespace conclave::router

@@ -14,6 +14,7 @@
 #include "common/timer_thread.h"
 #include "router/admission/admission.h"
 #include "router/admission/keys.h"
+#include "router/api/kept_requests.h"
 #include "router/api/task_pool.h"
 #include "router/contemplation/plan.h"
 #include "router/fleet/fleet.h"
@@ -25,6 +26,7 @@ struct ServiceOptions {
   absl::Duration place_patience = absl::Seconds(20);  // For a group to appear or have room.
   absl::Duration client_stall =
       absl::Seconds(60);  // A client that reads nothing for this long is cancelled.
+  KeepOptions keep;
 };
 
 // What the service is made of. All of it outlives the service.
@@ -51,9 +53,11 @@ class ConclaveRpc {
 
   grpc::Service* rpc();
 
-  // Cancels clients that have not read for too long, and refuses requests that waited too long.
-  // Call it every second.
+  // Cancels clients that have not read for too long, refuses requests that waited too long, and
+  // lets go of kept ones whose time is up. Call it every second.
   void Sweep();
+  // Lets go of all requests whose client is gone. After the server's shutdown none is held.
+  void LetGo();
 
  private:
   class Service;

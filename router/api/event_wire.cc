@@ -123,6 +123,8 @@ struct Filler {
     wire.set_mode(ToWire(event.mode));
     wire.set_agents(event.agents);
     wire.set_fingerprint(event.fingerprint);
+    wire.set_time_of_day(event.time_of_day);
+    wire.set_decision_version(event.decision_version);
   }
   void operator()(const AgentStarted& event) const {
     out.mutable_agent_started()->set_prompt_tokens(event.prompt_tokens);

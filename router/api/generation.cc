@@ -2,9 +2,27 @@
 
 #include <utility>
 
+#include "common/check.h"
 #include "common/status.h"
+#include "router/api/event_wire.h"
+#include "router/api/kept_requests.h"
 
 namespace conclave::router {
+namespace {
+
+// What it takes to keep an event: a delta's text merges into others, so its own weight is small.
+int64_t BytesOf(const ClientEvent& event) {
+  if (const auto* answer = std::get_if<AnswerDelta>(&event.what)) {
+    return 2 * static_cast<int64_t>(answer->text.size());  // Also kept by itself.
+  }
+  if (const auto* delta = std::get_if<AgentDelta>(&event.what)) {
+    return static_cast<int64_t>(delta->thinking.size() + delta->answer.size() +
+                                delta->tokens.size() * sizeof(TokenEvent));
+  }
+  return static_cast<int64_t>(sizeof event + ToWire(event).ByteSizeLong());
+}
+
+}  // namespace
 
 // One attempt's stream: its events go to the mailbox.
 class Generation::Stream : public FamilyEvents {
@@ -41,23 +59,33 @@ class Generation::Stream : public FamilyEvents {
 };
 
 Generation::Generation(const GenerationParts& parts, Plan plan, const Limits& limits, Ticket ticket,
-                       std::function<void()> wake)
+                       GenerationHooks hooks, KeptRequests* kept)
     : parts_(parts),
-      wake_(std::move(wake)),
-      contemplation_(plan, limits),
+      hooks_(std::move(hooks)),
+      kept_(kept),
+      replays_(plan.request.replay.has_value()),
+      contemplation_(std::in_place, plan, limits),
       ticket_(std::move(ticket)) {
   question_.model = plan.model;
   question_.prompt_tokens = EstimateTokens(plan.request.messages);
   question_.prefix = PrefixOf(plan.request.messages);
+  if (kept_ != nullptr) log_.emplace();
 }
 
 Generation::~Generation() {
   parts_.timers.Cancel(timer_);
   parts_.timers.Cancel(place_timer_);
+  ForgetLog();
 }
 
 void Generation::Start() { Post(Item(Started{})); }
 void Generation::Abandon() { Post(Item(ClientGone{})); }
+
+absl::Status Generation::Stop() {
+  if (replays_) return FailedPrecondition("a replay takes no decision of its own; cancel it");
+  Post(Item(StopRequested{}));
+  return absl::OkStatus();
+}
 
 void Generation::Post(Item item) {
   {
@@ -86,7 +114,7 @@ void Generation::Drain() {
     }
     Handle(*std::move(item));
   }
-  wake_();
+  Wake();
 }
 
 void Generation::Handle(Item item) {
@@ -102,7 +130,7 @@ void Generation::Handle(Item item) {
 
 void Generation::Feed(decltype(Event::what) what) {
   std::vector<Command> commands =
-      contemplation_.On({.at = parts_.clock.Now(), .what = std::move(what)});
+      contemplation_->On({.at = parts_.clock.Now(), .what = std::move(what)});
   for (Command& command : commands) {
     std::visit([this](auto& each) { Do(each); }, command);
   }
@@ -165,12 +193,92 @@ void Generation::Do(Emit& command) {
     const Receipt& receipt = completed->receipt;
     used_tokens_ = receipt.thinking_tokens + receipt.answer_tokens + receipt.aggregation_tokens +
                    receipt.discarded_tokens + receipt.prompt.computed;
+    hooks_.on_completed(receipt);
   }
+  if (kept_ != nullptr) Log(command.event);
+  bool unwanted = false;
   {
     absl::MutexLock lock(&mutex_);
-    outbox_.Push(std::move(command.event));
+    if (attached_ && differs_.ok()) {
+      differs_ = Tell(std::move(command.event));
+      unwanted = !differs_.ok();
+    } else {
+      unwanted = !attached_ && !log_;  // Nobody will ever hear of it.
+    }
   }
-  wake_();
+  if (unwanted) {
+    ForgetLog();
+    Post(Item(ClientGone{}));
+  }
+  Wake();
+}
+
+void Generation::Log(const ClientEvent& event) {
+  if (!has_log()) return;
+  const int64_t bytes = BytesOf(event);
+  if (!kept_->Take(bytes)) return ForgetLog();
+  absl::MutexLock lock(&mutex_);
+  log_bytes_ += bytes;
+  log_->Push(event);
+  if (const auto* delta = std::get_if<AnswerDelta>(&event.what)) answer_ += delta->text;
+}
+
+void Generation::ForgetLog() {
+  int64_t bytes = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    log_.reset();
+    answer_ = {};
+    bytes = std::exchange(log_bytes_, 0);
+  }
+  if (kept_ != nullptr) kept_->Give(bytes);
+}
+
+absl::Status Generation::Tell(ClientEvent event) {
+  if (auto* delta = std::get_if<AnswerDelta>(&event.what)) {
+    ASSIGN_OR_RETURN(delta->text, gate_.Pass(std::move(delta->text)));
+    if (delta->text.empty()) return absl::OkStatus();
+  }
+  if (std::holds_alternative<Completed>(event.what)) RETURN_IF_ERROR(gate_.Close());
+  outbox_.Push(std::move(event));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Generation::Attached> Generation::Attach(const std::optional<HeldAnswer>& held,
+                                                        std::function<void()> wake) {
+  absl::MutexLock lock(&mutex_);
+  AnswerGate gate = held ? AnswerGate(*held) : AnswerGate();
+  if (clients_ > 0) {
+    if (!log_) return NotFound("the request is no longer held");
+    AnswerGate whole = gate;
+    RETURN_IF_ERROR(whole.Pass(answer_).status());
+    RETURN_IF_ERROR(whole.Close());
+  }
+  attached_ = true;
+  gate_ = std::move(gate);
+  outbox_ = {};
+  if (log_) {
+    for (const ClientEvent& event : log_->events()) CHECK(Tell(event).ok());
+  }
+  return Attached{.client = ++clients_, .former = std::exchange(wake_, std::move(wake))};
+}
+
+bool Generation::Detach(int client) {
+  absl::MutexLock lock(&mutex_);
+  if (client != clients_ || !attached_) return false;
+  attached_ = false;
+  wake_ = nullptr;
+  outbox_ = {};
+  return true;
+}
+
+void Generation::Wake() {
+  std::function<void()> wake;
+  {
+    absl::MutexLock lock(&mutex_);
+    wake = wake_;
+  }
+  if (wake) wake();
 }
 
 void Generation::Do(WakeAt& command) {
@@ -182,27 +290,51 @@ void Generation::Do(WakeAt& command) {
   });
 }
 
-void Generation::End(const absl::Status& status) {
+void Generation::Conclude(const absl::Status& status) {
   opening_.reset();
   waiting_.reset();
   run_.reset();
+  contemplation_.reset();
   parts_.timers.Cancel(timer_);
   parts_.timers.Cancel(place_timer_);
   if (used_tokens_ > 0) ticket_->Used(used_tokens_);
   ticket_.reset();
+  absl::Status end = status;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!differs_.ok()) end = differs_;
+  }
+  hooks_.on_end(end);
   absl::MutexLock lock(&mutex_);
-  end_ = status;
+  end_ = end;
 }
 
-std::optional<ClientEvent> Generation::NextEvent() {
+std::optional<ClientEvent> Generation::NextEvent(int client) {
   absl::MutexLock lock(&mutex_);
+  if (client != clients_) return std::nullopt;
   return outbox_.Pop();
 }
 
-std::optional<absl::Status> Generation::end() {
+std::optional<absl::Status> Generation::End(int client) {
   absl::MutexLock lock(&mutex_);
+  if (client != clients_) return Aborted("another stream took the request over");
   if (!outbox_.empty()) return std::nullopt;
   return end_;
+}
+
+bool Generation::ended() const {
+  absl::MutexLock lock(&mutex_);
+  return end_.has_value();
+}
+
+bool Generation::has_log() const {
+  absl::MutexLock lock(&mutex_);
+  return log_.has_value();
+}
+
+int64_t Generation::log_bytes() const {
+  absl::MutexLock lock(&mutex_);
+  return log_bytes_;
 }
 
 }  // namespace conclave::router

@@ -14,6 +14,7 @@
 #include "common/clock.h"
 #include "common/timer_thread.h"
 #include "router/admission/admission.h"
+#include "router/api/answer_gate.h"
 #include "router/api/task_pool.h"
 #include "router/contemplation/client_outbox.h"
 #include "router/contemplation/family.h"
@@ -30,23 +31,57 @@ struct GenerationParts {
   absl::Duration place_patience;  // How long a family waits for a group to appear or have room.
 };
 
+class KeptRequests;
+
+// Who wants to know of a generation. Called by its task, without a lock, before its client can
+// learn of it.
+struct GenerationHooks {
+  std::function<void(const Receipt&)> on_completed;
+  std::function<void(const absl::Status&)> on_end;  // Once.
+};
+
 // One request that runs: gives Contemplation its events, one after another on the task pool, and
 // does what it commands. Owned by shared_ptr: its client, timers and streams hold it. Thread-safe.
+//
+// It has one client at a time, named by the number that Attach gave it. One that keeps a log tells
+// a further client everything from the beginning (deltas merged), but for the answer's bytes that
+// this client holds. It keeps none when `kept` is null, or gave no bytes for it.
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
-  // `wake` is called, without a lock, whenever NextEvent or end() may give something new.
   Generation(const GenerationParts& parts, Plan plan, const Limits& limits, Ticket ticket,
-             std::function<void()> wake);
+             GenerationHooks hooks, KeptRequests* kept);
   ~Generation();
 
   void Start();
-  // The client is gone: everything is cancelled.
+  // Nobody wants it any more: everything is cancelled.
   void Abandon();
+  // The best answer so far, now. kFailedPrecondition: it is a replay, which takes the decisions
+  // that it was given.
+  absl::Status Stop();
+
+  struct Attached {
+    int client = 0;
+    std::function<void()> former;  // The former client's `wake`, to be called once; may be empty.
+  };
+  // A client takes its stream; a former one's ends with kAborted. `wake` is called, without a lock,
+  // whenever NextEvent or End may give something new. kAborted, and nothing changes: the log's
+  // answer does not begin with what is held. The first client's `held` is compared as the answer
+  // comes, and the stream ends with kAborted when it differs. kNotFound for a further client: it
+  // keeps no log.
+  absl::StatusOr<Attached> Attach(const std::optional<HeldAnswer>& held,
+                                  std::function<void()> wake);
+  // The client is gone. False: it was not the present one.
+  bool Detach(int client);
 
   // The next event for the client; nullopt when none waits.
-  std::optional<ClientEvent> NextEvent();
-  // How the request ended, once it has and every event was taken.
-  std::optional<absl::Status> end();
+  std::optional<ClientEvent> NextEvent(int client);
+  // How the client's stream ended, once it has and every event was taken.
+  std::optional<absl::Status> End(int client);
+
+  bool ended() const;
+  // Whether a further client may attach, and the bytes that this takes.
+  bool has_log() const;
+  int64_t log_bytes() const;
 
  private:
   class Stream;
@@ -70,16 +105,23 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Do(CloseRun&);
   void Do(Emit& command);
   void Do(WakeAt& command);
-  void Do(Succeed&) { End(absl::OkStatus()); }
-  void Do(Fail& command) { End(command.why); }
+  void Do(Succeed&) { Conclude(absl::OkStatus()); }
+  void Do(Fail& command) { Conclude(command.why); }
   void Found(const GroupFound& found);
-  void End(const absl::Status& status);
+  void Conclude(const absl::Status& status);
+  void Wake();
+  void Log(const ClientEvent& event);
+  void ForgetLog();
+  // Of the event, what the client lacks.
+  absl::Status Tell(ClientEvent event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const GenerationParts parts_;
-  const std::function<void()> wake_;
+  const GenerationHooks hooks_;
+  KeptRequests* const kept_;
+  const bool replays_;
 
   // Of the task that runs.
-  Contemplation contemplation_;
+  std::optional<Contemplation> contemplation_;  // None: it has ended.
   std::optional<Ticket> ticket_;
   std::optional<OpenRun> opening_;  // Waits for a place.
   PlacementQuestion question_;
@@ -88,11 +130,21 @@ class Generation : public std::enable_shared_from_this<Generation> {
   TimerThread::Id timer_ = 0, place_timer_ = 0;
   int64_t used_tokens_ = 0;
 
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   std::deque<Item> mailbox_ ABSL_GUARDED_BY(mutex_);
   bool scheduled_ ABSL_GUARDED_BY(mutex_) = false;
-  ClientOutbox outbox_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
+
+  int clients_ ABSL_GUARDED_BY(mutex_) = 0;  // That ever attached: the last one's number.
+  bool attached_ ABSL_GUARDED_BY(mutex_) = false;
+  std::function<void()> wake_ ABSL_GUARDED_BY(mutex_);  // Empty: nobody is there.
+  AnswerGate gate_ ABSL_GUARDED_BY(mutex_);
+  ClientOutbox outbox_ ABSL_GUARDED_BY(mutex_);
+  absl::Status differs_ ABSL_GUARDED_BY(mutex_);  // Why the client's stream ended before.
+
+  std::optional<ClientOutbox> log_ ABSL_GUARDED_BY(mutex_);  // Never popped.
+  std::string answer_ ABSL_GUARDED_BY(mutex_);               // As far as the log has it.
+  int64_t log_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace conclave::router

@@ -13,6 +13,8 @@ constexpr int kMostStops = 16;
 constexpr size_t kMostStopBytes = 256;
 constexpr size_t kMostIdBytes = 128;
 constexpr size_t kMostNameBytes = 256;
+constexpr int64_t kMostAnswerBytes = int64_t{1} << 40;
+constexpr size_t kSha256Bytes = 32;
 constexpr int kMostAgents = 64;
 constexpr int kMostTokens = 1 << 24;
 constexpr int kMostDecisions = 1024;
@@ -148,15 +150,7 @@ absl::Status ParseSampling(const v1::Sampling& wire, SamplingChoice& choice) {
 absl::Status ParseTexts(const v1::GenerateRequest& wire, const RequestDraws& draws,
                         Request& request) {
   request.id = wire.request_id().empty() ? draws.id : wire.request_id();
-  const bool sound = std::all_of(request.id.begin(), request.id.end(), [](unsigned char c) {
-    return std::isalnum(c) != 0 ||
-           std::string_view("_.:-").find(static_cast<char>(c)) != std::string_view::npos;
-  });
-  if (!sound || request.id.size() > kMostIdBytes) {
-    return BadField("request_id",
-                    fmt::format("has {} bytes; it can be 1 to {} of A-Z a-z 0-9 . _ : -",
-                                request.id.size(), kMostIdBytes));
-  }
+  RETURN_IF_ERROR(CheckRequestId(request.id));
   if (wire.stop_size() > kMostStops) {
     return BadField("stop",
                     fmt::format("has {} entries; the limit is {}", wire.stop_size(), kMostStops));
@@ -232,7 +226,46 @@ absl::Status ParseReplay(const v1::Replay& wire, Request& request) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<HeldAnswer> ParseHeld(const v1::Resume& wire) {
+  RETURN_IF_ERROR(CheckRange("resume.answer_bytes", wire.answer_bytes(), 0, kMostAnswerBytes));
+  const size_t bytes = wire.answer_sha256().size();
+  if (bytes != kSha256Bytes && (bytes > 0 || wire.answer_bytes() > 0)) {
+    return BadField("resume.answer_sha256",
+                    fmt::format("has {} bytes; a SHA-256 has {}", bytes, kSha256Bytes));
+  }
+  return HeldAnswer{.bytes = wire.answer_bytes(), .sha256 = wire.answer_sha256()};
+}
+
 }  // namespace
+
+bool IsRequestId(const std::string& id) {
+  return !id.empty() && id.size() <= kMostIdBytes &&
+         std::all_of(id.begin(), id.end(), [](unsigned char c) {
+           return std::isalnum(c) != 0 ||
+                  std::string_view("_.:-").find(static_cast<char>(c)) != std::string_view::npos;
+         });
+}
+
+absl::Status CheckRequestId(const std::string& id) {
+  if (IsRequestId(id)) return absl::OkStatus();
+  return BadField("request_id",
+                  fmt::format("has {} bytes; it can be 1 to {} of A-Z a-z 0-9 . _ : -", id.size(),
+                              kMostIdBytes));
+}
+
+absl::StatusOr<StreamTerms> ParseStreamTerms(const v1::GenerateRequest& wire,
+                                             absl::Duration longest) {
+  StreamTerms terms;
+  if (wire.has_keep_for()) {
+    ASSIGN_OR_RETURN(const absl::Duration keep_for, ParseDuration("keep_for", wire.keep_for()));
+    terms.keep_for = std::min(keep_for, longest);
+  }
+  if (wire.has_resume()) {
+    RETURN_IF_ERROR(CheckRequestId(wire.request_id()));
+    ASSIGN_OR_RETURN(terms.resume, ParseHeld(wire.resume()));
+  }
+  return terms;
+}
 
 absl::Status CheckModelName(const std::string& name) {
   if (name.size() <= kMostNameBytes) return absl::OkStatus();
@@ -265,12 +298,6 @@ absl::StatusOr<Request> ParseRequest(const v1::GenerateRequest& wire, const Requ
   RETURN_IF_ERROR(CheckEnum("on_loss", wire.on_loss(), v1::OnLoss_IsValid(wire.on_loss())));
   if (wire.on_loss() == v1::ON_LOSS_CONTINUE) request.on_loss = OnLoss::kContinue;
   if (wire.on_loss() == v1::ON_LOSS_FAIL) request.on_loss = OnLoss::kFail;
-  if (wire.has_keep_for()) {
-    ASSIGN_OR_RETURN(const absl::Duration keep, ParseDuration("keep_for", wire.keep_for()));
-    if (keep > absl::ZeroDuration())
-      return NotBuilt("keep_for", "a request that outlives its stream");
-  }
-  if (wire.has_resume()) return NotBuilt("resume", "a stream that is taken up again");
   if (wire.has_replay()) RETURN_IF_ERROR(ParseReplay(wire.replay(), request));
   return request;
 }

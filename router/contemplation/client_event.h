@@ -22,6 +22,8 @@ struct Admitted {
   Mode mode = Mode::kInstant;
   int agents = 1;
   std::string fingerprint;
+  int64_t time_of_day = 0;
+  int decision_version = 0;
 };
 
 struct AgentStarted {

@@ -62,7 +62,9 @@ void Contemplation::Course::Visit(const Placed& placed) {
                          .seed = plan_.seed,
                          .mode = plan_.mode,
                          .agents = static_cast<int>(plan_.agents.size()),
-                         .fingerprint = placed.fingerprint});
+                         .fingerprint = placed.fingerprint,
+                         .time_of_day = plan_.time_of_day,
+                         .decision_version = kDecisionVersion});
 }
 
 void Contemplation::Course::Visit(const PlacementFailed& failed) {

@@ -70,6 +70,7 @@ ApiRig::ApiRig(RigOptions options, std::function<FakeSpeech(AgentId)> speech)
 ApiRig::~ApiRig() {
   server_->Shutdown(std::chrono::system_clock::now());
   server_->Wait();
+  rpc_->LetGo();
   tasks_.reset();
   rpc_.reset();
   fleet_.reset();

@@ -91,7 +91,9 @@ TEST(EventWireTest, EveryFieldOfEveryEventArrives) {
                            .seed = 1,
                            .mode = Mode::kThinking,
                            .agents = 2,
-                           .fingerprint = "f"}),
+                           .fingerprint = "f",
+                           .time_of_day = 3,
+                           .decision_version = 4}),
             kNothing);
   EXPECT_EQ(Unset(AgentStarted{.prompt_tokens = 3, .grant = 4}), kNothing);
   EXPECT_EQ(

@@ -162,11 +162,6 @@ std::vector<Bad> BadChoices() {
          r.mutable_answer_key()->set_argument(std::string(1025, 'x'));
        },
        "answer_key.argument", "1025 bytes; the limit is 1024"},
-      {"KeepFor", [](auto& r) { r.mutable_keep_for()->set_seconds(1); }, "keep_for",
-       "is not served yet", kNotYet},
-      {"KeepForBackwards", [](auto& r) { r.mutable_keep_for()->set_seconds(-1); }, "keep_for",
-       "is -1 s"},
-      {"Resume", [](auto& r) { r.mutable_resume(); }, "resume", "is not served yet", kNotYet},
   };
 }
 
@@ -316,6 +311,53 @@ TEST(RequestParserTest, WhatTheClientLeavesOpenStaysOpen) {
   EXPECT_EQ(request->on_loss, OnLoss::kResume);
   EXPECT_FALSE(request->include.thinking || request->include.votes || request->include.tokens ||
                request->include.agent_answers);
+}
+
+absl::Status WhyNotTaken(const v1::GenerateRequest& wire) {
+  return ParseStreamTerms(wire, absl::Minutes(1)).status();
+}
+
+TEST(StreamTermsTest, AreReadAndKeepForIsCapped) {
+  v1::GenerateRequest wire = Question();
+  EXPECT_EQ(ParseStreamTerms(wire, absl::Minutes(1))->keep_for, absl::ZeroDuration());
+  EXPECT_FALSE(ParseStreamTerms(wire, absl::Minutes(1))->resume.has_value());
+
+  wire.mutable_keep_for()->set_seconds(90);
+  wire.set_request_id("r");
+  wire.mutable_resume()->set_answer_bytes(3);
+  wire.mutable_resume()->set_answer_sha256(std::string(32, 'x'));
+  const auto terms = ParseStreamTerms(wire, absl::Minutes(1));
+  ASSERT_TRUE(terms.ok()) << terms.status();
+  EXPECT_EQ(terms->keep_for, absl::Minutes(1));
+  EXPECT_EQ(terms->resume->bytes, 3);
+  EXPECT_EQ(terms->resume->sha256, std::string(32, 'x'));
+  EXPECT_EQ(ParseStreamTerms(wire, absl::Minutes(2))->keep_for, absl::Seconds(90));
+}
+
+TEST(StreamTermsTest, NothingIsHeldWithoutAHash) {
+  v1::GenerateRequest wire = Question();
+  wire.set_request_id("r");
+  wire.mutable_resume();
+  EXPECT_TRUE(WhyNotTaken(wire).ok()) << WhyNotTaken(wire);
+}
+
+TEST(StreamTermsTest, WhatIsWrongIsNamed) {
+  v1::GenerateRequest wire = Question();
+  wire.mutable_keep_for()->set_seconds(-1);
+  EXPECT_THAT(MessageOf(WhyNotTaken(wire)), HasSubstr("keep_for is -1 s"));
+  wire.clear_keep_for();
+
+  wire.mutable_resume();
+  EXPECT_THAT(MessageOf(WhyNotTaken(wire)), HasSubstr("request_id has 0 bytes"));
+  wire.set_request_id("r");
+  wire.mutable_resume()->set_answer_bytes(-1);
+  EXPECT_THAT(MessageOf(WhyNotTaken(wire)), HasSubstr("resume.answer_bytes is -1"));
+  wire.mutable_resume()->set_answer_bytes(1);
+  EXPECT_THAT(MessageOf(WhyNotTaken(wire)),
+              HasSubstr("resume.answer_sha256 has 0 bytes; a SHA-256 has 32"));
+  wire.mutable_resume()->set_answer_bytes(0);
+  wire.mutable_resume()->set_answer_sha256("x");
+  EXPECT_EQ(WhyNotTaken(wire).code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {

@@ -148,8 +148,9 @@ absl::StatusOr<Trace> RunAlone(const std::string& dir, const std::vector<TokenId
   return driver.Run({{0, prompt, Blocks(0, count), 0, temperature, 0}}, chunk, kGenerated);
 }
 
-absl::StatusOr<Trace> RunAmongOthers(const std::string& dir, const std::vector<TokenId>& prompt) {
-  ASSIGN_OR_RETURN(Driver driver, Driver::Create(dir, 1, "auto"));
+absl::StatusOr<Trace> RunAmongOthers(const std::string& dir, const std::vector<TokenId>& prompt,
+                                     int tp) {
+  ASSIGN_OR_RETURN(Driver driver, Driver::Create(dir, tp, "auto"));
   const int count = BlocksFor(prompt.size());
   std::vector<Sequence> all;
   for (int i = 0; i <= kNeighbours; ++i) {
@@ -262,6 +263,11 @@ absl::StatusOr<Equality> Compare(const std::string& dir, const std::optional<Gol
     }
     RETURN_IF_ERROR(wide.status());
     out.tp_equal = out.tp_equal && Generated(*wide) == Generated(greedy);
+    ASSIGN_OR_RETURN(const Trace alone, RunAlone(dir, prompt, tp, "auto", 0, 1.0f));
+    ASSIGN_OR_RETURN(const Trace cut, RunAlone(dir, prompt, tp, "auto", 3, 1.0f));
+    ASSIGN_OR_RETURN(const Trace batch, RunAmongOthers(dir, prompt, tp));
+    out.chunks_equal = out.chunks_equal && cut.SameBits(alone);
+    out.batch_equal = out.batch_equal && batch.SameBits(alone);
   }
   ASSIGN_OR_RETURN(const Trace alone, RunAlone(dir, prompt, 1, "auto", 0, 1.0f));
   for (const int chunk : {1, 3, 16}) {
@@ -274,8 +280,8 @@ absl::StatusOr<Equality> Compare(const std::string& dir, const std::optional<Gol
     RETURN_IF_ERROR(other.status());
     out.sets_equal = out.sets_equal && other->SameBits(alone);
   }
-  ASSIGN_OR_RETURN(const Trace batch, RunAmongOthers(dir, prompt));
-  out.batch_equal = batch.SameBits(alone);
+  ASSIGN_OR_RETURN(const Trace batch, RunAmongOthers(dir, prompt, 1));
+  out.batch_equal = out.batch_equal && batch.SameBits(alone);
   ASSIGN_OR_RETURN(const Trace behind, RunBehindPrefix(dir, prompt));
   out.prefix_equal = behind.SameBits(Tail(alone, behind.rows.size()));
   ASSIGN_OR_RETURN(const Trace resumed, RunResumed(dir, prompt, alone));

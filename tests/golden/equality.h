@@ -28,8 +28,8 @@ struct Equality {
       relative_error;  // Greatest |difference| over greatest |logit|, f32; none without a golden.
   bool greedy_equal = true;   // To the golden's text.
   bool tp_equal = true;       // TP 1, 2, 4: the same greedy tokens.
-  bool batch_equal = true;    // Alone, and among 15 others.
-  bool chunks_equal = true;   // Prompt in pieces of 1, 3, 16 and all.
+  bool batch_equal = true;    // Alone, and among 15 others; at each degree.
+  bool chunks_equal = true;   // Prompt in pieces of 1, 3, 16 and all; at TP 2 and 4 of 3 and all.
   bool prefix_equal = true;   // Behind blocks that another sequence computed.
   bool resumed_equal = true;  // Taken up from half-way.
   bool sets_equal = true;     // With every instruction set that this machine has.

@@ -20,7 +20,8 @@ void ExpertMixer::Mix(Device& device, const Kernels& kernels, Tensor x, Tensor s
                       const std::vector<ExpertWeights>& experts, const ExpertChoice& choice,
                       Tensor out) {
   CHECK(scores.cols == static_cast<int64_t>(experts.size()) && choice.chosen <= scores.cols);
-  shares_.assign(experts.size(), {});
+  shares_.resize(experts.size());
+  for (auto& rows : shares_) rows.clear();
   for (int64_t n = 0; n < x.rows; ++n) {
     kernels.softmax(scores.row(n), scores.cols);
     Choose(scores.row(n), n, choice);

@@ -30,15 +30,24 @@ struct Layer {
 // The decoder of every family: ModelConfig says which parts a block has.
 class Decoder : public Model {
  public:
-  Decoder(ModelConfig config, Shard shard, Device& device, Collective& collective)
-      : config_(std::move(config)), shard_(shard), device_(device), collective_(collective) {}
+  Decoder(ModelConfig config, Shard shard, Device& device, Collective& collective,
+          const ModelLimits& limits)
+      : config_(std::move(config)),
+        shard_(shard),
+        max_rows_(limits.max_rows),
+        max_positions_(limits.max_positions > 0
+                           ? std::min(limits.max_positions, config_.max_positions)
+                           : config_.max_positions),
+        device_(device),
+        collective_(collective) {}
 
   const ModelConfig& config() const override { return config_; }
   const Shard& shard() const override { return shard_; }
+  int max_positions() const override { return max_positions_; }
   const std::string& weights_hash() const override { return hash_; }
   int64_t parameters() const override { return parameters_; }
 
-  absl::Status Load(const Safetensors& files, int max_rows);
+  absl::Status Load(const Safetensors& files);
   absl::Status Forward(const StepRows& rows, KvPool& pool, Tensor logits) override;
 
  private:
@@ -48,7 +57,7 @@ class Decoder : public Model {
                        MlpWeights& mlp);
   absl::Status LoadExperts(WeightReader& reader, const std::string& p, Layer& layer);
   void MakeRope();
-  absl::Status MakeScratch(int max_rows);
+  absl::Status MakeScratch();
   absl::Status Attention(Layer& layer, int number, const StepRows& rows, KvPool& pool);
   absl::Status FeedForward(Layer& layer, int64_t n);
   void Mlp(const MlpWeights& mlp, Tensor y, Tensor part);
@@ -61,6 +70,7 @@ class Decoder : public Model {
 
   const ModelConfig config_;
   const Shard shard_;
+  const int max_rows_, max_positions_;
   Device& device_;
   Collective& collective_;
   std::unique_ptr<Weight> embedding_, head_;  // head_ is null when it is the embedding.
@@ -139,7 +149,7 @@ absl::Status Decoder::LoadLayer(WeightReader& reader, int number, Layer& layer) 
   return LoadMlp(reader, p + "mlp.", config_.ffn, shard_.ffn, layer.mlp);
 }
 
-absl::Status Decoder::Load(const Safetensors& files, int max_rows) {
+absl::Status Decoder::Load(const Safetensors& files) {
   WeightReader reader(files, device_);
   const std::pair<int, int> table = {config_.vocab, config_.hidden};
   const Span all{0, config_.hidden};
@@ -161,13 +171,15 @@ absl::Status Decoder::Load(const Safetensors& files, int max_rows) {
   ASSIGN_OR_RETURN(hash_, files.Hash(WordsOf(config_)));
   parameters_ = files.parameters();
   MakeRope();
-  return MakeScratch(max_rows);
+  return MakeScratch();
 }
 
 void Decoder::MakeRope() {
   const std::vector<float> frequencies = RopeFrequencies(config_.rope, config_.head_width);
   const float factor = static_cast<float>(config_.rope.attention_factor);
-  for (int position = 0; position < config_.max_positions; ++position) {
+  const size_t size = static_cast<size_t>(max_positions_) * frequencies.size();
+  cos_.reserve(size), sin_.reserve(size);
+  for (int position = 0; position < max_positions_; ++position) {
     for (const float frequency : frequencies) {
       const float angle = static_cast<float>(position) * frequency;
       cos_.push_back(std::cos(angle) * factor);
@@ -176,7 +188,7 @@ void Decoder::MakeRope() {
   }
 }
 
-absl::Status Decoder::MakeScratch(int max_rows) {
+absl::Status Decoder::MakeScratch() {
   const std::pair<std::unique_ptr<Buffer>*, int> scratch[] = {
       {&x_, config_.hidden},     {&y_, config_.hidden},
       {&part_, config_.hidden},  {&q_, q_width()},
@@ -184,7 +196,7 @@ absl::Status Decoder::MakeScratch(int max_rows) {
       {&attended_, q_width()},   {&gate_, shard_.ffn.size()},
       {&up_, shard_.ffn.size()}, {&scores_, config_.experts.count}};
   for (const auto& [buffer, width] : scratch) {
-    ASSIGN_OR_RETURN(*buffer, device_.Allocate(static_cast<size_t>(max_rows) * width));
+    ASSIGN_OR_RETURN(*buffer, device_.Allocate(static_cast<size_t>(max_rows_) * width));
   }
   return absl::OkStatus();
 }
@@ -278,12 +290,13 @@ absl::Status Decoder::Forward(const StepRows& rows, KvPool& pool, Tensor logits)
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::filesystem::path& dir, Device& device,
-                                                 Collective& collective, int max_rows) {
+                                                 Collective& collective,
+                                                 const ModelLimits& limits) {
   ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(dir));
   ASSIGN_OR_RETURN(const Shard shard, ShardOf(config, collective.rank(), collective.size()));
   ASSIGN_OR_RETURN(const Safetensors files, Safetensors::Open(dir));
-  auto model = std::make_unique<Decoder>(std::move(config), shard, device, collective);
-  const absl::Status status = model->Load(files, max_rows);
+  auto model = std::make_unique<Decoder>(std::move(config), shard, device, collective, limits);
+  const absl::Status status = model->Load(files);
   if (!status.ok()) return Annotate(status, dir.string());
   return model;
 }

@@ -23,12 +23,20 @@ struct StepRows {
   std::vector<int32_t> logits_rows;  // Rows whose logits are wanted, in this order.
 };
 
+// What is asked of a model beside its files; it takes no memory for more.
+struct ModelLimits {
+  int max_rows = 1;       // Of one step.
+  int max_positions = 0;  // Of one sequence; 0, or more than the model has: the model's.
+};
+
 // A decoder's mathematics on one rank: weights and forward pass.
 class Model {
  public:
   virtual ~Model() = default;
   virtual const ModelConfig& config() const = 0;
   virtual const Shard& shard() const = 0;
+  // Rows stand at positions below it: the lesser of the model's and the limit.
+  virtual int max_positions() const = 0;
   // Runs the rows, writes their KV into the pool, and leaves this rank's shard of the wanted rows'
   // logits in `logits` [logits_rows, shard().vocab.size()]. All ranks call it with the same rows.
   virtual absl::Status Forward(const StepRows& rows, KvPool& pool, Tensor logits) = 0;
@@ -37,10 +45,9 @@ class Model {
   virtual int64_t parameters() const = 0;
 };
 
-// Reads config.json and the rank's share of the weights. `max_rows`: greatest number of rows of a
-// step. Errors name file, key or tensor; a tensor that the architecture does not know is refused
-// too.
+// Reads config.json and the rank's share of the weights. Errors name file, key or tensor; a tensor
+// that the architecture does not know is refused too.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::filesystem::path& dir, Device& device,
-                                                 Collective& collective, int max_rows);
+                                                 Collective& collective, const ModelLimits& limits);
 
 }  // namespace conclave::worker

@@ -32,7 +32,8 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const RunnerOpt
   }
   auto runner = std::unique_ptr<ModelRunner>(new ModelRunner(options, device, collective));
   const int rows = std::max(options.max_rows, options.max_slots);
-  ASSIGN_OR_RETURN(runner->model_, LoadModel(options.model_dir, device, collective, rows));
+  ASSIGN_OR_RETURN(runner->model_,
+                   LoadModel(options.model_dir, device, collective, {rows, options.max_positions}));
   const ModelConfig& config = runner->model_->config();
   const Shard& shard = runner->model_->shard();
   const int blocks =
@@ -44,9 +45,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const RunnerOpt
   GroupShape& shape = runner->shape_;
   shape.tp = collective.size();
   shape.vocab_size = config.vocab;
-  shape.max_positions = options.max_positions > 0
-                            ? std::min(options.max_positions, config.max_positions)
-                            : config.max_positions;
+  shape.max_positions = runner->model_->max_positions();
   shape.max_slots = options.max_slots;
   shape.max_rows = options.max_rows;
   shape.max_samples = options.max_slots;

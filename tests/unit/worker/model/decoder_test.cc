@@ -47,7 +47,7 @@ std::vector<float> LastLogits(const TemporaryFolder& folder, const std::vector<T
   const auto device = MakeCpuDevice("plain");
   SoloCollective solo;
   const int rows = static_cast<int>(tokens.size());
-  const auto model = LoadModel(folder.path(), **device, solo, rows);
+  const auto model = LoadModel(folder.path(), **device, solo, {.max_rows = rows});
   EXPECT_TRUE(model.ok()) << model.status();
   std::vector<float> logits(kVocab);
   if (!model.ok()) return logits;

@@ -18,7 +18,7 @@ absl::Status Load(const TemporaryFolder& folder, int tp = 1) {
   ThreadGroup group(tp);
   const auto device = MakeCpuDevice("plain");
   const auto collective = group.Rank(0);
-  return LoadModel(folder.path(), **device, *collective, 4).status();
+  return LoadModel(folder.path(), **device, *collective, {.max_rows = 4}).status();
 }
 
 std::string WhyNot(const Shapes& shapes, const std::string& config = TinyConfig(), int tp = 1) {
@@ -75,6 +75,19 @@ TEST(LoadModelTest, AnUntiedHeadMustBeThere) {
 std::string TinyConfigOf(const std::string& family) {
   std::string config = TinyConfig();
   return config.replace(config.find("llama"), 5, family);
+}
+
+TEST(LoadModelTest, PositionsAreTheLimitsAndNeverMoreThanTheModels) {
+  const TemporaryFolder folder;
+  folder.Write("config.json", TinyConfig());
+  folder.Write("model.safetensors", MakeSafetensors(TinyShapes()));
+  const auto device = MakeCpuDevice("plain");
+  SoloCollective solo;
+  for (const auto& [limit, positions] : {std::pair{0, 64}, {-1, 64}, {10, 10}, {1000, 64}}) {
+    const auto model = LoadModel(folder.path(), **device, solo, {4, limit});
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ((*model)->max_positions(), positions);
+  }
 }
 
 TEST(LoadModelTest, AFamilysOwnTensorsMustBeThereAndNoOthers) {

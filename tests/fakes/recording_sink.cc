@@ -53,6 +53,12 @@ std::vector<TokenEvent> RecordingSink::tokens(AgentId agent) const {
   return found == agents_.end() ? std::vector<TokenEvent>() : found->second.tokens;
 }
 
+int RecordingSink::count(AgentId agent) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = agents_.find(agent);
+  return found == agents_.end() ? 0 : static_cast<int>(found->second.tokens.size());
+}
+
 std::optional<AgentEnd> RecordingSink::end(AgentId agent) const {
   absl::MutexLock lock(&mutex_);
   const auto found = agents_.find(agent);
@@ -74,6 +80,12 @@ int RecordingSink::accepted() const {
   int accepted = 0;
   for (const auto& [id, agent] : agents_) accepted += agent.accepted ? 1 : 0;
   return accepted;
+}
+
+bool RecordingSink::accepted(AgentId agent) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = agents_.find(agent);
+  return found != agents_.end() && found->second.accepted;
 }
 
 FamilyCounters RecordingSink::AwaitFamilyEnd() const {

@@ -32,10 +32,12 @@ class RecordingSink : public FamilySink {
   void OnFamilyEnd(const FamilyCounters& counters) override;
 
   std::vector<TokenEvent> tokens(AgentId agent) const;  // Without fed ones.
+  int count(AgentId agent) const;                       // Of tokens().
   std::optional<AgentEnd> end(AgentId agent) const;
   std::vector<Refusal> refusals() const;
   std::optional<FamilyCounters> counters() const;
   int accepted() const;
+  bool accepted(AgentId agent) const;
 
   // Each waits until it is so.
   FamilyCounters AwaitFamilyEnd() const;

@@ -86,8 +86,9 @@ struct EngineLoad {
   int blocks_free = 0, blocks_total = 0;  // Of the fullest pool; evictable blocks count as free.
   int64_t steps = 0, prompt_tokens_computed = 0, tokens_sampled = 0, preemptions = 0,
           prefix_hit_tokens = 0;
-  int64_t overrun = 0;  // Tokens drawn and dropped: their agent had ended, or had others forced.
-  absl::Duration busy;  // Time with a step in flight, by the engine's clock.
+  int64_t evictions = 0;  // Blocks of ended or preempted agents whose content was given up.
+  int64_t overrun = 0;    // Tokens drawn and dropped: their agent had ended, or had others forced.
+  absl::Duration busy;    // Time with a step in flight, by the engine's clock.
 };
 
 struct EngineOptions {
@@ -96,7 +97,7 @@ struct EngineOptions {
   int plans_in_flight = 1;  // 1 or 2. Same bytes.
   // Called on the engine's thread once a turn, and at least every 100 ms when idle, until the group
   // is lost: its sign of life. May be empty.
-  std::function<void()> on_turn;
+  std::function<void()> on_turn = {};
 };
 
 class FamilyStream;

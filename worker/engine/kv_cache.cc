@@ -171,6 +171,7 @@ void KvCache::EvictOne() {
   Node* const node = leaves_.begin()->second;
   leaves_.erase(leaves_.begin());
   --evictable_;
+  ++evictions_;
   const BlockId id = node->copies.front();
   blocks_[id].node = nullptr;
   free_.push_back(id);
@@ -186,7 +187,9 @@ void KvCache::EvictOne() {
   nodes_.erase(node->name);
 }
 
-void KvCache::CheckConsistent() const {
+void KvCache::CheckConsistent(std::span<const int> pins) const {
+  CHECK(pins.size() == blocks_.size());
+  for (size_t id = 0; id < pins.size(); ++id) CHECK(blocks_[id].pins == pins[id]);
   std::vector<bool> seen(blocks_.size(), false);
   const auto see = [&](BlockId id) {
     CHECK(!seen[id]);

@@ -113,9 +113,12 @@ class KvCache {
   // Blocks that Grow could give: free ones, and those in the tree that nobody pins.
   int available() const { return static_cast<int>(free_.size()) + evictable_; }
   int in_tree_unpinned() const { return evictable_; }
+  // Blocks of the tree, ever, whose content was given up for others.
+  int64_t evictions() const { return evictions_; }
 
-  // Aborts when an invariant is broken. Walks over everything: for tests.
-  void CheckConsistent() const;
+  // Aborts when an invariant is broken, or a block has other pins than `pins` says, by block. Walks
+  // over everything: for tests.
+  void CheckConsistent(std::span<const int> pins) const;
 
  private:
   friend class BlockTable;
@@ -151,6 +154,7 @@ class KvCache {
   std::map<uint64_t, Node*> leaves_;  // Not held and without children, by last_used.
   int evictable_ = 0;                 // Nodes that are not held.
   uint64_t releases_ = 0;
+  int64_t evictions_ = 0;
 };
 
 }  // namespace conclave::worker

@@ -290,11 +290,16 @@ EngineLoad Scheduler::load() const {
   }
   load.blocks_free = cache_.available();
   load.blocks_total = cache_.total();
+  load.evictions = cache_.evictions();
   return load;
 }
 
 void Scheduler::CheckConsistent() const {
-  cache_.CheckConsistent();
+  std::vector<int> pins(cache_.total(), 0);
+  std::map<uint64_t, int> samples;  // In flight, by serial.
+  for (const PlanInFlight& plan : in_flight_) {
+    for (const uint64_t serial : plan.sampled) ++samples[serial];
+  }
   std::set<SlotId> slots;
   size_t agents = 0;
   for (const auto& [key, family] : families_) agents += family.serials.size();
@@ -303,11 +308,19 @@ void Scheduler::CheckConsistent() const {
   for (const auto& [serial, sequence] : live_) {
     CHECK(!sequence->tokens.ended());
     CHECK(sequence->slot < 0 || slots.insert(sequence->slot).second);
-    CHECK(sequence->in_flight >= sequence->overtaken && sequence->valid_in_flight() <= 2);
+    const int ahead = sequence->valid_in_flight();
+    CHECK(sequence->in_flight == samples[serial] && ahead >= 0 && ahead <= 2);
+    CHECK(sequence->computed <= sequence->tokens.size() + std::max(0, ahead - 1));
+    CHECK(sequence->blocks_sent <= sequence->table.size());
     CHECK(sequence->table.size() >= BlocksFor(sequence->computed));
     CHECK(sequence->published <= sequence->table.size());
-    CHECK(sequence->running || (sequence->slot < 0 && sequence->table.size() == 0));
+    CHECK(sequence->running ||
+          (sequence->slot < 0 && sequence->table.size() == 0 && !sequence->copy.has_value()));
+    for (int i = 0; i < sequence->table.size(); ++i) ++pins[sequence->table[i]];
+    if (sequence->copy.has_value()) ++pins[sequence->copy->source.block()];
   }
+  CHECK(slots_.free() + static_cast<int>(slots.size()) == shape_.max_slots);
+  cache_.CheckConsistent(pins);
   if (live_.empty()) CHECK(cache_.available() == cache_.total());
 }
 

@@ -20,6 +20,8 @@ class SlotBook {
   // Gives the sequence's slot away, if it has one.
   void Close(Sequence& sequence);
 
+  int free() const { return static_cast<int>(free_.size()); }
+
   // What the next plan has to carry, in order.
   std::vector<SlotChange> TakeChanges() { return std::exchange(changes_, {}); }
 

@@ -18,7 +18,12 @@ EngineMetrics::EngineMetrics(Metrics& metrics, int64_t epoch)
                                       "Tokens whose KV was found in the cache.")),
       sampled_(metrics.AddCounter("conclave_worker_tokens_sampled_total", "Tokens drawn.")),
       preemptions_(metrics.AddCounter("conclave_worker_preemptions_total",
-                                      "Agents that had to give their blocks away.")) {
+                                      "Agents that had to give their blocks away.")),
+      evictions_(metrics.AddCounter("conclave_worker_evicted_blocks_total",
+                                    "KV blocks of the prefix cache given up for others.")),
+      overrun_(metrics.AddCounter(
+          "conclave_worker_overrun_tokens_total",
+          "Tokens drawn and dropped: what came before them ended the agent, or forced others.")) {
   metrics.AddGauge("conclave_worker_epoch", "Counts up each time the group is formed anew.")
       .Set(static_cast<double>(epoch));
   metrics.AddCounter("conclave_worker_losses_total", "Times that the group was lost.")
@@ -42,6 +47,8 @@ void EngineMetrics::Update(const EngineLoad& load, int families, bool ready) {
   add(prefix_hits_, last_.prefix_hit_tokens, load.prefix_hit_tokens);
   add(sampled_, last_.tokens_sampled, load.tokens_sampled);
   add(preemptions_, last_.preemptions, load.preemptions);
+  add(evictions_, last_.evictions, load.evictions);
+  add(overrun_, last_.overrun, load.overrun);
   last_ = load;
 }
 

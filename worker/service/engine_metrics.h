@@ -15,7 +15,7 @@ class EngineMetrics {
 
  private:
   Gauge agents_running_, agents_max_, families_, queued_prompt_tokens_, kv_usage_, ready_;
-  Counter steps_, prompt_computed_, prefix_hits_, sampled_, preemptions_;
+  Counter steps_, prompt_computed_, prefix_hits_, sampled_, preemptions_, evictions_, overrun_;
   EngineLoad last_;  // Counters have no Set.
 };
 

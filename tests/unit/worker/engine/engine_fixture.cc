@@ -1,6 +1,8 @@
 #include "tests/unit/worker/engine/engine_fixture.h"
 
+#include <algorithm>
 #include <numeric>
+#include <set>
 #include <utility>
 
 #include "common/check.h"
@@ -86,6 +88,32 @@ Expected RunAlone(const AgentPlan& plan, uint64_t seed, int vocab_size) {
       forced.insert(forced.begin(), verdict.force.begin(), verdict.force.end());
     }
   }
+}
+
+int WidthThatFits(const std::vector<AgentPlan>& gang, const GroupShape& shape) {
+  const auto fits_positions = [&](const AgentPlan& agent) {
+    return static_cast<int>(agent.prompt.size()) + agent.grant <= shape.max_positions;
+  };
+  if (!std::all_of(gang.begin(), gang.end(), fits_positions)) return 0;
+  int blocks = INT32_MAX;
+  for (const KvPoolShape& pool : shape.pools) blocks = std::min(blocks, pool.num_blocks);
+  std::set<std::vector<TokenId>> shared;  // Prompts' starts that end at a block's border.
+  int together = 0, width = 0;
+  for (const AgentPlan& agent : gang) {
+    const int positions = static_cast<int>(agent.prompt.size()) + agent.grant - 1;
+    int needed = (positions + kBlockTokens - 1) / kBlockTokens;
+    if (agent.produced.empty()) {
+      for (size_t end = kBlockTokens; end <= agent.prompt.size(); end += kBlockTokens) {
+        const auto begin = agent.prompt.begin();
+        const bool first = shared.insert({begin, begin + static_cast<ptrdiff_t>(end)}).second;
+        needed -= first ? 0 : 1;
+      }
+      needed = together += needed;
+    }
+    if (needed > blocks || width == shape.max_slots) break;
+    ++width;
+  }
+  return width;
 }
 
 EngineFixture::EngineFixture(const GroupShape& shape, EngineOptions options)

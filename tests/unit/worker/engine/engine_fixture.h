@@ -57,6 +57,11 @@ struct Expected {
 };
 Expected RunAlone(const AgentPlan& plan, uint64_t seed, int vocab_size);
 
+// How many agents of the gang, the first ones, an empty engine can promise all of their grants, by
+// the definition: every agent needs a block for each 16 tokens but its last; full blocks of prompts
+// that start alike are needed once; agents that bring tokens count alone.
+int WidthThatFits(const std::vector<AgentPlan>& gang, const GroupShape& shape);
+
 // An engine whose turns the test takes itself, on a fake group.
 class EngineFixture {
  public:

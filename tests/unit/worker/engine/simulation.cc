@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <random>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -12,8 +13,6 @@
 
 namespace conclave::worker {
 namespace {
-
-constexpr int kMostTurns = 20'000;
 
 class History {
  public:
@@ -29,10 +28,10 @@ class History {
       Act();
       const int turns = Below(6);
       for (int t = 0; t < turns && wrong_.empty(); ++t) Turn();
+      if (OneIn(20)) RunDry();
     }
     LetGo();
-    for (int i = 0; i < kMostTurns && wrong_.empty() && Turn(); ++i) {
-    }
+    RunDry();
     for (Family& family : families_) CheckFamily(family);
     CheckEmpty();
     Count();
@@ -43,7 +42,8 @@ class History {
   struct Family {
     uint64_t seed = 0;
     EngineFixture::Opened opened;
-    std::vector<AgentPlan> agents;  // Asked for; refused ones too.
+    std::vector<AgentPlan> agents;              // Asked for; refused ones too.
+    std::vector<std::vector<AgentPlan>> gangs;  // In order of their Adds.
     bool finished = false;
     int next_index = 0;
   };
@@ -102,6 +102,12 @@ class History {
       case 5:
         RaiseAll(family, Below(20));
         break;
+      case 6:
+        if (!family.opened.sink->refusals().empty()) {
+          AddAgain(family);
+          break;
+        }
+        [[fallthrough]];
       default:
         AddGang(family);
     }
@@ -133,10 +139,33 @@ class History {
         const std::vector<TokenId> role = DrawTokens(1 + Below(12));
         agent.prompt.insert(agent.prompt.end(), role.begin(), role.end());
       }
-      if (resumed) Resume(family, agent);
+      if (resumed && !OneIn(4)) Resume(family, agent);
     }
+    // Most gangs are as wide as can be: with grants that others promised themselves, too.
+    if (!OneIn(4)) gang.resize(static_cast<size_t>(std::max(1, WidthThatFits(gang, shape_))));
     family.opened.stream->Add(Specs(gang));
-    for (AgentPlan& agent : gang) family.agents.push_back(std::move(agent));
+    family.agents.insert(family.agents.end(), gang.begin(), gang.end());
+    family.gangs.push_back(std::move(gang));
+  }
+
+  // As a router does with agents that were refused: the same ones, later.
+  void AddAgain(Family& family) {
+    const auto refusals = family.opened.sink->refusals();
+    const AgentId first = refusals[Below(static_cast<int>(refusals.size()))].gang.front();
+    const auto gang = std::find_if(family.gangs.begin(), family.gangs.end(),
+                                   [&](const auto& each) { return each.front().id == first; });
+    Expect(gang != family.gangs.end(), "a gang was refused that nobody added");
+    if (gang == family.gangs.end() || family.opened.sink->accepted(first)) return;
+    std::vector<AgentPlan> again;
+    for (const AgentPlan& agent : family.agents) {  // With the run_to that they have by now.
+      for (const AgentPlan& refused : *gang) {
+        if (refused.id == agent.id) again.push_back(agent);
+      }
+    }
+    family.opened.stream->Add(Specs(again));
+    family.gangs.push_back(std::move(again));
+    Turn();
+    ++totals_.tried_again;
   }
 
   void Resume(Family& family, AgentPlan& agent) {
@@ -162,17 +191,40 @@ class History {
     }
   }
 
+  void RunDry() {
+    while (wrong_.empty() && Turn()) {
+    }
+  }
+
+  // One turn of the engine, and what must hold after each: nobody is beyond run_to; when nothing is
+  // left to do, whoever has not ended waits there; and somebody gets a token within as many steps
+  // as it takes to compute all tokens that there are twice, a row a step.
   bool Turn() {
     const bool stepped = fixture_.Turn();
+    size_t told = 0, known = 0;
     for (const Family& family : families_) {
+      const RecordingSink& sink = *family.opened.sink;
       for (const AgentPlan& agent : family.agents) {
         const auto fed = agent.produced.size();
-        const auto count = fed + family.opened.sink->tokens(agent.id).size();
+        const auto count = fed + static_cast<size_t>(sink.count(agent.id));
         Expect(count <= std::max(fed, static_cast<size_t>(agent.run_to)),
                fmt::format("{} tokens; run_to is {}", count, agent.run_to));
-        if (count == static_cast<size_t>(agent.run_to)) ++totals_.waits;
+        told += count - fed;
+        if (!sink.accepted(agent.id) || sink.end(agent.id).has_value()) continue;
+        known += agent.prompt.size() + count;
+        const bool waits = count >= static_cast<size_t>(agent.run_to);
+        if (waits) ++totals_.waits;
+        Expect(stepped || waits,
+               fmt::format("agent {} of {} tokens waits for nothing", IndexOf(agent.id), count));
       }
     }
+    const bool in_vain = stepped && told == told_;
+    turns_in_vain_ = in_vain ? turns_in_vain_ + 1 : 0;
+    known_ = in_vain ? std::max(known_, known) : known;
+    told_ = told;
+    Expect(turns_in_vain_ <= 2 * known_ + 10,
+           fmt::format("{} turns without a token; {} are known", turns_in_vain_, known_));
+    totals_.longest_wait = std::max(totals_.longest_wait, static_cast<int64_t>(turns_in_vain_));
     return stepped;
   }
 
@@ -183,22 +235,11 @@ class History {
     if (!counters.has_value()) return;
     FamilyCounters sum;
     int64_t prompts = 0;
-    std::vector<AgentId> refused;
-    for (const auto& refusal : sink.refusals()) {
-      refused.insert(refused.end(), refusal.gang.begin(), refusal.gang.end());
-      const auto code = refusal.why.code();
-      Expect(code == absl::StatusCode::kResourceExhausted ||
-                 code == absl::StatusCode::kOutOfRange ||
-                 (code == absl::StatusCode::kFailedPrecondition && family.finished),
-             refusal.why.ToString());
-    }
+    CheckAnswers(family);
     for (const AgentPlan& agent : family.agents) {
       const auto end = sink.end(agent.id);
-      if (!end.has_value()) {  // A family that was released took no more commands.
-        Expect(family.finished || std::count(refused.begin(), refused.end(), agent.id) == 1,
-               "an agent neither ended nor was refused");
-        continue;
-      }
+      Expect(end.has_value() == sink.accepted(agent.id), "an agent entered and did not end");
+      if (!end.has_value()) continue;
       CheckAgent(family, agent, *end);
       prompts += static_cast<int64_t>(agent.prompt.size());
       sum.sampled += end->sampled;
@@ -214,7 +255,46 @@ class History {
     totals_.recomputed += counters->recomputed;
     totals_.shared += counters->prompt_shared;
     totals_.forced += counters->forced;
-    totals_.refused += static_cast<int64_t>(refused.size());
+  }
+
+  // Gangs are answered in order: an agent that can never fit is refused with the width that can,
+  // and nobody else is.
+  void CheckAnswers(const Family& family) {
+    const RecordingSink& sink = *family.opened.sink;
+    const auto refusals = sink.refusals();
+    std::set<AgentId> accepted;
+    size_t next = 0;
+    for (const std::vector<AgentPlan>& gang : family.gangs) {
+      const int width = WidthThatFits(gang, shape_);
+      const bool fits = width == static_cast<int>(gang.size());
+      const bool refused = next < refusals.size() && refusals[next].gang.front() == gang.front().id;
+      if (!refused) {  // A family that was released took no more commands.
+        if (!sink.accepted(gang.front().id)) {
+          Expect(family.finished, "a gang was not answered");
+          continue;
+        }
+        Expect(fits && accepted.insert(gang.front().id).second, "a gang that cannot fit entered");
+        for (const AgentPlan& agent : gang) {
+          Expect(sink.accepted(agent.id), "a gang entered in part");
+        }
+        continue;
+      }
+      const RecordingSink::Refusal& refusal = refusals[next++];
+      const auto code = refusal.why.code();
+      Expect(refusal.gang.size() == gang.size(), "a gang was refused in part");
+      if (code == absl::StatusCode::kOutOfRange) {
+        ++totals_.never_fit;
+        Expect(!fits && refusal.width == width,
+               fmt::format("{}; width {}, not {}", MessageOf(refusal.why), refusal.width, width));
+      } else if (code == absl::StatusCode::kResourceExhausted) {
+        ++totals_.refused;
+        Expect(fits && refusal.width == 0, "a gang that can never fit is told to come back");
+      } else {
+        Expect(code == absl::StatusCode::kFailedPrecondition && family.finished,
+               refusal.why.ToString());
+      }
+    }
+    Expect(next == refusals.size(), "a refusal of nobody");
   }
 
   void CheckAgent(const Family& family, const AgentPlan& agent, const AgentEnd& end) {
@@ -240,18 +320,42 @@ class History {
                load.queued_prompt_tokens == 0,
            "the engine is not empty at the end");
     if (!wrong_.empty()) return;
-    Family family;
-    family.seed = 1;
-    family.opened = fixture_.Open(family.seed);
     AgentPlan last;
     last.prompt = {1};
     last.grant = 2;
-    family.agents = {last};
-    family.opened.stream->Add(Specs(family.agents));
+    RunInEmptyEngine({last});
+    // Whoever was told to come back finds room at the latest now.
+    std::vector<std::pair<uint64_t, std::vector<AgentPlan>>> refused;
+    for (const Family& family : families_) {
+      for (const auto& refusal : family.opened.sink->refusals()) {
+        if (refusal.why.code() != absl::StatusCode::kResourceExhausted || !OneIn(3)) continue;
+        const auto gang =
+            std::find_if(family.gangs.begin(), family.gangs.end(),
+                         [&](const auto& each) { return each.front().id == refusal.gang.front(); });
+        refused.emplace_back(family.seed, *gang);
+      }
+    }
+    for (auto& [seed, gang] : refused) RunInEmptyEngine(std::move(gang), seed);
+  }
+
+  void RunInEmptyEngine(std::vector<AgentPlan> gang, uint64_t seed = 1) {
+    Family family;
+    family.seed = seed;
+    family.opened = fixture_.Open(seed);
+    for (AgentPlan& agent : gang) {
+      agent.run_to = INT32_MAX;
+      const auto fed = static_cast<int>(agent.produced.size());
+      if (fed > 0) family.opened.sink->ExpectFed(agent.id, fed);
+    }
+    family.opened.stream->Add(Specs(gang));
     family.opened.stream->Finish();
-    fixture_.RunDry();
-    CheckFamily(family);
-    Expect(family.opened.sink->accepted() == 1, "an empty engine refuses an agent");
+    family.agents = gang;
+    family.gangs = {std::move(gang)};
+    families_.push_back(std::move(family));
+    RunDry();
+    CheckFamily(families_.back());
+    Expect(families_.back().opened.sink->accepted(families_.back().agents[0].id),
+           "an empty engine refuses a gang that fits");
   }
 
   void Count() {
@@ -259,6 +363,7 @@ class History {
     const FakeStepRunner::Totals ran = fixture_.runner.totals();
     totals_.preemptions += load.preemptions;
     totals_.overrun += load.overrun;
+    totals_.evictions += load.evictions;
     totals_.steps += ran.steps;
     totals_.copies += ran.copies;
     totals_.truncations += ran.truncations;
@@ -271,6 +376,7 @@ class History {
   EngineFixture fixture_;
   std::vector<std::vector<TokenId>> bases_;
   std::vector<Family> families_;
+  size_t told_ = 0, known_ = 0, turns_in_vain_ = 0;
   std::string wrong_;
 };
 

@@ -25,17 +25,19 @@ TEST(EngineSimulationTest, EveryAgentGivesWhatItGivesAloneInEveryHistory) {
 
   RecordProperty("histories", static_cast<int>(histories));
   printf(
-      "%ld histories: %ld agents, %ld refused, %ld cancelled, %ld resumed, %ld waits, %ld steps,"
-      " %ld copies, %ld preemptions, %ld overrun, %ld truncations, %ld recomputed, %ld forced,"
-      " %ld shared\n",
-      static_cast<long>(histories), totals.agents, totals.refused, totals.cancelled, totals.resumed,
-      totals.waits, totals.steps, totals.copies, totals.preemptions, totals.overrun,
-      totals.truncations, totals.recomputed, totals.forced, totals.shared);
+      "simulated %ld histories: %ld agents, %ld cancelled, %ld resumed, %ld waits, %ld steps,"
+      " %ld preemptions, %ld evictions, %ld overrun, %ld refused now, %ld refused for ever,"
+      " %ld tried again, longest wait %ld steps, %ld copies, %ld truncations, %ld recomputed, %ld "
+      "forced, %ld shared\n",
+      static_cast<long>(histories), totals.agents, totals.cancelled, totals.resumed, totals.waits,
+      totals.steps, totals.preemptions, totals.evictions, totals.overrun, totals.refused,
+      totals.never_fit, totals.tried_again, totals.longest_wait, totals.copies, totals.truncations,
+      totals.recomputed, totals.forced, totals.shared);
   if (histories < 500) return;
   for (const int64_t reached :
-       {totals.refused, totals.cancelled, totals.resumed, totals.waits, totals.copies,
-        totals.preemptions, totals.overrun, totals.truncations, totals.recomputed, totals.forced,
-        totals.shared}) {
+       {totals.refused, totals.never_fit, totals.tried_again, totals.cancelled, totals.resumed,
+        totals.waits, totals.copies, totals.preemptions, totals.evictions, totals.overrun,
+        totals.truncations, totals.recomputed, totals.forced, totals.shared}) {
     EXPECT_GT(reached, 0);
   }
 }

@@ -9,7 +9,11 @@
 #include <utility>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/status.h"
+#include "tests/fakes/fake_step_runner.h"
+#include "tests/fakes/recording_sink.h"
+#include "worker/engine/engine.h"
 #include "worker/group/follower.h"
 #include "worker/group/thread_channel.h"
 
@@ -54,7 +58,7 @@ class Group {
         reasons_[i + 1] = Follow(channel_.follower(i), follower_step, cells_[i + 1]);
       });
     }
-    GroupShape shape;
+    GroupShape shape = SmallShape();
     shape.tp = followers + 1;
     runner_ = std::make_unique<GroupRunner>(shape, leader_step, channel_.leader(), cells_[0], cost);
   }
@@ -108,6 +112,65 @@ TEST(GroupRunnerTest, TwoPlansInFlightComeBackInOrder) {
     ASSERT_TRUE(result.ok()) << result.status();
     EXPECT_EQ(result->number, number);
   }
+}
+
+TEST(GroupRunnerTest, TheNextStepIsSentWhileTheRanksRunThisOne) {
+  absl::Notification sent;
+  const RankStep step = [&](const StepPlan& plan) {
+    if (plan.number == 1) sent.WaitForNotification();
+    return Draw(plan);
+  };
+  Group group(1, step, step);
+
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+  ASSERT_TRUE(group.runner().Submit(Plan(2)).ok());
+  sent.Notify();
+
+  EXPECT_TRUE(group.runner().Await().ok());
+  EXPECT_TRUE(group.runner().Await().ok());
+}
+
+// At the first token it tells the ranks that it is there, and waits until they run the next step.
+class MeetingPolicy : public OutputPolicy {
+ public:
+  MeetingPolicy(absl::Notification& here, absl::Notification& there) : here_(here), there_(there) {}
+  Verdict OnToken(const TokenEvent&) override {
+    if (!here_.HasBeenNotified()) {
+      here_.Notify();
+      there_.WaitForNotification();
+    }
+    return {};
+  }
+
+ private:
+  absl::Notification &here_, &there_;
+};
+
+TEST(GroupRunnerTest, TheEngineTakesAStepsTokensWhileTheRanksRunTheNext) {
+  absl::Notification engine, rank;
+  const RankStep step = [&](const StepPlan& plan) {
+    if (plan.number == 2) {
+      rank.Notify();
+      engine.WaitForNotification();
+    }
+    return Draw(plan);
+  };
+  Group group(1, step, Draw);
+  RealClock clock;
+  const auto sink = std::make_shared<RecordingSink>();
+  Engine leader({.plans_in_flight = 2}, group.runner(), clock);
+  auto family = leader.Open({}, sink);
+  ASSERT_TRUE(family.ok()) << family.status();
+  std::vector<AgentSpec> gang(1);
+  gang[0].prompt = {1, 2, 3};
+  gang[0].grant = 4;
+  gang[0].policy = std::make_unique<MeetingPolicy>(engine, rank);
+
+  (*family)->Add(std::move(gang));
+  (*family)->Finish();
+
+  EXPECT_EQ(sink->AwaitFamilyEnd().sampled, 4);
+  EXPECT_TRUE(leader.health().ok()) << leader.health();
 }
 
 TEST(GroupRunnerTest, AThirdPlanInFlightIsRefused) {

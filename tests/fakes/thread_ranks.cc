@@ -1,0 +1,48 @@
+#include "tests/fakes/thread_ranks.h"
+
+#include <utility>
+
+#include "common/status.h"
+#include "worker/backend/cpu/cpu_device.h"
+#include "worker/group/follower.h"
+
+namespace conclave::worker {
+
+ThreadRanks::ThreadRanks(int tp)
+    : group_(tp), channel_(tp - 1, 4), cells_(static_cast<size_t>(tp)), ranks_(cells_.size()) {}
+
+absl::StatusOr<std::unique_ptr<ThreadRanks>> ThreadRanks::Create(const LocalRunnerOptions& options,
+                                                                 int threads) {
+  if (options.tp < 1) return InvalidArgument("{} ranks", options.tp);
+  auto ranks = std::unique_ptr<ThreadRanks>(new ThreadRanks(options.tp));
+  for (int r = 0; r < options.tp; ++r) {
+    Rank& rank = ranks->ranks_[r];
+    ASSIGN_OR_RETURN(rank.device, MakeCpuDevice(options.instruction_set, threads));
+    rank.collective = ranks->group_.Rank(r);
+    ASSIGN_OR_RETURN(rank.runner, ModelRunner::Create(options, *rank.device, *rank.collective));
+  }
+  const StepCost calm{.margin = absl::Seconds(60)};
+  ranks->runner_ = std::make_unique<GroupRunner>(ranks->ranks_[0].runner->shape(), ranks->StepOf(0),
+                                                 ranks->channel_.leader(), ranks->cells_[0], calm);
+  for (int r = 1; r < options.tp; ++r) {
+    ranks->followers_.emplace_back([all = ranks.get(), r] {
+      (void)Follow(all->channel_.follower(r - 1), all->StepOf(r), all->cells_[r]);
+    });
+  }
+  return ranks;
+}
+
+ThreadRanks::~ThreadRanks() {
+  runner_.reset();
+  for (std::thread& each : followers_) each.join();
+}
+
+RankStep ThreadRanks::StepOf(int rank) {
+  return [this, rank](const StepPlan& plan) {
+    absl::StatusOr<StepResult> result = ranks_[rank].runner->Run(plan);
+    if (!result.ok()) group_.Abort();
+    return result;
+  };
+}
+
+}  // namespace conclave::worker

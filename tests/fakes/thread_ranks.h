@@ -1,0 +1,47 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "worker/backend/device.h"
+#include "worker/collective/shared_collective.h"
+#include "worker/group/group_runner.h"
+#include "worker/group/thread_channel.h"
+#include "worker/runner/local_runner.h"
+
+namespace conclave::worker {
+
+// A group as the worker runs it (encoded plans, the leader's rank on a thread of its own, hashes
+// that must agree), with threads in place of processes. Called by one thread.
+class ThreadRanks : public StepRunner {
+ public:
+  // `threads`: of each rank's device.
+  static absl::StatusOr<std::unique_ptr<ThreadRanks>> Create(const LocalRunnerOptions& options,
+                                                             int threads = 1);
+  ~ThreadRanks() override;
+
+  const GroupShape& shape() const override { return runner_->shape(); }
+  absl::Status Submit(StepPlan plan) override { return runner_->Submit(std::move(plan)); }
+  absl::StatusOr<StepResult> Await() override { return runner_->Await(); }
+
+ private:
+  struct Rank {
+    std::unique_ptr<Device> device;
+    std::unique_ptr<Collective> collective;
+    std::unique_ptr<ModelRunner> runner;
+  };
+  explicit ThreadRanks(int tp);
+  RankStep StepOf(int rank);
+
+  ThreadGroup group_;
+  ThreadChannel channel_;
+  std::vector<RankCell> cells_;
+  std::vector<Rank> ranks_;
+  std::unique_ptr<GroupRunner> runner_;
+  std::vector<std::thread> followers_;
+};
+
+}  // namespace conclave::worker

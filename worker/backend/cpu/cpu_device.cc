@@ -62,10 +62,25 @@ struct CpuWeight : public Weight {
   int64_t num_panels() const { return (panels.out + kPanel - 1) / kPanel; }
   float At(int64_t out, int64_t in) const {
     const int64_t at = (out / kPanel * panels.in + in) * kPanel + out % kPanel;
-    return panels.bf16 ? FromBf16(static_cast<const uint16_t*>(panels.data)[at])
-                       : static_cast<const float*>(panels.data)[at];
+    if (panels.stored == Stored::kF32) return static_cast<const float*>(panels.data)[at];
+    const uint16_t half = static_cast<const uint16_t*>(panels.data)[at];
+    return panels.stored == Stored::kBF16 ? FromBf16(half) : FromF16(half);
   }
 };
+
+Stored StoredAs(DType dtype) {
+  return dtype == DType::kBF16 ? Stored::kBF16 : dtype == DType::kF16 ? Stored::kF16 : Stored::kF32;
+}
+
+template <typename Number>
+void PackRows(const RowSource& source, Number* panels) {
+  std::vector<Number> row(source.cols());
+  for (int64_t out = 0; out < source.rows(); ++out) {
+    source.Read(out, row.data());
+    Number* to = panels + out / kPanel * source.cols() * kPanel + out % kPanel;
+    for (int64_t k = 0; k < source.cols(); ++k) to[k * kPanel] = row[k];
+  }
+}
 
 class CpuDevice : public Device {
  public:
@@ -79,28 +94,14 @@ class CpuDevice : public Device {
 
   absl::StatusOr<std::unique_ptr<Weight>> Pack(const RowSource& source) override {
     auto weight = std::make_unique<CpuWeight>();
-    const bool bf16 = source.dtype() == DType::kBF16;
-    weight->panels = {nullptr, bf16, source.cols(), source.rows()};
+    weight->panels = {nullptr, StoredAs(source.dtype()), source.cols(), source.rows()};
     const size_t elements = static_cast<size_t>(weight->num_panels() * source.cols() * kPanel);
-    ASSIGN_OR_RETURN(weight->memory, CpuBuffer::Make(elements * (bf16 ? 2 : 4)));
+    ASSIGN_OR_RETURN(weight->memory, CpuBuffer::Make(elements * BytesOf(source.dtype())));
     weight->panels.data = weight->memory->data();
-    std::vector<uint16_t> half(source.cols());
-    std::vector<float> full(source.cols());
-    for (int64_t out = 0; out < source.rows(); ++out) {
-      const int64_t base = out / kPanel * source.cols() * kPanel + out % kPanel;
-      if (source.dtype() == DType::kF32) {
-        source.Read(out, full.data());
-      } else {
-        source.Read(out, half.data());
-      }
-      for (int64_t k = 0; k < source.cols(); ++k) {
-        if (bf16) {
-          reinterpret_cast<uint16_t*>(weight->memory->data())[base + k * kPanel] = half[k];
-        } else {
-          weight->memory->data()[base + k * kPanel] =
-              source.dtype() == DType::kF16 ? FromF16(half[k]) : full[k];
-        }
-      }
+    if (weight->panels.stored == Stored::kF32) {
+      PackRows<float>(source, weight->memory->data());
+    } else {
+      PackRows<uint16_t>(source, reinterpret_cast<uint16_t*>(weight->memory->data()));
     }
     return weight;
   }

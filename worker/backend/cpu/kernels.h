@@ -9,11 +9,14 @@ inline constexpr int kKvBlock = 16;  // Tokens in one KV block.
 inline constexpr int kKvSplit =
     256;  // Keys are attended in pieces cut at multiples of this position.
 
+// How a weight's numbers are kept: as its file has them.
+enum class Stored : uint8_t { kF32, kBF16, kF16 };
+
 // A weight as the kernels read it: panels of 16 output columns, [ceil(out/16)][in][16], the last
 // padded with zeros.
 struct PackedPanels {
   const void* data = nullptr;
-  bool bf16 = false;  // Else f32.
+  Stored stored = Stored::kF32;
   int64_t in = 0, out = 0;
 };
 

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "tests/reference/ops.h"
@@ -41,7 +43,7 @@ TEST(CpuDeviceTest, ProductsAreTheReferencesWithinRounding) {
 }
 
 TEST(CpuDeviceTest, EveryInstructionSetAndThreadCountGivesTheSameBits) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     for (const int size : kAwkward) {
       std::vector<float> x = Random(5 * size, 3);
       const std::vector<float> w = Random(size * 37, 4);
@@ -51,6 +53,25 @@ TEST(CpuDeviceTest, EveryInstructionSetAndThreadCountGivesTheSameBits) {
         if (first.empty()) first = y;
         ASSERT_EQ(std::memcmp(first.data(), y.data(), y.size() * 4), 0) << device->name() << size;
       }
+    }
+  }
+}
+
+// Every half there is, subnormal ones, zeros and infinities too; times 1 it is itself.
+TEST(CpuDeviceTest, EveryHalfIsReadExactly) {
+  std::vector<float> x = {1}, halves;
+  for (uint32_t bits = 0; bits < 1 << 16; ++bits) {
+    const float value = static_cast<float>(std::bit_cast<_Float16>(static_cast<uint16_t>(bits)));
+    halves.push_back(std::isnan(value) ? 0 : value);
+  }
+  for (const auto& device : AllDevices()) {
+    const std::vector<float> y = Multiply(*device, x, 1, halves, DType::kF16);
+    const auto weight = *device->Pack(MemoryRows(halves, 1, DType::kF16));
+    std::vector<float> row(1);
+    for (size_t i = 0; i < halves.size(); ++i) {
+      ASSERT_EQ(y[i], halves[i]) << device->name();
+      device->Embed({static_cast<TokenId>(i)}, 0, *weight, Tensor::Dense(row.data(), 1, 1));
+      ASSERT_EQ(row[0], halves[i]) << device->name();
     }
   }
 }

@@ -20,30 +20,35 @@ inline std::vector<float> Random(size_t n, uint32_t seed) {
   return values;
 }
 
-// Rows held in memory, as f32 or as bf16 (cut, so that the values are exact).
+// Rows held in memory. Values are cut to what the type holds, so that they are exact.
 class MemoryRows : public RowSource {
  public:
   MemoryRows(std::vector<float>& values, int cols, DType dtype)
       : values_(values), cols_(cols), dtype_(dtype) {
-    if (dtype == DType::kBF16) {
-      for (float& v : values) v = std::bit_cast<float>(std::bit_cast<uint32_t>(v) & 0xffff0000u);
-    }
+    for (float& v : values) v = Cut(v);
   }
   int64_t rows() const override { return static_cast<int64_t>(values_.size()) / cols_; }
   int64_t cols() const override { return cols_; }
   DType dtype() const override { return dtype_; }
   void Read(int64_t row, void* to) const override {
     const float* from = values_.data() + row * cols_;
-    if (dtype_ == DType::kF32) {
-      std::copy_n(from, cols_, static_cast<float*>(to));
-      return;
-    }
     for (int i = 0; i < cols_; ++i) {
-      static_cast<uint16_t*>(to)[i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(from[i]) >> 16);
+      if (dtype_ == DType::kF32) static_cast<float*>(to)[i] = from[i];
+      if (dtype_ == DType::kF16) static_cast<_Float16*>(to)[i] = static_cast<_Float16>(from[i]);
+      if (dtype_ == DType::kBF16) {
+        static_cast<uint16_t*>(to)[i] =
+            static_cast<uint16_t>(std::bit_cast<uint32_t>(from[i]) >> 16);
+      }
     }
   }
 
  private:
+  float Cut(float v) const {
+    if (dtype_ == DType::kF16) return static_cast<float>(static_cast<_Float16>(v));
+    return dtype_ == DType::kBF16 ? std::bit_cast<float>(std::bit_cast<uint32_t>(v) & 0xffff0000u)
+                                  : v;
+  }
+
   const std::vector<float>& values_;
   const int cols_;
   const DType dtype_;

@@ -22,14 +22,19 @@ struct ByteSize {
   auto operator<=>(const ByteSize&) const = default;
 };
 
-// The values that a key may have, both ends included.
+// The values that a key may have, both ends included, and what they count, for messages.
 template <typename T>
 struct Range {
   T least, most;
+  const char* unit = "";
 };
 
-struct ConfigValue;  // A node of the document; private to config.cc.
+// Whether a check of a config looks at the files that it names too.
+enum class NamedFiles { kIgnore, kCheck };
+
+struct ConfigValue;  // A node of the document: config_value.h.
 struct ConfigErrors;
+struct ParsedText;
 
 // One mapping of a config file. Reading a key that is absent leaves the target, which holds the
 // default, as it is. Every key that was read is known; Config::Finish refuses the others. Errors
@@ -69,7 +74,8 @@ class ConfigNode {
   // The mappings of the list under `key`; none when it is absent. At most `most`.
   std::vector<ConfigNode> Items(std::string_view key, int most = 10'000);
 
-  // Records an error that the caller found in the value of `key` (or in this mapping, when empty).
+  // Records an error that the caller found in the value of `key` (or in this mapping, when empty);
+  // nothing when that value could not even be read.
   void Fail(std::string_view key, std::string_view what);
 
   // "server.limits": where this mapping stands.
@@ -82,6 +88,9 @@ class ConfigNode {
 
   const ConfigValue* Scalar(std::string_view key, std::string_view expected);
   const ConfigValue* Find(std::string_view key);
+  template <typename T, typename R>
+  void ReadParsed(std::string_view key, const char* expected,
+                  ParsedText (*parse)(const std::string&, T*), R range, T* target);
   int ReadWord(std::string_view key, const std::vector<std::string_view>& words);
   std::string PathOf(std::string_view key) const;
   void FailAt(const ConfigValue& at, std::string_view key, std::string_view what);
@@ -92,12 +101,12 @@ class ConfigNode {
 };
 
 // A YAML document with the command line's overrides laid over it. Messages read
-// "configs/router.yaml:12:3: server.listn: unknown key; did you mean \"listen\"?".
+// "configs/router.yaml:12:3: server.listn: unknown key; did you mean \"server.listen\"?".
 class Config {
  public:
   // `overrides`: "a.b=value", the value in YAML; they replace or add one key each. Numbers in a
-  // path index lists. kNotFound: no such file. kInvalidArgument: not YAML, a key twice, or larger
-  // than any config may be (1 MiB).
+  // path index lists. kNotFound: no such file. kInvalidArgument: not YAML, or larger than any
+  // config may be (1 MiB). What is wrong with one key or override is left to Finish().
   static absl::StatusOr<Config> Load(const std::string& path,
                                      const std::vector<std::string>& overrides = {});
   // The same from memory; `name` stands for the file in messages.
@@ -109,10 +118,13 @@ class Config {
   ~Config();
 
   ConfigNode root();
+  // The first level of keys, as they stand there.
+  std::vector<std::string> keys() const;
 
   // OK when everything that was read was right and no unknown key is left; otherwise
-  // kInvalidArgument with the first complaint. Call it last.
-  absl::Status Finish() const;
+  // kInvalidArgument with every complaint, one a line in the order of the document, at most 20.
+  // Call it last.
+  absl::Status Finish();
 
  private:
   Config(std::unique_ptr<ConfigValue> root, std::unique_ptr<ConfigErrors> errors);
@@ -120,6 +132,9 @@ class Config {
   std::unique_ptr<ConfigValue> root_;
   std::unique_ptr<ConfigErrors> errors_;
 };
+
+// A status of many lines for people: each begins with "program: " and ends with a line break.
+std::string ComplaintText(const std::string& program, const absl::Status& status);
 
 // The word of `known` that is nearest to `word`; empty when none is near enough to be meant.
 std::string NearestWord(std::string_view word, const std::vector<std::string>& known);

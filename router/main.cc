@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/config.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/status.h"
@@ -118,13 +119,36 @@ absl::Status Serve(const RouterConfig& config, const Logger& log) {
   _exit(0);
 }
 
+constexpr char kAbout[] =
+    "The public API of Conclave: takes requests, spreads each over agents on worker groups, and\n"
+    "streams what they do. Stateless; any number may run.\n"
+    "\n"
+    "  conclave-router --config configs/router.yaml\n"
+    "  conclave-router --set server.listen=0.0.0.0:9100 --set \"workers.addresses=[gpu1:9101]\"\n"
+    "\n"
+    "`conclave check FILE` says whether a config is right. SIGTERM drains: no new requests, and "
+    "an\n"
+    "end when those that run are over, or drain.timeout.";
+
+constexpr char kExitCodeText[] =
+    "Exit codes:\n"
+    "  0  drained after SIGTERM or SIGINT\n"
+    "  1  it could not start to serve: an address in use, a file that cannot be read\n"
+    "  2  the command line or the config is wrong";
+
 int Main(int argc, char** argv) {
-  CLI::App app{"The public API of Conclave."};
+  CLI::App app{kAbout, "conclave-router"};
   std::string path;
   std::vector<std::string> overrides;
   app.set_version_flag("--version", CONCLAVE_VERSION);
-  app.add_option("--config", path, "A YAML file; configs/router.yaml says what each key means");
-  app.add_option("--set", overrides, "Overrides one key: server.listen=0.0.0.0:9100");
+  app.add_option("--config", path,
+                 "A YAML file; configs/router.yaml says what each key means. Without it every key "
+                 "has the default that stands there")
+      ->type_name("FILE");
+  app.add_option("--set", overrides, "Overrides one key: server.listen=0.0.0.0:9100")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  app.footer(kExitCodeText);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -132,11 +156,11 @@ int Main(int argc, char** argv) {
   }
   const sigset_t signals = StopSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // Every thread leaves them to the one that waits.
-  const auto config = LoadRouterConfig(path, overrides);
+  const auto config = LoadRouterConfig(path, overrides, NamedFiles::kCheck);
   const absl::Status end = config.ok() ? Serve(*config, Logger(config->log)) : config.status();
   if (end.ok()) return 0;
-  std::cerr << "conclave-router: " << MessageOf(end) << '\n';
-  return 1;
+  std::cerr << ComplaintText("conclave-router", end);
+  return config.ok() ? 1 : 2;
 }
 
 }  // namespace

@@ -1,53 +1,79 @@
 #include "router/router_config.h"
 
+#include <set>
 #include <utility>
 
+#include "common/address.h"
+#include "common/config_checks.h"
 #include "common/status.h"
+#include "common/wire/tls_files.h"
+#include "router/admission/keys.h"
 
 namespace conclave::router {
 namespace {
 
 constexpr Range<absl::Duration> kPatience = {absl::Milliseconds(1), absl::Hours(24)};
 
-void Read(ConfigNode node, RouterConfig& config) {
+void Read(ConfigNode node, RouterConfig& config, NamedFiles files) {
   node.Read("listen", &config.listen);
-  config.tls = ReadTlsOptions(node.Section("tls"));
+  config.tls = ReadServerTlsOptions(node.Section("tls"));
+  if (files == NamedFiles::kCheck) CheckTlsFiles(node.Section("tls"), config.tls);
   node.Read("max_message", &config.max_message, {{1 << 10}, {1 << 30}});
-  node.Read("max_streams", &config.max_streams, {1, 1 << 20});
+  node.Read("max_streams", &config.max_streams, {1, 1 << 20, "requests"});
   node.Read("client_stall", &config.client_stall, kPatience);
-  node.Read("threads", &config.threads, {1, 64});
+  node.Read("threads", &config.threads, {1, 64, "threads"});
 }
 
-void ReadWorkers(ConfigNode node, RouterConfig& config) {
+void ReadWorkers(ConfigNode node, RouterConfig& config, NamedFiles files) {
   node.Read("addresses", &config.workers);
   if (config.workers.empty()) node.Fail("addresses", "must name at least one group");
+  std::set<std::string> seen;
+  for (const std::string& address : config.workers) {
+    const absl::Status status = CheckPeerAddress(address);
+    if (!status.ok()) node.Fail("addresses", MessageOf(status));
+    if (!seen.insert(address).second) {
+      node.Fail("addresses", fmt::format("\"{}\" is there twice", address));
+    }
+  }
   config.worker_tls = ReadTlsOptions(node.Section("tls"));
+  if (files == NamedFiles::kCheck) CheckTlsFiles(node.Section("tls"), config.worker_tls);
   node.Read("place_patience", &config.place_patience, kPatience);
 }
 
+TenantOptions ReadTenant(ConfigNode node) {
+  TenantOptions tenant;
+  node.Read("name", &tenant.name);
+  node.Read("keys", &tenant.keys);
+  node.Read("max_requests", &tenant.max_requests, {1, 1 << 20, "requests"});
+  node.Read("max_agents", &tenant.max_agents, {1, 1 << 24, "agents"});
+  node.Read("weight", &tenant.weight, {0.001, 1000});
+  if (tenant.name.empty()) node.Fail("name", "must not be empty");
+  if (tenant.keys.empty()) {
+    node.Fail("keys", "must hold at least one SHA-256 of a key");
+  } else if (const absl::Status keys = Keys::Make({tenant}).status(); !keys.ok()) {
+    node.Fail("keys", MessageOf(keys));
+  }
+  return tenant;
+}
+
 void Read(ConfigNode node, AdmissionOptions& admission) {
-  node.Read("max_requests", &admission.max_requests, {1, 1 << 20});
-  node.Read("max_agents", &admission.max_agents, {1, 1 << 24});
-  node.Read("max_queued", &admission.max_queued, {0, 1 << 20});
+  node.Read("max_requests", &admission.max_requests, {1, 1 << 20, "requests"});
+  node.Read("max_agents", &admission.max_agents, {1, 1 << 24, "agents"});
+  node.Read("max_queued", &admission.max_queued, {0, 1 << 20, "requests"});
   node.Read("queue_wait", &admission.queue_wait, kPatience);
   node.Read("retry_after", &admission.retry_after, kPatience);
-  for (ConfigNode each : node.Items("tenants")) {
-    TenantOptions tenant;
-    each.Read("name", &tenant.name);
-    each.Read("keys", &tenant.keys);
-    each.Read("max_requests", &tenant.max_requests, {1, 1 << 20});
-    each.Read("max_agents", &tenant.max_agents, {1, 1 << 24});
-    each.Read("weight", &tenant.weight, {0.001, 1000});
-    if (tenant.name.empty()) each.Fail("name", "must not be empty");
-    if (tenant.keys.empty()) each.Fail("keys", "must hold at least one SHA-256 of a key");
-    admission.tenants.push_back(std::move(tenant));
+  for (const ConfigNode& each : node.Items("tenants")) {
+    admission.tenants.push_back(ReadTenant(each));
   }
+  // One by one they are right; a key may still belong to two of them.
+  const absl::Status keys = Keys::Make(admission.tenants).status();
+  if (!keys.ok()) node.Fail("tenants", MessageOf(keys));
 }
 
 void Read(ConfigNode node, Limits& limits) {
-  node.Read("max_agents", &limits.max_agents, {1, 64});
-  node.Read("max_tokens", &limits.max_tokens, {1, int64_t{1} << 40});
-  node.Read("max_lead", &limits.max_lead, {0, 1 << 24});
+  node.Read("max_agents", &limits.max_agents, {1, 64, "agents"});
+  node.Read("max_tokens", &limits.max_tokens, {1, int64_t{1} << 40, "tokens"});
+  node.Read("max_lead", &limits.max_lead, {0, 1 << 24, "tokens"});
   node.Read("deadline", &limits.deadline, kPatience);
   node.Read("place_wait", &limits.place_wait, kPatience);
   node.Read("narrow_wait", &limits.narrow_wait, kPatience);
@@ -59,7 +85,7 @@ void Read(ConfigNode node, Limits& limits) {
 
 void Read(ConfigNode node, KeepOptions& keep) {
   node.Read("longest", &keep.longest, {absl::ZeroDuration(), absl::Hours(24)});
-  node.Read("max_requests", &keep.max_requests, {0, 1 << 20});
+  node.Read("max_requests", &keep.max_requests, {0, 1 << 20, "requests"});
   node.Read("max_bytes", &keep.max_bytes, {{0}, {int64_t{1} << 40}});
 }
 
@@ -75,16 +101,21 @@ void Read(ConfigNode node, LogOptions& log) {
 }  // namespace
 
 absl::StatusOr<RouterConfig> LoadRouterConfig(const std::string& path,
-                                              const std::vector<std::string>& overrides) {
+                                              const std::vector<std::string>& overrides,
+                                              NamedFiles files) {
   ASSIGN_OR_RETURN(Config file, path.empty() ? Config::Parse("", "defaults", overrides)
                                              : Config::Load(path, overrides));
   RouterConfig config;
   ConfigNode root = file.root();
-  Read(root.Section("server"), config);
+  Read(root.Section("server"), config, files);
   root.Section("health").Read("listen", &config.health_listen);
   root.Section("metrics").Read("listen", &config.metrics_listen);
+  CheckListeners(root, {{"server", config.listen},
+                        {"health", config.health_listen},
+                        {"metrics", config.metrics_listen}});
   root.Read("ports_file", &config.ports_file);
-  ReadWorkers(root.Section("workers"), config);
+  if (files == NamedFiles::kCheck) CheckFolderOf(root, "ports_file", config.ports_file);
+  ReadWorkers(root.Section("workers"), config, files);
   Read(root.Section("admission"), config.admission);
   Read(root.Section("limits"), config.limits);
   Read(root.Section("keep"), config.keep);

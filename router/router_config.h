@@ -43,8 +43,10 @@ struct RouterConfig {
 };
 
 // Reads `path`, or only the defaults when it is empty, with "key=value" overrides laid over it.
-// Errors as in common/config.h: file, line, column, key.
+// Errors as in common/config.h: file, line, column, key. `files`: whether the files that it names
+// are looked at too.
 absl::StatusOr<RouterConfig> LoadRouterConfig(const std::string& path,
-                                              const std::vector<std::string>& overrides);
+                                              const std::vector<std::string>& overrides,
+                                              NamedFiles files = NamedFiles::kIgnore);
 
 }  // namespace conclave::router

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/config.h"
 #include "common/log.h"
 #include "common/status.h"
 #include "worker/backend/cpu/cpu_device.h"
@@ -30,9 +31,26 @@ namespace {
 // A peer that is gone is noticed by the launcher; this only bounds a wait that nobody would end.
 constexpr absl::Duration kCollectivePatience = absl::Minutes(10);
 
-int Complain(const absl::Status& status) {
-  std::cerr << "conclave-worker: " << MessageOf(status) << '\n';
-  return 1;
+constexpr char kAbout[] =
+    "One group of tensor-parallel ranks that serves one copy of a model to routers.\n"
+    "\n"
+    "  conclave-worker --config configs/worker.yaml\n"
+    "  conclave-worker --set model.directory=models/my-model --set group.tensor_parallel=4\n"
+    "\n"
+    "`conclave check FILE` says whether a config is right. The ranks are processes of their own; "
+    "when\n"
+    "one is lost, all are started anew. SIGTERM drains: families that run may end, for at most\n"
+    "drain_timeout.";
+
+constexpr char kExitCodeText[] =
+    "Exit codes:\n"
+    "  0  drained after SIGTERM or SIGINT\n"
+    "  1  it could not serve: an address in use, a model that does not load, ranks lost too often\n"
+    "  2  the command line or the config is wrong";
+
+int Complain(const absl::Status& status, int exit_code = 1) {
+  std::cerr << ComplaintText("conclave-worker", status);
+  return exit_code;
 }
 
 std::unique_ptr<Collective> JoinRanks(GroupMemory& memory, int rank) {
@@ -112,10 +130,6 @@ absl::Status KeepPort(const std::string& key, const std::string& address,
 
 absl::Status Launch(const WorkerConfig& config, std::vector<std::string> arguments,
                     const Logger& log) {
-  if (config.group.compute != "f32") {
-    return Unimplemented("group.compute is {}; f32 is what this version computes in",
-                         config.group.compute);
-  }
   std::vector<ReservedPort> kept;
   RETURN_IF_ERROR(KeepPort("server.listen", config.server.listen, kept, arguments));
   RETURN_IF_ERROR(KeepPort("health.listen", config.health_listen, kept, arguments));
@@ -146,21 +160,29 @@ void BlockStopSignals() {
 int Main(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
   const auto flags = TakeRankFlags(arguments);
-  if (!flags.ok()) return Complain(flags.status());
-  CLI::App app{"One group of tensor-parallel ranks that serves one copy of a model."};
+  if (!flags.ok()) return Complain(flags.status(), 2);
+  CLI::App app{kAbout, "conclave-worker"};
   std::string path;
   std::vector<std::string> overrides;
   app.set_version_flag("--version", CONCLAVE_VERSION);
-  app.add_option("--config", path, "A YAML file; configs/worker.yaml says what each key means");
-  app.add_option("--set", overrides, "Overrides one key: group.tensor_parallel=4");
+  app.add_option("--config", path,
+                 "A YAML file; configs/worker.yaml says what each key means. Without it every key "
+                 "has the default that stands there")
+      ->type_name("FILE");
+  app.add_option("--set", overrides, "Overrides one key: group.tensor_parallel=4")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  app.footer(kExitCodeText);
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
     app.parse(reversed);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  const auto config = LoadWorkerConfig(path, overrides);
-  if (!config.ok()) return Complain(config.status());
+  // The launcher has looked at the files before it started a rank.
+  const NamedFiles files = flags->has_value() ? NamedFiles::kIgnore : NamedFiles::kCheck;
+  const auto config = LoadWorkerConfig(path, overrides, files);
+  if (!config.ok()) return Complain(config.status(), 2);
   const Logger log(config->log);
   if (flags->has_value()) BlockStopSignals();
   const absl::Status end =

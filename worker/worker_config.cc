@@ -1,8 +1,18 @@
 #include "worker/worker_config.h"
 
+#include <filesystem>
+#include <sstream>
+#include <string>
+#include <system_error>
 #include <utility>
 
+#include "common/config_checks.h"
 #include "common/status.h"
+#include "common/wire/tls_files.h"
+#include "worker/model/config.h"
+#include "worker/model/safetensors.h"
+#include "worker/model/sharding.h"
+#include "worker/text/text_model.h"
 
 namespace conclave::worker {
 namespace {
@@ -14,25 +24,57 @@ void Read(ConfigNode node, WorkerConfig::Model* model) {
   if (model->directory.empty()) node.Fail("directory", "must name the model's folder");
 }
 
+// Each line of what a loader says about the model's folder.
+void FailEach(ConfigNode& node, const absl::Status& status) {
+  std::istringstream lines{std::string(MessageOf(status))};
+  for (std::string line; std::getline(lines, line);) node.Fail("directory", line);
+}
+
+// What the ranks would find out while they load: before any of them is started.
+void CheckModelFolder(ConfigNode node, const WorkerConfig& config) {
+  const std::filesystem::path directory = config.model.directory;
+  std::error_code error;
+  if (!std::filesystem::is_directory(directory, error)) {
+    if (!config.model.directory.empty()) {
+      node.Fail("directory", fmt::format("{} is not a folder", config.model.directory));
+    }
+    return;
+  }
+  const absl::StatusOr<ModelConfig> model = LoadModelConfig(directory);
+  if (!model.ok()) FailEach(node, model.status());
+  for (int rank = 0; model.ok() && rank < config.group.tensor_parallel; ++rank) {
+    const absl::Status shard = ShardOf(*model, rank, config.group.tensor_parallel).status();
+    if (shard.ok()) continue;
+    FailEach(node, Annotate(shard, "group.tensor_parallel"));
+    break;
+  }
+  FailEach(node, Safetensors::Open(directory).status());
+  FailEach(node, TextModel::Load(directory, config.model.fallback_profile).status());
+}
+
 void Read(ConfigNode node, WorkerConfig::Group* group) {
-  node.Read("tensor_parallel", &group->tensor_parallel, {1, 64});
-  node.Read("threads", &group->threads, {1, 256});
+  node.Read("tensor_parallel", &group->tensor_parallel, {1, 64, "ranks"});
+  node.Read("threads", &group->threads, {1, 256, "threads"});
   node.ReadChoice<std::string>(
       "instruction_set", &group->instruction_set,
       {{"auto", "auto"}, {"avx512", "avx512"}, {"avx2", "avx2"}, {"plain", "plain"}});
   node.ReadChoice<std::string>("compute", &group->compute, {{"f32", "f32"}, {"bf16", "bf16"}});
-  node.Read("kv_tokens", &group->kv_tokens, {16, int64_t{1} << 32});
-  node.Read("max_agents", &group->max_agents, {1, 1024});
-  node.Read("max_batched_tokens", &group->max_batched_tokens, {1, 65'536});
-  node.Read("plans_in_flight", &group->plans_in_flight, {1, 2});
+  if (group->compute != "f32") {
+    node.Fail("compute",
+              fmt::format("\"{}\" is not served by this version; f32 is", group->compute));
+  }
+  node.Read("kv_tokens", &group->kv_tokens, {16, int64_t{1} << 32, "tokens"});
+  node.Read("max_agents", &group->max_agents, {1, 1024, "agents"});
+  node.Read("max_batched_tokens", &group->max_batched_tokens, {1, 65'536, "tokens"});
+  node.Read("plans_in_flight", &group->plans_in_flight, {1, 2, "steps"});
 }
 
 void Read(ConfigNode node, WorkerConfig::Server* server) {
   node.Read("listen", &server->listen);
-  server->tls = ReadTlsOptions(node.Section("tls"));
+  server->tls = ReadServerTlsOptions(node.Section("tls"));
   node.Read("max_message", &server->max_message, {{1 << 16}, {1 << 30}});
-  node.Read("max_families", &server->max_families, {1, 65'536});
-  node.Read("render_threads", &server->render_threads, {1, 64});
+  node.Read("max_families", &server->max_families, {1, 65'536, "families"});
+  node.Read("render_threads", &server->render_threads, {1, 64, "threads"});
   node.Read("retry_after", &server->retry_after, {absl::Milliseconds(1), absl::Hours(1)});
 }
 
@@ -42,12 +84,12 @@ void Read(ConfigNode node, WorkerConfig::Launch* launch) {
   node.Read("beat", &launch->judge.beat, range);
   node.Read("loop", &launch->judge.loop, range);
   node.Read("ready", &launch->judge.ready, range);
-  node.Read("max_restarts", &launch->max_restarts, {0, 1'000'000});
+  node.Read("max_restarts", &launch->max_restarts, {0, 1'000'000, "restarts"});
   node.Read("restart_window", &launch->restart_window, range);
   node.Read("first_backoff", &launch->first_backoff, range);
   node.Read("max_backoff", &launch->max_backoff, range);
   node.Read("flight_directory", &launch->flight_directory);
-  node.Read("max_flight_files", &launch->max_flight_files, {1, 10'000});
+  node.Read("max_flight_files", &launch->max_flight_files, {1, 10'000, "files"});
 }
 
 void Read(ConfigNode node, LogOptions* log) {
@@ -62,7 +104,8 @@ void Read(ConfigNode node, LogOptions* log) {
 }  // namespace
 
 absl::StatusOr<WorkerConfig> LoadWorkerConfig(const std::string& path,
-                                              const std::vector<std::string>& overrides) {
+                                              const std::vector<std::string>& overrides,
+                                              NamedFiles files) {
   ASSIGN_OR_RETURN(Config file, path.empty() ? Config::Parse("", "defaults", overrides)
                                              : Config::Load(path, overrides));
   WorkerConfig config;
@@ -72,10 +115,18 @@ absl::StatusOr<WorkerConfig> LoadWorkerConfig(const std::string& path,
   Read(root.Section("server"), &config.server);
   root.Section("health").Read("listen", &config.health_listen);
   root.Section("metrics").Read("listen", &config.metrics_listen);
+  CheckListeners(root, {{"server", config.server.listen},
+                        {"health", config.health_listen},
+                        {"metrics", config.metrics_listen}});
   root.Read("ports_file", &config.ports_file);
   root.Read("drain_timeout", &config.drain_timeout);
   Read(root.Section("launcher"), &config.launcher);
   Read(root.Section("log"), &config.log);
+  if (files == NamedFiles::kCheck) {
+    CheckModelFolder(root.Section("model"), config);
+    CheckTlsFiles(root.Section("server").Section("tls"), config.server.tls);
+    CheckFolderOf(root, "ports_file", config.ports_file);
+  }
   RETURN_IF_ERROR(file.Finish());
   return config;
 }

@@ -72,8 +72,10 @@ struct WorkerConfig {
 };
 
 // Reads `path`, or only the defaults when it is empty, with "key=value" overrides laid over it.
-// Errors as in common/config.h: file, line, column, key.
+// Errors as in common/config.h: file, line, column, key. `files`: whether the files that it names
+// and the model's folder are looked at too; weights are mapped, not read.
 absl::StatusOr<WorkerConfig> LoadWorkerConfig(const std::string& path,
-                                              const std::vector<std::string>& overrides);
+                                              const std::vector<std::string>& overrides,
+                                              NamedFiles files = NamedFiles::kIgnore);
 
 }  // namespace conclave::worker

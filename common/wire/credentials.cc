@@ -40,6 +40,17 @@ TlsOptions ReadTlsOptions(ConfigNode node) {
   node.Read("certificate", &options.certificate_file);
   node.Read("key", &options.key_file);
   node.Read("authority", &options.authority_file);
+  if (options.certificate_file.empty() != options.key_file.empty()) {
+    node.Fail("", "certificate and key go together");
+  }
+  return options;
+}
+
+TlsOptions ReadServerTlsOptions(ConfigNode node) {
+  TlsOptions options = ReadTlsOptions(node);
+  if (!options.authority_file.empty() && options.certificate_file.empty()) {
+    node.Fail("authority", "a server that checks its clients needs a certificate of its own");
+  }
   return options;
 }
 

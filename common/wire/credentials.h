@@ -24,8 +24,10 @@ struct TlsOptions {
   bool operator==(const TlsOptions&) const = default;
 };
 
-// Reads the keys `certificate`, `key` and `authority` of a `tls` section.
+// Reads the keys `certificate`, `key` and `authority` of a `tls` section; complains about keys that
+// lack another one. The second is for the end that listens.
 TlsOptions ReadTlsOptions(ConfigNode node);
+TlsOptions ReadServerTlsOptions(ConfigNode node);
 
 // kNotFound: a file can't be read. kInvalidArgument: a certificate without its key, or the other
 // way round.

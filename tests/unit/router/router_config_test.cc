@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "common/status.h"
+#include "router/admission/keys.h"
 #include "tests/fakes/config_document.h"
 
 namespace conclave::router {
@@ -33,7 +34,7 @@ std::string WhyNot(const std::string& override_) {
 
 TEST(RouterConfigTest, MistakesAreNamedWithWhatIsAllowed) {
   EXPECT_THAT(WhyNot("server.listn=x"),
-              HasSubstr("server.listn: unknown key; did you mean \"listen\"?"));
+              HasSubstr("server.listn: unknown key; did you mean \"server.listen\"?"));
   EXPECT_THAT(WhyNot("limits.max_agents=65"), HasSubstr("limits.max_agents"));
   EXPECT_THAT(WhyNot("limits.max_agents=65"), HasSubstr("64"));
   EXPECT_THAT(WhyNot("limits.deadline=5"), HasSubstr("limits.deadline"));
@@ -41,11 +42,33 @@ TEST(RouterConfigTest, MistakesAreNamedWithWhatIsAllowed) {
   EXPECT_THAT(WhyNot("log.level=loud"), HasSubstr("debug, info, warning, error"));
   EXPECT_THAT(WhyNot("workers.addresses=[]"), HasSubstr("must name at least one group"));
   EXPECT_THAT(WhyNot("admission.tenants=[{name: a}]"), HasSubstr("at least one SHA-256"));
+  EXPECT_THAT(WhyNot("admission.tenants=[{name: a, keys: [secret]}]"),
+              HasSubstr("admission.tenants[0].keys: tenant a: a key must be 64"));
+  EXPECT_THAT(WhyNot("workers.addresses=[gpu1]"), HasSubstr("\"gpu1\" is not HOST:PORT"));
+  EXPECT_THAT(WhyNot("workers.addresses=[a:1, a:1]"), HasSubstr("\"a:1\" is there twice"));
+  EXPECT_THAT(WhyNot("server.listen=0.0.0.0"), HasSubstr("server.listen: \"0.0.0.0\" is not"));
+  EXPECT_THAT(WhyNot("health.listen=127.0.0.1:9100"),
+              HasSubstr("health.listen: \"127.0.0.1:9100\" is server.listen too"));
+  EXPECT_THAT(WhyNot("server.tls.authority=ca.pem"), HasSubstr("certificate of its own"));
+  EXPECT_THAT(WhyNot("workers.tls.key=a.key"), HasSubstr("certificate and key go together"));
+  EXPECT_THAT(WhyNot("tensor_parallel=2"), HasSubstr("tensor_parallel: unknown key"));
+}
+
+TEST(RouterConfigTest, FilesThatAreNamedAreLookedAtWhenAsked) {
+  const std::vector<std::string> settings = {
+      "server.tls={certificate: /nonexistent/a.pem, key: /nonexistent/a.key}",
+      "ports_file=/nonexistent/ports"};
+  EXPECT_TRUE(LoadRouterConfig(kShipped, settings).ok());
+  const absl::Status status = LoadRouterConfig(kShipped, settings, NamedFiles::kCheck).status();
+  EXPECT_THAT(MessageOf(status), HasSubstr("server.tls.certificate: /nonexistent/a.pem cannot be"));
+  EXPECT_THAT(MessageOf(status), HasSubstr("server.tls.key: /nonexistent/a.key cannot be read"));
+  EXPECT_THAT(MessageOf(status), HasSubstr("ports_file: /nonexistent is not a folder"));
 }
 
 TEST(RouterConfigTest, TenantsAreRead) {
   const auto config = LoadRouterConfig(
-      "", {"admission.tenants=[{name: a, keys: [x], max_requests: 3, weight: 2}]"});
+      "", {fmt::format("admission.tenants=[{{name: a, keys: [{}], max_requests: 3, weight: 2}}]",
+                       DigestOf("secret"))});
   ASSERT_TRUE(config.ok()) << config.status();
   ASSERT_EQ(config->admission.tenants.size(), 1u);
   EXPECT_EQ(config->admission.tenants[0].name, "a");

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "common/status.h"
 #include "tests/fakes/config_document.h"
 
@@ -32,15 +34,53 @@ std::string WhyNot(const std::string& override_) {
 }
 
 TEST(WorkerConfigTest, MistakesAreNamedWithWhatIsAllowed) {
-  EXPECT_THAT(WhyNot("group.tensor_paralel=2"), HasSubstr("did you mean \"tensor_parallel\"?"));
+  EXPECT_THAT(WhyNot("group.tensor_paralel=2"),
+              HasSubstr("did you mean \"group.tensor_parallel\"?"));
+  EXPECT_THAT(WhyNot("server.tensor_paralel=2"),
+              HasSubstr("did you mean \"group.tensor_parallel\"?"));
   EXPECT_THAT(WhyNot("group.tensor_parallel=65"), HasSubstr("64"));
   EXPECT_THAT(WhyNot("group.instruction_set=sse"), HasSubstr("auto, avx512, avx2, plain"));
   EXPECT_THAT(WhyNot("group.compute=fp4"), HasSubstr("f32, bf16"));
-  EXPECT_THAT(WhyNot("group.kv_tokens=1"), HasSubstr("group.kv_tokens"));
+  EXPECT_THAT(WhyNot("group.compute=bf16"), HasSubstr("not served by this version; f32 is"));
+  EXPECT_THAT(
+      WhyNot("group.kv_tokens=1"),
+      HasSubstr("group.kv_tokens: \"1\" is out of range; it can be 16 to 4294967296 tokens"));
   EXPECT_THAT(WhyNot("group.plans_in_flight=3"), HasSubstr("group.plans_in_flight"));
   EXPECT_THAT(WhyNot("server.max_message=1KiB"), HasSubstr("server.max_message"));
   EXPECT_THAT(WhyNot("launcher.beat=1ms"), HasSubstr("launcher.beat"));
   EXPECT_THAT(WhyNot("model.directory=\"\""), HasSubstr("must name the model's folder"));
+}
+
+constexpr char kModels[] = CONCLAVE_SOURCE_DIR "/models/";
+
+// What is wrong with the model's folder.
+std::string WhyNotServed(const std::string& folder, int tensor_parallel = 1) {
+  const absl::Status status =
+      LoadWorkerConfig(
+          "",
+          {"model.directory=" + folder, fmt::format("group.tensor_parallel={}", tensor_parallel)},
+          NamedFiles::kCheck)
+          .status();
+  return std::string(MessageOf(status));
+}
+
+TEST(WorkerConfigTest, TheShippedModelsFolderIsRight) {
+  EXPECT_EQ(WhyNotServed(std::string(kModels) + "conclave-demo"), "");
+}
+
+TEST(WorkerConfigTest, AModelThatDoesNotDivideAmongTheRanksIsFoundBeforeTheyStart) {
+  EXPECT_THAT(WhyNotServed(std::string(kModels) + "conclave-demo", 3),
+              HasSubstr("model.directory: group.tensor_parallel: "));
+}
+
+TEST(WorkerConfigTest, EveryFileThatAModelLacksIsNamed) {
+  const std::string folder = testing::TempDir() + "/no_model";
+  std::filesystem::create_directories(folder);
+  const std::string why = WhyNotServed(folder);
+  for (const char* file : {"config.json", "model.safetensors", "tokenizer.json"}) {
+    EXPECT_THAT(why, HasSubstr(file));
+  }
+  EXPECT_THAT(WhyNotServed("/nonexistent/model"), HasSubstr("/nonexistent/model is not a folder"));
 }
 
 }  // namespace

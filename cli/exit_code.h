@@ -14,6 +14,10 @@ inline constexpr char kExitCodeText[] =
     "  0    the answer came\n"
     "  1    the router answered with an error, or could not be reached\n"
     "  2    the command line, or a file that it names, is wrong\n"
-    "  130  Ctrl-C cancelled the request; a second one ends the program at once";
+    "  130  Ctrl-C stopped the request; a second one ends the program at once";
+inline constexpr char kCheckExitCodeText[] =
+    "Exit codes:\n"
+    "  0    every file is right\n"
+    "  2    the command line, or one of the files, is wrong";
 
 }  // namespace conclave::cli

@@ -1,0 +1,243 @@
+#include "cli/commands.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/exit_code.h"
+#include "cli/terminal_text.h"
+
+namespace conclave::cli {
+namespace {
+
+constexpr char kAbout[] =
+    "Asks a Conclave router, and checks its configs.\n"
+    "\n"
+    "  conclave ask \"What is 12 * 34?\"      ask 8 agents and watch them\n"
+    "  conclave models                      what can be asked\n"
+    "  conclave check configs/*.yaml        are these configs right?\n"
+    "\n"
+    "`make serve` starts a router and a worker on this machine.";
+
+constexpr char kAskAbout[] =
+    "Ask a question and watch the agents.\n"
+    "\n"
+    "At a terminal every agent has a row; elsewhere the answer alone goes to standard output and\n"
+    "all that happens to standard error. Ctrl-C stops the request and shows what it came to.\n"
+    "\n"
+    "  conclave ask \"What is 12 * 34?\"\n"
+    "  conclave ask --agents 16 --deadline 10 --receipt bill.json \"What is 12 * 34?\"\n"
+    "  conclave ask --replay bill.json \"What is 12 * 34?\"     the same bytes again\n"
+    "  generate-question | conclave ask --quiet -             for scripts\n"
+    "\n"
+    "Where no default is named, the router or the model has one.";
+
+constexpr char kModelsAbout[] = "List the models that a router serves, with their limits.";
+
+constexpr char kCheckAbout[] =
+    "Check config files as the programs do when they start.\n"
+    "\n"
+    "Says everything that is wrong with each file, with its line and column, and what was meant.\n"
+    "Files that a config names are looked at too: relative paths begin in the working directory.\n"
+    "\n"
+    "  conclave check configs/router.yaml configs/worker.yaml\n"
+    "  conclave check --as worker --set group.tensor_parallel=4 my.yaml";
+
+constexpr char kCompletionAbout[] =
+    "Print a script that completes commands, options and their words.\n"
+    "\n"
+    "  source <(conclave completion bash)      in ~/.bashrc\n"
+    "  source <(conclave completion zsh)       in ~/.zshrc, after compinit";
+
+constexpr int kHelpColumns = 80;
+
+// CLI11's help in 80 columns; in the list of subcommands the first line of each is enough.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_description(const CLI::App* command) const override {
+    return command->get_description() + "\n\n";
+  }
+  std::string make_option(const CLI::Option* option, bool is_positional) const override {
+    const std::vector<std::string> lines =
+        Wrap(make_option_desc(option), kHelpColumns - static_cast<int>(column_width_));
+    return Row(make_option_name(option, is_positional) + make_option_opts(option), lines);
+  }
+  std::string make_subcommand(const CLI::App* command) const override {
+    const std::string about = command->get_description();
+    return Row(command->get_name(), {about.substr(0, about.find('\n'))});
+  }
+
+ private:
+  std::string Row(const std::string& name, const std::vector<std::string>& lines) const {
+    std::string row = "  " + name;
+    const bool beside = row.size() < column_width_;
+    if (!beside) row += "\n";
+    for (size_t i = 0; i < lines.size(); ++i) {
+      const size_t indent = beside && i == 0 ? column_width_ - row.size() : column_width_;
+      row += std::string(indent, ' ') + lines[i] + "\n";
+    }
+    return row;
+  }
+};
+
+// A file's name: completions offer files.
+constexpr char kFile[] = "FILE";
+
+void AddRouter(CLI::App& command, std::string& router) {
+  command.add_option("--router", router, "Address of the router")
+      ->type_name("HOST:PORT")
+      ->capture_default_str()
+      ->group("Server");
+}
+
+// One of a few words, which the request's maker checks: it says what each means.
+CLI::Option* AddWord(CLI::App& command, const char* name, std::string& word, const char* words,
+                     const char* what) {
+  return command.add_option(name, word, what)->type_name(words);
+}
+
+void AddServerOptions(CLI::App& ask, AskOptions& o) {
+  AddRouter(ask, o.router);
+  ask.add_option("--model", o.model, "Which served model; needed where there are several")
+      ->type_name("NAME")
+      ->group("Server");
+  ask.add_option("--api-key-file", o.api_key_file, "File whose first line is your key")
+      ->type_name(kFile)
+      ->group("Server");
+  ask.add_option("--request-id", o.request_id, "Your id of this request; drawn when not given")
+      ->type_name("ID")
+      ->group("Server");
+}
+
+void AddAgentOptions(CLI::App& ask, AskOptions& o) {
+  constexpr char kGroup[] = "Agents";
+  AddWord(ask, "--mode", o.mode, "instant|thinking|contemplating", "How much thought")
+      ->capture_default_str()
+      ->group(kGroup);
+  ask.add_option("--agents", o.agents, "How many agents think, 1 to 64 (8)")
+      ->type_name("N")
+      ->group(kGroup);
+  ask.add_option("--min-agents", o.min_agents, "Fewest agents that may answer (1)")
+      ->type_name("N")
+      ->group(kGroup);
+  AddWord(ask, "--on-loss", o.on_loss, "resume|continue|fail",
+          "What happens when a worker group is lost (resume)")
+      ->group(kGroup);
+}
+
+void AddVoteOptions(CLI::App& ask, AskOptions& o) {
+  constexpr char kGroup[] = "Vote";
+  AddWord(ask, "--answer-key", o.answer_key,
+          "boxed|answer-line|json:FIELD|regex:PATTERN|last-line|whole-text",
+          "How an agent's answer is found in its text, so that answers can be compared")
+      ->group(kGroup);
+  AddWord(ask, "--aggregation", o.aggregation, "auto|vote|synthesise",
+          "How the answers become one (auto: the vote, or a synthesis where none leads)")
+      ->group(kGroup);
+  AddWord(ask, "--stop-rule", o.stop_rule, "none|settled|beta|window|first|quorum",
+          "When the agents that still run are cut (settled: nothing can overturn the leader)")
+      ->group(kGroup);
+  ask.add_option("--stop-votes", o.stop_votes,
+                 "Ends of a window (4), ends that are enough for first (half), or equal answers "
+                 "that are enough for quorum (more than half)")
+      ->type_name("N")
+      ->group(kGroup);
+  ask.add_option("--stop-certainty", o.stop_certainty,
+                 "Beta stops when the leader beats the runner-up this surely, 0.5 to 1 (0.95)")
+      ->type_name("P")
+      ->group(kGroup);
+}
+
+void AddLimitOptions(CLI::App& ask, AskOptions& o) {
+  constexpr char kGroup[] = "Limits";
+  ask.add_option("--deadline", o.deadline_seconds, "Then the best answer so far is taken")
+      ->type_name("SECONDS")
+      ->group(kGroup);
+  ask.add_option("--thinking-tokens", o.thinking_tokens, "Most tokens of one agent's thinking")
+      ->type_name("N")
+      ->group(kGroup);
+  ask.add_option("--answer-tokens", o.answer_tokens, "Most tokens of one answer")
+      ->type_name("N")
+      ->group(kGroup);
+  ask.add_option("--total-tokens", o.total_tokens, "Most tokens of all agents together")
+      ->type_name("N")
+      ->group(kGroup);
+}
+
+void AddSamplingOptions(CLI::App& ask, AskOptions& o) {
+  constexpr char kGroup[] = "Sampling";
+  ask.add_option("--seed", o.seed, "Key of every random draw; drawn and shown when not given")
+      ->type_name("N")
+      ->group(kGroup);
+  ask.add_option("--temperature", o.temperature, "0 takes the likeliest token always")
+      ->type_name("X")
+      ->group(kGroup);
+  ask.add_option("--top-k", o.top_k, "Keep this many of the likeliest tokens; 0 keeps all")
+      ->type_name("N")
+      ->group(kGroup);
+  ask.add_option("--top-p", o.top_p, "Keep the likeliest tokens up to this probability")
+      ->type_name("P")
+      ->group(kGroup);
+  ask.add_option("--min-p", o.min_p, "Drop tokens below this share of the likeliest one's")
+      ->type_name("P")
+      ->group(kGroup);
+}
+
+void AddOutputOptions(CLI::App& ask, AskOptions& o) {
+  constexpr char kGroup[] = "Output";
+  ask.add_flag("--quiet,-q", o.quiet, "Only the answer")->group(kGroup);
+  ask.add_flag("--json", o.json, "One event a line, as JSON, and nothing else")->group(kGroup);
+  ask.add_option("--receipt", o.receipt_file, "Write the receipt there, as JSON")
+      ->type_name(kFile)
+      ->group(kGroup);
+  ask.add_option("--replay", o.replay_file,
+                 "Run this receipt's request again, to the same bytes; question and options must "
+                 "be the same")
+      ->type_name(kFile)
+      ->group(kGroup);
+}
+
+void DefineAsk(CLI::App& app, AskOptions& o) {
+  CLI::App& ask = *app.add_subcommand("ask", kAskAbout);
+  ask.add_option("question", o.question, "What to ask; - reads standard input")
+      ->type_name("TEXT")
+      ->required();
+  AddServerOptions(ask, o);
+  AddAgentOptions(ask, o);
+  AddVoteOptions(ask, o);
+  AddLimitOptions(ask, o);
+  AddSamplingOptions(ask, o);
+  AddOutputOptions(ask, o);
+  ask.footer(kExitCodeText);
+}
+
+void DefineCheck(CLI::App& app, CheckOptions& o) {
+  CLI::App& check = *app.add_subcommand("check", kCheckAbout);
+  check.add_option("files", o.files, "Config files")->type_name(kFile)->required();
+  AddWord(check, "--as", o.as, "router|worker|profile", "What they are; else their keys tell");
+  check.add_option("--set", o.overrides, "Overrides one key, as the programs' --set does")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  check.add_flag("--only-text", o.only_text, "Do not look at the files that a config names");
+  check.footer(kCheckExitCodeText);
+}
+
+}  // namespace
+
+void DefineCommands(CLI::App& app, CommandLine& line) {
+  app.name("conclave");
+  app.formatter(std::make_shared<HelpFormatter>());
+  app.description(kAbout);
+  app.set_version_flag("--version", CONCLAVE_VERSION);
+  app.require_subcommand(1);
+  app.footer(kExitCodeText);
+  DefineAsk(app, line.ask);
+  CLI::App& models = *app.add_subcommand("models", kModelsAbout);
+  AddRouter(models, line.models_router);
+  models.footer(kExitCodeText);
+  DefineCheck(app, line.check);
+  CLI::App& completion = *app.add_subcommand("completion", kCompletionAbout);
+  AddWord(completion, "shell", line.shell, "bash|zsh", "For which shell")->required();
+}
+
+}  // namespace conclave::cli

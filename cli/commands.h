@@ -1,0 +1,23 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "cli/check.h"
+#include "cli/options.h"
+
+namespace conclave::cli {
+
+// What the command line says, for all subcommands.
+struct CommandLine {
+  AskOptions ask;
+  CheckOptions check;
+  std::string models_router = AskOptions().router;
+  std::string shell;  // Whose completion script is wanted.
+};
+
+// Defines every subcommand with its options, help and examples on `app`; parsing fills `line`,
+// which must outlive `app`. The tree is also what completions are made from.
+void DefineCommands(CLI::App& app, CommandLine& line);
+
+}  // namespace conclave::cli

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+namespace conclave::cli {
+
+// A script that completes `app`'s subcommands, options and the words that an option takes ("a|b" as
+// its type's name) in a shell, bash or zsh. FILE as a type's name stands for files.
+// kInvalidArgument for another shell.
+absl::StatusOr<std::string> CompletionScript(const CLI::App& app, const std::string& shell);
+
+}  // namespace conclave::cli

@@ -1,0 +1,70 @@
+#include "cli/commands.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+namespace conclave::cli {
+namespace {
+
+using testing::Each;
+using testing::HasSubstr;
+using testing::Not;
+using testing::SizeIs;
+
+class CommandsTest : public testing::Test {
+ protected:
+  CommandsTest() { DefineCommands(app_, line_); }
+
+  std::vector<const CLI::App*> All() {
+    std::vector<const CLI::App*> all = {&app_};
+    for (const CLI::App* command : app_.get_subcommands([](CLI::App*) { return true; })) {
+      all.push_back(command);
+    }
+    return all;
+  }
+
+  CLI::App app_;
+  CommandLine line_;
+};
+
+TEST_F(CommandsTest, OptionsReachTheirCommand) {
+  app_.parse("ask --agents 16 --stop-rule beta --quiet \"2 + 2?\"", false);
+
+  EXPECT_EQ(line_.ask.question, "2 + 2?");
+  EXPECT_EQ(line_.ask.agents, 16);
+  EXPECT_EQ(line_.ask.stop_rule, "beta");
+  EXPECT_TRUE(line_.ask.quiet);
+}
+
+TEST_F(CommandsTest, FilesMayFollowAnOverride) {
+  app_.parse("check --set a.b=1 --set c=2 x.yaml y.yaml", false);
+
+  EXPECT_EQ(line_.check.files, (std::vector<std::string>{"x.yaml", "y.yaml"}));
+  EXPECT_EQ(line_.check.overrides, (std::vector<std::string>{"a.b=1", "c=2"}));
+}
+
+TEST_F(CommandsTest, EveryHelpShowsAnExampleAndNoneOfItsOwnLinesIsLong) {
+  for (const CLI::App* command : All()) {
+    EXPECT_THAT(command->get_description(), HasSubstr(command->get_name())) << command->get_name();
+    std::istringstream lines(command->help());
+    for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 96u) << line;
+  }
+}
+
+TEST_F(CommandsTest, TheListOfCommandsHasOneLineForEach) {
+  const std::string help = app_.help();
+  EXPECT_THAT(help, HasSubstr("Ask a question and watch the agents.\n"));
+  EXPECT_THAT(help, Not(HasSubstr("At a terminal every agent")));
+}
+
+TEST_F(CommandsTest, WhatEndsWithAnExitCodeSaysWhichThereAre) {
+  for (const CLI::App* command : All()) {
+    if (command->get_name() == "completion") continue;
+    EXPECT_THAT(command->get_footer(), HasSubstr("Exit codes:\n  0 ")) << command->get_name();
+  }
+}
+
+}  // namespace
+}  // namespace conclave::cli

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cli/exit_code.h"
+#include "cli/screen_guard.h"
 
 namespace conclave::cli {
 
@@ -36,6 +37,7 @@ void InterruptWatch::Wait() {
   // The prompt shall not appear inside what was drawn; but a terminal that takes nothing (stopped
   // with Ctrl-S, a dead connection) shall not hold up the end.
   std::thread([] {
+    if (ScreenGuard::Leave()) return;
     [[maybe_unused]] const ssize_t ignored = write(STDERR_FILENO, "\n", 1);
   }).detach();
   poll(nullptr, 0, 50);

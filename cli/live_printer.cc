@@ -6,23 +6,25 @@
 #include <vector>
 
 #include "cli/live_view.h"
+#include "cli/rate_meter.h"
 #include "cli/receipt_text.h"
+#include "cli/screen.h"
 #include "cli/terminal_text.h"
 
 namespace conclave::cli {
 namespace {
 
 constexpr absl::Duration kFrame = absl::Milliseconds(100);
+constexpr absl::Duration kFirstFrame = absl::Milliseconds(250);  // What is quicker needs no screen.
 
 }  // namespace
 
-LivePrinter::LivePrinter(const Terminal& terminal, bool color, std::string stop_rule)
-    : terminal_(terminal),
-      stop_rule_(stop_rule.empty() ? "settled" : std::move(stop_rule)),
-      screen_(color) {}
+LivePrinter::LivePrinter(const Terminal& terminal, bool color, StopGoal stop)
+    : terminal_(terminal), color_(color), stop_(std::move(stop)) {}
 
 void LivePrinter::OnStart() {
   began_ = Clock::now();
+  guard_.emplace();
   thread_ = std::thread([this] { Draw(); });
 }
 
@@ -32,14 +34,13 @@ void LivePrinter::Stop() {
   if (!thread_.joinable()) return;
   {
     absl::MutexLock lock(&mutex_);
-    stopping_ = true;
+    ended_ = true;
   }
   thread_.join();
 }
 
-ViewTitle LivePrinter::Title() const {
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - began_);
-  return {.stop_rule = stop_rule_, .seconds = static_cast<int>(seconds.count())};
+double LivePrinter::Seconds() const {
+  return std::chrono::duration<double>(Clock::now() - began_).count();
 }
 
 void LivePrinter::On(const v1::GenerateResponse& event) {
@@ -47,22 +48,33 @@ void LivePrinter::On(const v1::GenerateResponse& event) {
   round_.On(event);
 }
 
+void LivePrinter::OnStopping() {
+  absl::MutexLock lock(&mutex_);
+  round_.Stop();
+}
+
 void LivePrinter::Draw() {
-  bool was_foreground = true;
-  while (true) {
+  RateMeter rate;
+  for (int frame = 0;; ++frame) {
     ViewSize size;
     std::vector<Line> lines;
     {
       absl::MutexLock lock(&mutex_);
-      if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), kFrame)) return;
+      const absl::Duration wait = frame == 0 ? kFirstFrame : kFrame;
+      if (mutex_.AwaitWithTimeout(absl::Condition(&ended_), wait)) return;
       size = terminal_.Size();
-      lines = LiveLines(round_, Title(), size);
+      const double seconds = Seconds();
+      rate.Add(seconds, round_.Tokens());
+      lines = LiveLines(round_,
+                        {.stop = stop_,
+                         .seconds = seconds,
+                         .tokens_per_second = rate.PerSecond(),
+                         .frame = frame},
+                        size);
     }
-    // In the background the screen is the shell's; back in front, what was drawn has scrolled.
-    const bool is_foreground = terminal_.IsForeground();
-    if (is_foreground && !was_foreground) screen_.Forget();
-    was_foreground = is_foreground;
-    if (is_foreground) terminal_.Write(screen_.Redraw(lines, size.columns));
+    // In the background the screen is the shell's.
+    if (!terminal_.IsForeground() || ScreenGuard::IsStopping()) continue;
+    terminal_.Write((ScreenGuard::Enter() ? kEnterScreen : "") + Frame(lines, color_));
   }
 }
 
@@ -70,8 +82,11 @@ void LivePrinter::OnEnd() {
   Stop();
   const int columns = terminal_.Size().columns;
   absl::MutexLock lock(&mutex_);
-  std::string bytes = screen_.Erase(columns);
-  bytes += screen_.Keep(FinalLines(round_, Title(), columns));
+  const double seconds = Seconds();
+  const double rate = seconds > 0 ? static_cast<double>(round_.Tokens()) / seconds : 0;
+  guard_.reset();
+  const ViewTitle title = {.stop = stop_, .seconds = seconds, .tokens_per_second = rate};
+  std::string bytes = Kept(FinalLines(round_, title, columns), color_);
   if (!round_.answer().empty()) bytes += "\n" + Printable(round_.answer()) + "\n";
   if (round_.completed().incomplete()) bytes += "the answer is incomplete\n";
   bytes += "\n";

@@ -4,25 +4,26 @@
 #include <absl/synchronization/mutex.h>
 
 #include <chrono>
-#include <string>
+#include <optional>
 #include <thread>
 
 #include "cli/printer.h"
 #include "cli/round.h"
-#include "cli/screen.h"
+#include "cli/screen_guard.h"
 #include "cli/terminal.h"
 
 namespace conclave::cli {
 
-// Shows a request at a terminal as it runs: a thread draws it again at most ten times a second.
-// At the end the agents, the vote, the answer and the receipt stay.
-// Its own calls come from one thread; only OnEnd() waits for the terminal.
+// Shows a request at a terminal as it runs: a thread draws it on the terminal's second screen, at
+// most ten times a second. At the end the agents, the vote, the whole answer and the receipt stay
+// on the first, once. Only OnEnd() waits for the terminal.
 class LivePrinter : public Printer {
  public:
-  LivePrinter(const Terminal& terminal, bool color, std::string stop_rule);
+  LivePrinter(const Terminal& terminal, bool color, StopGoal stop);
   ~LivePrinter() override;
   void OnStart() override;
   void On(const v1::GenerateResponse& event) override;
+  void OnStopping() override;
   void OnEnd() override;
 
  private:
@@ -30,15 +31,16 @@ class LivePrinter : public Printer {
 
   void Draw();
   void Stop();
-  ViewTitle Title() const;
+  double Seconds() const;  // Since OnStart().
 
   const Terminal terminal_;
-  const std::string stop_rule_;
+  const bool color_;
+  const StopGoal stop_;
   Clock::time_point began_ = Clock::now();
-  Screen screen_;  // The drawing thread's; after Stop() the caller's.
+  std::optional<ScreenGuard> guard_;  // From OnStart() to OnEnd().
   absl::Mutex mutex_;
   Round round_ ABSL_GUARDED_BY(mutex_);
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // Last: it uses the others. Runs from OnStart() to OnEnd().
 };
 

@@ -14,34 +14,37 @@ namespace {
 
 using State = AgentRow::State;
 
-constexpr int kWide = 60;               // Columns from which on names and states are spelt out.
+constexpr int kWide = 60;               // Columns from which on names and states are spelt out,
+constexpr int kNarrow = 30;             // and below which a state is one character.
 constexpr int kMaxBar = 24;             // Columns of the vote's bars.
 constexpr int kMaxLiveVotes = 4;        // Answers of a vote that a live view shows.
 constexpr int kMaxVotes = 8;            // And that stay: the receipt has them all.
+constexpr int kMaxLiveNotices = 3;      // The last things that happened.
 constexpr size_t kMaxShown = 32 << 10;  // Bytes of the answer that a screen is cut from.
 
 struct StateLook {
   const char* word;
   const char* brief;
+  const char* sign;
   Tone tone;
 };
 
 StateLook LookOf(State state) {
   switch (state) {
     case State::kWaiting:
-      return {"waiting", "wait", Tone::kFaint};
+      return {"waiting", "wait", ".", Tone::kFaint};
     case State::kThinking:
-      return {"thinking", "think", Tone::kBusy};
+      return {"thinking", "think", "~", Tone::kBusy};
     case State::kAnswering:
-      return {"answering", "answr", Tone::kStrong};
+      return {"answering", "answr", ">", Tone::kStrong};
     case State::kDone:
-      return {"done", "done", Tone::kGood};
+      return {"done", "done", "=", Tone::kGood};
     case State::kCut:
-      return {"cut", "cut", Tone::kFaint};
+      return {"cut", "cut", "x", Tone::kFaint};
     case State::kLeftOut:
-      return {"left out", "out", Tone::kFaint};
+      return {"left out", "out", "-", Tone::kFaint};
   }
-  return {"", "", Tone::kPlain};
+  return {"", "", "", Tone::kPlain};
 }
 
 bool Runs(const AgentRow& agent) {
@@ -77,10 +80,12 @@ class LineMaker {
   Line line_;
 };
 
+int LabelWidth(int columns) { return columns >= kWide ? 11 : columns >= kNarrow ? 6 : 2; }
+
 // A label's column, and what follows.
 LineMaker Labelled(const std::string& label, int columns, Tone tone = Tone::kPlain) {
   LineMaker line(columns);
-  line.Column(label, columns >= kWide ? 11 : 6, tone);
+  line.Column(label, LabelWidth(columns), tone);
   return line;
 }
 
@@ -90,18 +95,39 @@ std::string NameOf(uint32_t id, int columns) {
   return name.starts_with("agent ") ? name.substr(6) : "merge";
 }
 
+// "3 of 8 agents run": how many run, while not all do.
+std::string AgentsText(const Round& round) {
+  const int planned = round.admitted().agents();
+  const int running = round.Count(State::kThinking) + round.Count(State::kAnswering);
+  const char* plural = planned == 1 ? "" : "s";
+  if (running == 0 || running >= planned) return fmt::format("{} agent{}", planned, plural);
+  return fmt::format("{} of {} agent{} run", running, planned, plural);
+}
+
 Line TitleLine(const Round& round, const ViewTitle& title, int columns) {
+  constexpr char kSpinner[] = {'|', '/', '-', '\\'};
   LineMaker line(columns);
+  if (title.frame >= 0) {
+    line.Add(fmt::format("{} ", kSpinner[title.frame % 4]), Tone::kBusy);
+  }
+  if (round.is_stopping()) line.Add("stopping  ", Tone::kBad);
   const v1::Admitted& admitted = round.admitted();
   if (admitted.request_id().empty()) {
     line.Add("waiting for the router", Tone::kStrong);
   } else {
-    line.Add(OneLine(admitted.model()), Tone::kStrong);
-    line.Add(fmt::format("  {} agent{}", admitted.agents(), admitted.agents() == 1 ? "" : "s"));
+    line.Add(Fit(OneLine(admitted.model()), std::max(columns / 3, 1)), Tone::kStrong);
+    line.Add("  " + AgentsText(round));
   }
-  line.Add(fmt::format("  {} tokens  {} s", round.Tokens(), title.seconds));
-  const std::string seed = fmt::format("  seed {}", admitted.seed());
-  if (admitted.agents() > 0 && Columns(seed) <= line.left()) line.Add(seed, Tone::kFaint);
+  // The first that does not fit whole is left out with all behind it.
+  bool fits = true;
+  const auto add = [&line, &fits](const std::string& text, Tone tone = Tone::kPlain) {
+    fits = fits && Columns(text) <= line.left();
+    if (fits) line.Add(text, tone);
+  };
+  add(fmt::format("  {:.1f} s", title.seconds));
+  add(fmt::format("  {} tokens", round.Tokens()));
+  if (title.tokens_per_second > 0) add(fmt::format("  {:.0f}/s", title.tokens_per_second));
+  if (admitted.agents() > 0) add(fmt::format("  seed {}", admitted.seed()), Tone::kFaint);
   return line.Take();
 }
 
@@ -123,28 +149,44 @@ void AddEnded(uint32_t id, const AgentRow& agent, LineMaker& line) {
   }
   const bool merges = StageOf(AgentId{id}) == kAggregateStage;  // Its answer is the request's.
   const v1::AgentFinished& finished = agent.finished;
-  const std::string why = WhyEnded(finished.reason());
+  std::string behind = WhyEnded(finished.reason());
+  if (finished.has_answer()) behind += fmt::format("  confidence {:.2f}", finished.confidence());
   if (finished.has_answer() || merges) {
-    line.Add(fmt::format("{:.2f}  ", finished.confidence()), Tone::kFaint);
     const std::string answer = OneLine(merges ? agent.text : finished.answer());
-    line.Add(Fit(answer, std::max(line.left() - Columns(why), 1)));
+    const int room = line.left() - Columns(behind);
+    line.Add(Fit(answer, room >= std::min(Columns(answer), 8) ? room : line.left()));
   } else {
     line.Add("no answer", Tone::kBad);
   }
-  line.Add(why, Tone::kBad);
+  if (Columns(behind) <= line.left()) line.Add(behind, Tone::kFaint);
+}
+
+// What an agent writes now: its last line that is not empty.
+std::string LastLine(const std::string& text) {
+  const size_t end = text.find_last_not_of(" \t\r\n");
+  if (end == std::string::npos) return "";
+  const size_t before = text.rfind('\n', end);
+  return OneLine(text.substr(before == std::string::npos ? 0 : before + 1));
 }
 
 Line AgentLine(uint32_t id, const AgentRow& agent, int columns) {
-  const bool wide = columns >= kWide;
+  const bool wide = columns >= kWide, narrow = columns < kNarrow;
   const StateLook look = LookOf(agent.state);
   LineMaker line = Labelled(NameOf(id, columns), columns);
-  line.Column(wide ? look.word : look.brief, wide ? 9 : 5, look.tone);
+  line.Column(wide     ? look.word
+              : narrow ? look.sign
+                       : look.brief,
+              wide     ? 9
+              : narrow ? 1
+                       : 5,
+              look.tone);
   const bool grant = wide && Runs(agent) && agent.grant > 0;
   const std::string tokens =
       grant ? fmt::format("{}/{}", agent.tokens, agent.grant) : fmt::format("{}", agent.tokens);
-  line.Add(fmt::format("{:>{}}  ", tokens, wide ? 9 : 5));
+  line.Add(fmt::format("{:>{}}  ", tokens, wide ? 9 : 4));
   if (Runs(agent)) {
-    line.AddEnd(OneLine(agent.text));
+    line.AddEnd(LastLine(agent.text),
+                agent.state == State::kThinking ? Tone::kFaint : Tone::kPlain);
   } else if (agent.state == State::kDone || agent.state == State::kCut) {
     AddEnded(id, agent, line);
   }
@@ -190,34 +232,33 @@ void AddAgents(const Round& round, int columns, int rows, std::vector<Line>& lin
   if (!rest.empty()) lines.push_back(RestLine(rest, columns));
 }
 
-Line VoteLine(const v1::Vote& vote, bool leads, double all, int columns) {
+Line VoteLine(const v1::Vote& vote, bool leads, double counted, int to_come, int columns) {
   LineMaker line = Labelled(leads ? "vote" : "", columns);
   const int width = std::min(kMaxBar, columns / 4);
+  const double all = counted + to_come;
   const double share = all > 0 ? std::clamp(vote.weight() / all, 0.0, 1.0) : 0.0;
   const int filled = static_cast<int>(share * width + 0.5);
   line.Add(std::string(static_cast<size_t>(filled), '#'), leads ? Tone::kGood : Tone::kPlain);
   line.Add(std::string(static_cast<size_t>(width - filled), '.'), Tone::kFaint);
   line.Add(vote.weight() == vote.count()
-               ? fmt::format(" {:>3}  ", vote.count())
-               : fmt::format(" {:>3} ({:.2f})  ", vote.count(), vote.weight()));
-  line.Add(OneLine(vote.answer()), leads ? Tone::kStrong : Tone::kPlain);
+               ? fmt::format(" {:>3}", vote.count())
+               : fmt::format(" {:>3} ({:.2f})", vote.count(), vote.weight()));
+  const double percent = counted > 0 ? 100 * vote.weight() / counted : 0;
+  if (columns >= kWide) line.Add(fmt::format("  {:>3.0f}%", percent));
+  line.Add("  " + OneLine(vote.answer()), leads ? Tone::kStrong : Tone::kPlain);
   return line.Take();
 }
 
-Line StopLine(const v1::VoteUpdate& vote, const std::string& rule, int columns) {
-  LineMaker line = Labelled("stop rule", columns);
-  if (rule == "none") {
-    line.Add("none: every agent runs to its end");
-  } else {
-    if (rule == "settled") {
-      line.Add(fmt::format("{} {:+g}", rule, vote.stop_value()));
-      line.Add(" (stops above 0)", Tone::kFaint);
-    } else {
-      line.Add(fmt::format("{} {:.3g}", rule, vote.stop_value()));
-    }
-  }
-  line.Add(fmt::format("; {} counted, {} to come", vote.counted(), vote.to_come()));
-  return line.Take();
+// Where the stop rule stands, and where it stops.
+std::string StopText(const StopGoal& stop, double value, int agents) {
+  const auto at = [&stop](double otherwise) { return stop.at > 0 ? stop.at : otherwise; };
+  if (stop.rule == "none") return "no stop rule: every agent runs to its end";
+  if (stop.rule == "settled") return fmt::format("settled {:+g}, stops above 0", value);
+  if (stop.rule == "beta") return fmt::format("beta {:.3f}, stops at {:g}", value, at(0.95));
+  if (stop.rule == "window") return fmt::format("window {:g} of {:g} agree", value, at(4));
+  if (stop.rule == "first") return fmt::format("first {:g} of {:g}", value, at((agents + 1) / 2));
+  if (stop.rule == "quorum") return fmt::format("quorum {:g} of {:g}", value, at(agents / 2 + 1));
+  return fmt::format("{} {:.3g}", stop.rule, value);
 }
 
 bool HasVote(const Round& round) { return round.vote().counted() > 0; }
@@ -227,16 +268,23 @@ void AddVote(const Round& round, const ViewTitle& title, int columns, int most,
              std::vector<Line>& lines) {
   if (!HasVote(round)) return;
   const v1::VoteUpdate& vote = round.vote();
-  double all = vote.to_come();
-  for (const v1::Vote& one : vote.votes()) all += one.weight();
+  double counted = 0;
+  for (const v1::Vote& one : vote.votes()) counted += one.weight();
   const int shown = std::min(vote.votes_size(), most);
-  for (int i = 0; i < shown; ++i) lines.push_back(VoteLine(vote.votes(i), i == 0, all, columns));
+  for (int i = 0; i < shown; ++i) {
+    lines.push_back(VoteLine(vote.votes(i), i == 0, counted, vote.to_come(), columns));
+  }
   if (shown < vote.votes_size()) {
     LineMaker line = Labelled("", columns);
-    line.Add(fmt::format("+ {} more answers", vote.votes_size() - shown), Tone::kFaint);
+    line.Add(fmt::format("+ {} more answer{}", vote.votes_size() - shown,
+                         vote.votes_size() - shown == 1 ? "" : "s"),
+             Tone::kFaint);
     lines.push_back(line.Take());
   }
-  lines.push_back(StopLine(vote, title.stop_rule, columns));
+  LineMaker line = Labelled("", columns);
+  line.Add(fmt::format("{} counted, {} to come; ", vote.counted(), vote.to_come()));
+  line.Add(StopText(title.stop, vote.stop_value(), round.admitted().agents()), Tone::kFaint);
+  lines.push_back(line.Take());
 }
 
 std::vector<Line> AnswerLines(const Round& round, int columns) {
@@ -248,7 +296,7 @@ std::vector<Line> AnswerLines(const Round& round, int columns) {
          (static_cast<unsigned char>(answer[begin]) & 0xc0u) == 0x80u) {
     ++begin;
   }
-  const int label = columns >= kWide ? 12 : 7;
+  const int label = LabelWidth(columns) + 1;
   for (const std::string& text :
        Wrap(std::string_view(answer).substr(begin), columns - 1 - label)) {
     LineMaker line = Labelled(lines.empty() ? "answer" : "", columns, Tone::kStrong);
@@ -258,11 +306,20 @@ std::vector<Line> AnswerLines(const Round& round, int columns) {
   return lines;
 }
 
-void AddNotice(const Round& round, int columns, std::vector<Line>& lines) {
-  if (round.notice().empty()) return;
-  LineMaker line = Labelled("notice", columns, Tone::kBad);
-  line.Add(OneLine(round.notice()));
-  lines.push_back(line.Take());
+// The last `most` things that happened, in one line each, or wrapped.
+void AddNotices(const Round& round, int columns, size_t most, bool wrap, std::vector<Line>& lines) {
+  const std::vector<Notice>& notices = round.notices();
+  for (size_t i = notices.size() - std::min(notices.size(), most); i < notices.size(); ++i) {
+    const Notice& notice = notices[i];
+    const Tone tone = notice.is_bad ? Tone::kBad : Tone::kPlain;
+    std::vector<std::string> texts = {OneLine(notice.text)};
+    if (wrap) texts = Wrap(texts[0], columns - 2 - LabelWidth(columns));
+    for (size_t part = 0; part < texts.size(); ++part) {
+      LineMaker line = Labelled(part == 0 ? "notice" : "", columns, Tone::kFaint);
+      line.Add(texts[part], tone);
+      lines.push_back(line.Take());
+    }
+  }
 }
 
 int SizeOf(const std::vector<Line>& lines) { return static_cast<int>(lines.size()); }
@@ -278,7 +335,8 @@ void Append(std::vector<Line>& lines, std::vector<Line> more, int most) {
 std::vector<Line> LiveLines(const Round& round, const ViewTitle& title, const ViewSize& size) {
   std::vector<Line> lines = {TitleLine(round, title, size.columns)};
   std::vector<Line> below;
-  AddNotice(round, size.columns, below);
+  const int notices = std::clamp(size.rows / 8, 1, kMaxLiveNotices);
+  AddNotices(round, size.columns, static_cast<size_t>(notices), /*wrap=*/false, below);
   AddVote(round, title, size.columns, std::clamp(size.rows / 6, 1, kMaxLiveVotes), below);
   std::vector<Line> answer = AnswerLines(round, size.columns);
   const int least_answer = std::min(SizeOf(answer), std::max(size.rows / 6, 1));
@@ -296,7 +354,7 @@ std::vector<Line> FinalLines(const Round& round, const ViewTitle& title, int col
   std::vector<Line> lines = {TitleLine(round, title, columns)};
   const int all = static_cast<int>(round.agents().size());
   if (all > 0) AddAgents(round, columns, all, lines);
-  AddNotice(round, columns, lines);
+  AddNotices(round, columns, round.notices().size(), /*wrap=*/true, lines);
   AddVote(round, title, columns, kMaxVotes, lines);
   return lines;
 }

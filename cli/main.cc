@@ -15,11 +15,19 @@
 namespace conclave::cli {
 namespace {
 
+StopGoal GoalOf(const AskOptions& options) {
+  StopGoal goal;
+  if (!options.stop_rule.empty()) goal.rule = options.stop_rule;
+  if (options.stop_certainty) goal.at = *options.stop_certainty;
+  if (options.stop_votes) goal.at = *options.stop_votes;
+  return goal;
+}
+
 std::unique_ptr<Printer> MakePrinter(const AskOptions& options) {
   if (options.json) return std::make_unique<JsonPrinter>(std::cout);
   const Surroundings around = Surroundings::Look();
   if (!options.quiet && CanRedraw(around)) {
-    return std::make_unique<LivePrinter>(Terminal(), UsesColor(around), options.stop_rule);
+    return std::make_unique<LivePrinter>(Terminal(), UsesColor(around), GoalOf(options));
   }
   return std::make_unique<TextPrinter>(std::cout, std::cerr, options.quiet);
 }

@@ -82,7 +82,14 @@ void TextPrinter::OnCompleted(const v1::Completed& completed) {
   if (!quiet_) notes_ << ReceiptText(completed.receipt()) << std::flush;
 }
 
+void TextPrinter::OnStopping() {
+  absl::MutexLock lock(&mutex_);
+  Note(fmt::format("{:<11} : the best answer so far is asked for; Ctrl-C again ends the program",
+                   "stopping"));
+}
+
 void TextPrinter::OnEnd() {
+  absl::MutexLock lock(&mutex_);
   if (round_.is_complete()) return;
   for (const auto& [agent, row] : round_.agents()) FlushLine(agent);
   if (answer_began_) answer_ << '\n' << std::flush;
@@ -91,6 +98,11 @@ void TextPrinter::OnEnd() {
 }
 
 void TextPrinter::On(const v1::GenerateResponse& event) {
+  absl::MutexLock lock(&mutex_);
+  Show(event);
+}
+
+void TextPrinter::Show(const v1::GenerateResponse& event) {
   round_.On(event);
   switch (event.event_case()) {
     case v1::GenerateResponse::kAdmitted:

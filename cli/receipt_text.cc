@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "cli/terminal_text.h"
 #include "common/types.h"
@@ -14,25 +16,95 @@ double ToSeconds(const google::protobuf::Duration& duration) {
   return static_cast<double>(duration.seconds()) + 1e-9 * duration.nanos();
 }
 
-void Line(std::string& text, const char* label, const std::string& value) {
-  text += fmt::format("  {:<14} {}\n", label, value);
+constexpr int kLabel = 12;   // Columns of the labels.
+constexpr int kNarrow = 44;  // Columns below which values begin on their labels' lines.
+constexpr int kAnswer = 60;  // Most columns of an answer.
+
+// A table of labels with values that wrap.
+class Table {
+ public:
+  explicit Table(int columns) : columns_(std::max(columns, 20)) {}
+
+  void Row(const std::string& label, const std::string& value) {
+    const bool narrow = columns_ < kNarrow;
+    const size_t indent = narrow ? 4 : 2 + kLabel;
+    const std::string text = narrow ? fmt::format("{}: {}", label, value) : value;
+    std::string head = narrow ? std::string(2, ' ') : fmt::format("  {:<{}}", label, kLabel);
+    for (const std::string& line : Wrap(text, columns_ - 1 - static_cast<int>(indent))) {
+      text_ += head + line + "\n";
+      head.assign(indent, ' ');
+    }
+  }
+  // A value of an answer's, on one line.
+  int AnswerWidth(int beside) const {
+    return std::clamp(columns_ - 1 - 2 - kLabel - beside, 8, kAnswer);
+  }
+  std::string Take() { return std::move(text_); }
+
+ private:
+  const int columns_;
+  std::string text_;
+};
+
+// "1, 3-5" of ascending numbers.
+std::string RangesOf(const std::vector<int>& numbers) {
+  std::string text;
+  for (size_t i = 0; i < numbers.size();) {
+    size_t end = i;
+    while (end + 1 < numbers.size() && numbers[end + 1] == numbers[end] + 1) ++end;
+    text += fmt::format("{}{}", i == 0 ? "" : ", ", numbers[i]);
+    if (end > i) text += fmt::format("-{}", numbers[end]);
+    i = end + 1;
+  }
+  return text;
 }
 
-const char* KindText(v1::Decision::Kind kind) {
+// "agent 3 keeps 80, agents 4-6 keep 120": agents that keep equally many are named together.
+std::string CutsText(const v1::Decision& decision) {
+  std::map<int, std::vector<uint32_t>> by_kept;
+  for (const v1::Cut& cut : decision.cuts()) by_kept[cut.kept()].push_back(cut.agent());
+  std::string text;
+  for (const auto& [kept, agents] : by_kept) {
+    text += fmt::format("{}{} {} {}", text.empty() ? "" : ", ", AgentNames(agents),
+                        agents.size() == 1 ? "keeps" : "keep", kept);
+  }
+  return text;
+}
+
+// What happened, and what became of the agents that it names and that keep nothing: of one, of
+// several.
+struct DecisionWords {
+  const char* what;
+  const char* one;
+  const char* several;
+};
+
+DecisionWords WordsOf(v1::Decision::Kind kind) {
   switch (kind) {
     case v1::Decision::KIND_JOIN:
-      return "join";
+      return {"more room", "enters late", "enter late"};
     case v1::Decision::KIND_NARROW:
-      return "narrow";
+      return {"narrowed for want of room", "stays out", "stay out"};
     case v1::Decision::KIND_DROP:
-      return "drop";
+      return {"given up", "is lost", "are lost"};
     case v1::Decision::KIND_DEADLINE:
-      return "deadline";
+      return {"the deadline came", "stays out", "stay out"};
     case v1::Decision::KIND_STOP_NOW:
-      return "stop";
+      return {"stopped by the caller", "stays out", "stay out"};
     default:
-      return "decision";
+      return {"decision", "is concerned", "are concerned"};
   }
+}
+
+// The agents that a decision names but does not cut.
+std::vector<uint32_t> UncutAgents(const v1::Decision& decision) {
+  std::vector<uint32_t> agents;
+  for (const uint32_t agent : decision.agents()) {
+    const bool cut = std::any_of(decision.cuts().begin(), decision.cuts().end(),
+                                 [agent](const v1::Cut& one) { return one.agent() == agent; });
+    if (!cut) agents.push_back(agent);
+  }
+  return agents;
 }
 
 }  // namespace
@@ -56,55 +128,103 @@ const char* CutText(v1::CutReason reason) {
   }
 }
 
-std::string DecisionText(const v1::Decision& decision) {
-  std::string text = fmt::format("{} at token {}", KindText(decision.kind()), decision.clock());
-  const char* separator = ": ";
-  for (const uint32_t agent : decision.agents()) {
-    text += separator + AgentName(agent);
-    separator = ", ";
+std::string AgentNames(std::vector<uint32_t> agents) {
+  std::sort(agents.begin(), agents.end());
+  std::vector<int> thinkers;
+  std::vector<uint32_t> others;
+  for (const uint32_t agent : agents) {
+    const AgentId id{agent};
+    if (StageOf(id) == kThinkStage && RoundOf(id) == 0) {
+      thinkers.push_back(IndexOf(id) + 1);
+    } else {
+      others.push_back(agent);
+    }
   }
-  for (const v1::Cut& cut : decision.cuts()) {
-    text += fmt::format("{}{} keeps {}", separator, AgentName(cut.agent()), cut.kept());
-    separator = ", ";
+  std::string text;
+  if (!thinkers.empty()) {
+    text = fmt::format("agent{} {}", thinkers.size() == 1 ? "" : "s", RangesOf(thinkers));
+  }
+  for (const uint32_t agent : others) {
+    text += fmt::format("{}the {}", text.empty() ? "" : " and ", AgentName(agent));
   }
   return text;
 }
 
-std::string ReceiptText(const v1::Receipt& receipt, int columns) {
-  const int room = std::clamp(columns - 25, 8, 60);  // Beside the label and the count.
-  const v1::PromptUsage& prompt = receipt.prompt();
-  std::string text = "receipt\n";
-  Line(text, "request", fmt::format("{}  seed {}", OneLine(receipt.request_id()), receipt.seed()));
-  Line(text, "model",
-       fmt::format("{}  fingerprint {:.12}", OneLine(receipt.model()),
-                   OneLine(receipt.fingerprint())));
-  const double ratio = prompt.first() > 0 ? static_cast<double>(prompt.computed()) /
-                                                static_cast<double>(prompt.first())
-                                          : 0;
-  Line(text, "prompt",
-       fmt::format("{} tokens in all, {} computed, {} shared ({:.2f} prompts of {})",
-                   prompt.total(), prompt.computed(), prompt.shared(), ratio, prompt.first()));
-  Line(text, "tokens",
-       fmt::format("{} thinking, {} answer, {} aggregation, {} discarded",
-                   receipt.thinking_tokens(), receipt.answer_tokens(), receipt.aggregation_tokens(),
-                   receipt.discarded_tokens()));
-  Line(text, "agents", fmt::format("{} ran, {} cut", receipt.agents_size(), receipt.agents_cut()));
-  for (const v1::Vote& vote : receipt.votes()) {
-    Line(text, "vote", fmt::format("{} for {}", vote.count(), Fit(OneLine(vote.answer()), room)));
+std::string DecisionText(const v1::Decision& decision) {
+  const DecisionWords words = WordsOf(decision.kind());
+  std::string text = fmt::format("{} at token {}", words.what, decision.clock());
+  const char* separator = ": ";
+  if (const std::vector<uint32_t> agents = UncutAgents(decision); !agents.empty()) {
+    text += fmt::format("{}{} {}", separator, AgentNames(agents),
+                        agents.size() == 1 ? words.one : words.several);
+    separator = ", ";
   }
-  for (const v1::Decision& decision : receipt.decisions()) {
-    Line(text, "decision", DecisionText(decision));
-  }
-  if (receipt.resumes() > 0) Line(text, "resumed", fmt::format("{} times", receipt.resumes()));
-  if (receipt.counts_from_stream()) {
-    Line(text, "note", "a group was lost: its counts are what was received");
-  }
-  Line(text, "critical path", fmt::format("{} tokens", receipt.critical_path_tokens()));
-  Line(text, "time",
-       fmt::format("{:.3f} s to the first byte of the answer, {:.3f} s in all",
-                   ToSeconds(receipt.time_to_first_answer()), ToSeconds(receipt.wall_time())));
-  Line(text, "result hash", OneLine(receipt.result_hash()));
+  if (decision.cuts_size() > 0) text += separator + CutsText(decision);
   return text;
+}
+
+namespace {
+
+void AddTokens(const v1::Receipt& receipt, Table& table) {
+  const v1::PromptUsage& prompt = receipt.prompt();
+  table.Row("prompts",
+            fmt::format("{} tokens = {} computed + {} shared; one prompt has {}", prompt.total(),
+                        prompt.computed(), prompt.shared(), prompt.first()));
+  const int64_t kept =
+      receipt.thinking_tokens() + receipt.answer_tokens() + receipt.aggregation_tokens();
+  table.Row("kept", fmt::format("{} tokens = {} thinking + {} answers + {} aggregation", kept,
+                                receipt.thinking_tokens(), receipt.answer_tokens(),
+                                receipt.aggregation_tokens()));
+  if (receipt.discarded_tokens() > 0) {
+    table.Row("discarded",
+              fmt::format("{} tokens, computed past a cut", receipt.discarded_tokens()));
+  }
+  if (prompt.recomputed() > 0) {
+    table.Row("recomputed", fmt::format("{} tokens, run again after a loss or for want of memory",
+                                        prompt.recomputed()));
+  }
+  table.Row("in a row", fmt::format("{} tokens had to be produced one after another",
+                                    receipt.critical_path_tokens()));
+}
+
+void AddVotes(const v1::Receipt& receipt, Table& table) {
+  for (const v1::Vote& vote : receipt.votes()) {
+    const std::string count = vote.weight() == vote.count()
+                                  ? fmt::format("{} for ", vote.count())
+                                  : fmt::format("{} ({:.2f}) for ", vote.count(), vote.weight());
+    table.Row("vote", count + Fit(OneLine(vote.answer()), table.AnswerWidth(Columns(count))));
+  }
+}
+
+}  // namespace
+
+std::string ReceiptText(const v1::Receipt& receipt, int columns) {
+  Table table(columns);
+  table.Row("request", fmt::format("{}, seed {}", OneLine(receipt.request_id()), receipt.seed()));
+  table.Row("model", fmt::format("{}, fingerprint {:.12}", OneLine(receipt.model()),
+                                 OneLine(receipt.fingerprint())));
+  table.Row("agents",
+            fmt::format("{} = {} to their end + {} cut", receipt.agents_size(),
+                        receipt.agents_size() - receipt.agents_cut(), receipt.agents_cut()));
+  AddTokens(receipt, table);
+  AddVotes(receipt, table);
+  for (const v1::Decision& decision : receipt.decisions()) {
+    table.Row("decision", DecisionText(decision));
+  }
+  if (receipt.resumes() > 0) {
+    table.Row("resumed", fmt::format("{} time{} after a loss, with the same text",
+                                     receipt.resumes(), receipt.resumes() == 1 ? "" : "s"));
+  }
+  if (receipt.counts_from_stream()) {
+    table.Row("note", "a group was lost: its counts are what was received");
+  }
+  table.Row("time",
+            fmt::format("{:.3f} s, the first byte of the answer after {:.3f} s",
+                        ToSeconds(receipt.wall_time()), ToSeconds(receipt.time_to_first_answer())));
+  table.Row("hash", OneLine(receipt.result_hash()));
+  table.Row("replay",
+            "the same question and options with --replay FILE; --receipt FILE writes the file");
+  return "receipt\n" + table.Take();
 }
 
 }  // namespace conclave::cli

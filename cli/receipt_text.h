@@ -1,13 +1,15 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "conclave/v1/conclave.pb.h"
 
 namespace conclave::cli {
 
-// The bill as a short table for people: lines that end with '\n', at most 100 wide; answers are
-// shortened to `columns`. Texts in it are harmless to a terminal.
+// The bill as a short table for people: lines that end with '\n', at most columns - 1 wide; answers
+// are shortened, all else is wrapped. Texts in it are harmless to a terminal.
 std::string ReceiptText(const v1::Receipt& receipt, int columns = 100);
 
 // How an agent is called in front of people: "agent 3" (from 1), "synthesiser".
@@ -16,7 +18,10 @@ std::string AgentName(uint32_t agent);
 // Why an agent was cut, in words: "the answer is settled".
 const char* CutText(v1::CutReason reason);
 
-// A decision in words: "deadline at token 120: agent 3 keeps 80".
+// Agents in few words: "agent 3", "agents 1, 3-5 and the synthesiser".
+std::string AgentNames(std::vector<uint32_t> agents);
+
+// A decision in words: "the deadline came at token 120: agent 3 keeps 80".
 std::string DecisionText(const v1::Decision& decision);
 
 }  // namespace conclave::cli

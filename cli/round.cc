@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "cli/receipt_text.h"
 #include "cli/terminal_text.h"
@@ -14,6 +15,7 @@ namespace {
 using State = AgentRow::State;
 
 constexpr size_t kMaxText = 1024;  // Bytes of an agent's text: more than a terminal is wide.
+constexpr size_t kMaxNotices = 64;
 constexpr int kMaxPlanned = 1024;  // Far above what the API allows; a server is not trusted.
 
 // Keeps the end of `text`, from the beginning of a character on.
@@ -101,19 +103,24 @@ void Round::On(const v1::GenerateResponse& event) {
       vote_ = event.vote_update();
       return;
     case v1::GenerateResponse::kDecision:
-      notice_ = DecisionText(event.decision());
-      return;
+      return AddNotice({DecisionText(event.decision())});
     case v1::GenerateResponse::kGroupChanged:
-      notice_ = event.group_changed().reason();
-      return;
+      return AddNotice({event.group_changed().reason(), !event.group_changed().resumed()});
     case v1::GenerateResponse::kAnswerDelta:
       return OnAnswer(event.agent(), event.answer_delta().text());
     case v1::GenerateResponse::kCompleted:
       return OnCompleted(event.completed());
     case v1::GenerateResponse::kAggregationStarted:
+      return AddNotice(
+          {fmt::format("the model merges {} answers", event.aggregation_started().candidates())});
     case v1::GenerateResponse::EVENT_NOT_SET:
       return;
   }
+}
+
+void Round::AddNotice(Notice notice) {
+  if (notices_.size() == kMaxNotices) notices_.erase(notices_.begin());
+  notices_.push_back(std::move(notice));
 }
 
 int Round::Count(AgentRow::State state) const {
@@ -139,6 +146,9 @@ std::string KnownText(const Round& round) {
                       round.Count(State::kThinking) + round.Count(State::kAnswering),
                       round.Count(State::kWaiting));
   text += fmt::format("  {:<14} {}\n", "tokens", round.Tokens());
+  for (const Notice& notice : round.notices()) {
+    text += fmt::format("  {:<14} {}\n", "notice", OneLine(notice.text));
+  }
   for (const v1::Vote& vote : round.vote().votes()) {
     text +=
         fmt::format("  {:<14} {} for {}\n", "vote", vote.count(), Fit(OneLine(vote.answer()), 60));

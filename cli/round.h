@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "conclave/v1/conclave.pb.h"
 
@@ -19,12 +20,20 @@ struct AgentRow {
   v1::CutReason cut = v1::CUT_REASON_UNSPECIFIED;
 };
 
+// Something that the clock, the load or a failure did, in words. Any bytes.
+struct Notice {
+  std::string text;
+  bool is_bad = false;  // Something was lost.
+};
+
 // What a client knows of its request: the sum of the events that came. A value; memory is bounded
 // by the number of agents and the length of the answer. One thread.
 class Round {
  public:
   // REQUIRES: events in the order in which they came.
   void On(const v1::GenerateResponse& event);
+  // The person who asked wants it to end.
+  void Stop() { stopping_ = true; }
 
   const v1::Admitted& admitted() const { return admitted_; }  // Without id until admitted.
   // Agents by id, the planned ones that have not entered included.
@@ -32,8 +41,10 @@ class Round {
   const v1::VoteUpdate& vote() const { return vote_; }
   // The answer as far as it came. Any bytes.
   const std::string& answer() const { return answer_; }
-  // The last decision or change of the group in words; may be empty. Any bytes.
-  const std::string& notice() const { return notice_; }
+  // Decisions and changes of the group in the order in which they came; the last 64.
+  const std::vector<Notice>& notices() const { return notices_; }
+  // True from Stop() to the end.
+  bool is_stopping() const { return stopping_ && !complete_; }
   bool is_complete() const { return complete_; }
   const v1::Completed& completed() const { return completed_; }  // Set when complete.
 
@@ -47,12 +58,14 @@ class Round {
   void OnDelta(AgentRow& agent, const v1::AgentDelta& delta);
   void OnAnswer(uint32_t id, const std::string& text);
   void OnCompleted(const v1::Completed& completed);
+  void AddNotice(Notice notice);
 
   v1::Admitted admitted_;
   std::map<uint32_t, AgentRow> agents_;
   v1::VoteUpdate vote_;
-  std::string answer_, notice_;
-  bool complete_ = false;
+  std::string answer_;
+  std::vector<Notice> notices_;
+  bool stopping_ = false, complete_ = false;
   v1::Completed completed_;
 };
 

@@ -1,7 +1,5 @@
 #include "cli/screen.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "cli/terminal_text.h"
@@ -9,10 +7,11 @@
 namespace conclave::cli {
 namespace {
 
-// Control sequences of ECMA-48: select graphic rendition, erase to the end of line and of page.
+// Control sequences of ECMA-48: select graphic rendition, cursor position, erase in page, in line.
 constexpr char kReset[] = "\x1b[0m";
-constexpr char kEraseLine[] = "\x1b[K";
+constexpr char kHome[] = "\x1b[H";
 constexpr char kEraseBelow[] = "\x1b[J";
+constexpr char kEraseRest[] = "\x1b[K";
 
 const char* CodeOf(Tone tone) {
   switch (tone) {
@@ -32,16 +31,14 @@ const char* CodeOf(Tone tone) {
   return "";
 }
 
-}  // namespace
-
-std::string Screen::Paint(const Line& line) const {
+std::string Paint(const Line& line, bool color) {
   std::string painted;
   for (const Span& span : line) {
     // Views give harmless text already; here it holds for every view.
     std::string text = Printable(span.text);
     std::replace(text.begin(), text.end(), '\n', ' ');
     std::replace(text.begin(), text.end(), '\t', ' ');
-    const bool colored = color_ && span.tone != Tone::kPlain;
+    const bool colored = color && span.tone != Tone::kPlain;
     if (colored) painted += CodeOf(span.tone);
     painted += text;
     if (colored) painted += kReset;
@@ -49,33 +46,20 @@ std::string Screen::Paint(const Line& line) const {
   return painted;
 }
 
-std::string Screen::ToTop(int columns) const {
-  int up = 0;
-  for (size_t i = 0; i + 1 < widths_.size(); ++i) {
-    up += std::max((widths_[i] + columns - 1) / columns, 1);
-  }
-  return up > 0 ? fmt::format("\x1b[{}A\r", up) : std::string("\r");
-}
+}  // namespace
 
-std::string Screen::Redraw(const std::vector<Line>& lines, int columns) {
-  std::string bytes = ToTop(std::max(columns, 1));
-  widths_.clear();
+std::string Frame(const std::vector<Line>& lines, bool color) {
+  std::string bytes = kHome;
   for (size_t i = 0; i < lines.size(); ++i) {
-    bytes += Paint(lines[i]) + (i + 1 < lines.size() ? std::string(kEraseLine) + "\r\n" : "");
-    widths_.push_back(WidthOf(lines[i]));
+    bytes += Paint(lines[i], color) + kEraseRest;
+    if (i + 1 < lines.size()) bytes += "\r\n";
   }
-  return bytes + kEraseBelow + "\r";
+  return bytes + kEraseBelow;
 }
 
-std::string Screen::Erase(int columns) {
-  const std::string bytes = ToTop(std::max(columns, 1)) + kEraseBelow;
-  widths_.clear();
-  return bytes;
-}
-
-std::string Screen::Keep(const std::vector<Line>& lines) const {
+std::string Kept(const std::vector<Line>& lines, bool color) {
   std::string bytes;
-  for (const Line& line : lines) bytes += Paint(line) + "\r\n";
+  for (const Line& line : lines) bytes += Paint(line, color) + "\r\n";
   return bytes;
 }
 

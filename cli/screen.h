@@ -5,33 +5,22 @@
 
 #include "cli/live_view.h"
 
+// What to send to a terminal so that it shows lines. Sends nothing itself.
 namespace conclave::cli {
 
-// What to send to a terminal so that it shows a block of lines below what it showed before, and a
-// newer block in its place. The cursor rests at the first column of the block's last line. Keeps
-// what was drawn; sends nothing itself. One thread.
-class Screen {
- public:
-  explicit Screen(bool color) : color_(color) {}
+// Onto the terminal's second screen and back (xterm's modes 1049, 7 and 25): what was there before
+// stays untouched, nothing that is drawn goes into the scrollback, and no terminal wraps it anew
+// when its size changes. The cursor is hidden and long lines are cut meanwhile. Terminals that have
+// one screen only are left with an empty one.
+inline constexpr char kEnterScreen[] = "\x1b[?1049h\x1b[?7l\x1b[?25l";
+inline constexpr char kLeaveScreen[] = "\x1b[H\x1b[J\x1b[?25h\x1b[?7h\x1b[?1049l";
 
-  // Replaces the block. `columns` is the terminal's width now: lines that were drawn when it was
-  // wider have been wrapped by it since.
-  // REQUIRES: no line is wider than columns - 1.
-  std::string Redraw(const std::vector<Line>& lines, int columns);
-  // Removes the block; the cursor stays where it began.
-  std::string Erase(int columns);
-  // Lines that stay, with their line breaks.
-  // REQUIRES: no block is shown.
-  std::string Keep(const std::vector<Line>& lines) const;
-  // Leaves the block where it is: what is drawn next begins at the cursor.
-  void Forget() { widths_.clear(); }
+// The whole second screen: these lines from its top on. Right whatever it showed before, and
+// whatever its size was then.
+// REQUIRES: no more lines than the screen has rows; no line wider than its columns less one.
+std::string Frame(const std::vector<Line>& lines, bool color);
 
- private:
-  std::string ToTop(int columns) const;
-  std::string Paint(const Line& line) const;
-
-  const bool color_;
-  std::vector<int> widths_;  // Of the block's lines.
-};
+// Lines that stay, with their line breaks.
+std::string Kept(const std::vector<Line>& lines, bool color);
 
 }  // namespace conclave::cli

@@ -32,16 +32,33 @@ std::vector<std::string> Texts(const std::vector<Line>& lines) {
 }
 
 std::vector<std::string> Live(const Round& round, ViewSize size = {80, 24}) {
-  return Texts(LiveLines(round, {.stop_rule = "settled", .seconds = 3}, size));
+  return Texts(LiveLines(round, {.seconds = 3.25}, size));
 }
 
 TEST(LiveViewTest, BeforeAdmissionItSaysWhatItWaitsFor) {
-  EXPECT_THAT(Live(Round()), testing::ElementsAre("waiting for the router  0 tokens  3 s"));
+  EXPECT_THAT(Live(Round()), testing::ElementsAre("waiting for the router  3.2 s  0 tokens"));
 }
 
 TEST(LiveViewTest, TheTitleCountsAgentsTokensAndSeconds) {
-  EXPECT_EQ(Live(Thinkers(8))[0], "demo  8 agents  96 tokens  3 s  seed 7");
+  EXPECT_EQ(Live(Thinkers(8))[0], "demo  8 agents  3.2 s  96 tokens  seed 7");
   EXPECT_THAT(Live(Thinkers(1))[0], HasSubstr("1 agent "));
+}
+
+TEST(LiveViewTest, TheTitleSaysHowManyStillRunAndHowFast) {
+  Round round = Thinkers(8);
+  round.On(Finished(2, "57", 53));
+
+  const ViewTitle title = {.seconds = 0.5, .tokens_per_second = 1234.5, .frame = 5};
+  EXPECT_EQ(TextOf(LiveLines(round, title, {80, 24})[0]),
+            "/ demo  7 of 8 agents run  0.5 s  137 tokens  1234/s  seed 7");
+}
+
+TEST(LiveViewTest, AfterCtrlCTheTitleSaysThatItStops) {
+  Round round = Thinkers(2);
+  round.Stop();
+  EXPECT_THAT(Live(round)[0], StartsWith("stopping  demo"));
+  round.On(Completed("57"));
+  EXPECT_THAT(Live(round)[0], StartsWith("demo"));
 }
 
 TEST(LiveViewTest, EachAgentHasARowWithItsStateTokensAndText) {
@@ -54,7 +71,7 @@ TEST(LiveViewTest, EachAgentHasARowWithItsStateTokensAndText) {
 
   EXPECT_EQ(lines[1], "agent 1     thinking     12/400  3*5=15");
   EXPECT_EQ(lines[2], "agent 2     answering    51/400  57");
-  EXPECT_EQ(lines[3], "agent 3     done             53  0.93  57");
+  EXPECT_EQ(lines[3], "agent 3     done             53  57  confidence 0.93");
   EXPECT_EQ(lines[4], "agent 4     cut              40  the answer is settled");
 }
 
@@ -64,9 +81,32 @@ TEST(LiveViewTest, TheVoteIsAHistogramWithTheStopRulesValue) {
 
   const std::vector<std::string> lines = Live(round);
 
-  EXPECT_EQ(lines[9], "vote        ##########..........   4  57");
-  EXPECT_EQ(lines[10], "            #####...............   2  45");
-  EXPECT_EQ(lines[11], "stop rule   settled +0 (stops above 0); 6 counted, 2 to come");
+  EXPECT_EQ(lines[9], "vote        ##########..........   4   67%  57");
+  EXPECT_EQ(lines[10], "            #####...............   2   33%  45");
+  EXPECT_EQ(lines[11], "            6 counted, 2 to come; settled +0, stops above 0");
+}
+
+TEST(LiveViewTest, EachStopRuleSaysWhereItStandsAndWhereItStops) {
+  Round round = Thinkers(8);
+  round.On(VoteOf({{"57", 3}, {"45", 1}}, 4, 3));
+  const std::pair<StopGoal, const char*> table[] = {
+      {{"none"}, "no stop rule: every agent runs to its end"},
+      {{"beta"}, "beta 3.000, stops at 0.95"},
+      {{"window"}, "window 3 of 4 agree"},
+      {{"first"}, "first 3 of 4"},
+      {{"quorum"}, "quorum 3 of 5"},
+      {{"quorum", 7}, "quorum 3 of 7"}};
+  for (const auto& [goal, words] : table) {
+    const auto lines = Texts(LiveLines(round, {.stop = goal}, {80, 24}));
+    EXPECT_THAT(lines.back(), HasSubstr(words));
+  }
+}
+
+TEST(LiveViewTest, AnAgentsCurrentLineIsShownNotTheOnesBefore) {
+  Round round = Thinkers(2, "first thought\nsecond thought");
+  EXPECT_EQ(Live(round)[1], "agent 1     thinking     12/400  second thought");
+  round.On(Thinking(0, "\n", 13));
+  EXPECT_EQ(Live(round)[1], "agent 1     thinking     13/400  second thought");
 }
 
 TEST(LiveViewTest, NarrowTerminalsGetShortWords) {
@@ -75,8 +115,16 @@ TEST(LiveViewTest, NarrowTerminalsGetShortWords) {
 
   const std::vector<std::string> lines = Live(round, {40, 24});
 
-  EXPECT_EQ(lines[1], "1      think    12  3*5=15");
+  EXPECT_EQ(lines[1], "1      think   12  3*5=15");
   EXPECT_THAT(lines[3], StartsWith("merge "));
+}
+
+TEST(LiveViewTest, VeryNarrowTerminalsStillShowEveryAgentsStateAndText) {
+  Round round = Thinkers(2);
+  round.On(Finished(1, "57", 53));
+
+  EXPECT_EQ(Live(round, {20, 24})[1], "1  ~   12  3*5=15");
+  EXPECT_EQ(Live(round, {20, 24})[2], "2  =   53  57");
 }
 
 TEST(LiveViewTest, LongTextShowsItsEndWhileItGrowsAndItsBeginningWhenItIsDone) {
@@ -86,7 +134,8 @@ TEST(LiveViewTest, LongTextShowsItsEndWhileItGrowsAndItsBeginningWhenItIsDone) {
   const std::vector<std::string> lines = Live(round);
 
   EXPECT_THAT(lines[1], testing::EndsWith("xxEND"));
-  EXPECT_THAT(lines[2], AllOf(HasSubstr("0.93  BEGIN"), testing::EndsWith("yyy...")));
+  EXPECT_THAT(lines[2],
+              AllOf(HasSubstr("53  BEGIN"), testing::EndsWith("yyy...  confidence 0.93")));
 }
 
 TEST(LiveViewTest, SixtyFourAgentsFitTwentyFourRowsAndTheRestIsSummedUp) {
@@ -101,6 +150,7 @@ TEST(LiveViewTest, SixtyFourAgentsFitTwentyFourRowsAndTheRestIsSummedUp) {
   EXPECT_THAT(lines[1], StartsWith("agent 11 "));
   EXPECT_EQ(lines[20], "+ 45        more: 35 thinking, 10 done, 950 tokens");
   EXPECT_THAT(lines[21], StartsWith("vote "));
+  EXPECT_THAT(lines[22], HasSubstr("10 counted, 54 to come"));
   EXPECT_THAT(lines[23], StartsWith("answer "));
 }
 
@@ -119,11 +169,20 @@ TEST(LiveViewTest, ALongAnswerShowsItsEnd) {
 
 TEST(LiveViewTest, WhatAGroupWentThroughIsShown) {
   Round round = Thinkers(2);
-  v1::GenerateResponse lost;
-  lost.mutable_group_changed()->set_reason("a rank was lost");
-  round.On(lost);
+  v1::GenerateResponse change;
+  for (const char* reason : {"first", "second", "a rank was lost"}) {
+    change.mutable_group_changed()->set_reason(reason);
+    round.On(change);
+  }
+  change.mutable_group_changed()->set_reason("resumed");
+  change.mutable_group_changed()->set_resumed(true);
+  round.On(change);
 
-  EXPECT_EQ(Live(round)[3], "notice      a rank was lost");
+  const std::vector<std::string> lines = Live(round);
+  EXPECT_EQ(lines[3], "notice      second");
+  EXPECT_EQ(lines[4], "notice      a rank was lost");
+  EXPECT_EQ(lines[5], "notice      resumed");
+  EXPECT_EQ(FinalLines(round, {}, 80).size(), 3 + 4u);  // For good, all of them.
 }
 
 // Everything at once, in every size: wide characters, marks, control sequences.
@@ -168,7 +227,7 @@ TEST(FinalViewTest, TheMergingAgentsAnswerIsItsText) {
 
   const std::vector<std::string> lines = Texts(FinalLines(round, {}, 80));
 
-  EXPECT_EQ(lines[2], "synthesiser done              9  0.93  57");
+  EXPECT_EQ(lines[2], "synthesiser done              9  57");
   EXPECT_THAT(lines[2], Not(HasSubstr("no answer")));
 }
 

@@ -89,6 +89,12 @@ TEST_F(TextPrinterTest, TheEndOfACompleteRequestAddsNothing) {
   EXPECT_EQ(notes_.str(), notes);
 }
 
+TEST_F(TextPrinterTest, CtrlCIsAnsweredAtOnce) {
+  printer_.OnStopping();
+
+  EXPECT_THAT(notes_.str(), HasSubstr("stopping    : the best answer so far is asked for"));
+}
+
 TEST(JsonPrinterTest, EachEventIsOneLine) {
   std::ostringstream out;
   JsonPrinter printer(out);
@@ -100,26 +106,80 @@ TEST(JsonPrinterTest, EachEventIsOneLine) {
             "{\"answer_delta\":{\"text\":\"a\\nb\"}}\n{\"completed\":{\"answer\":\"a\\nb\"}}\n");
 }
 
-TEST(ReceiptTextTest, NamesEveryCostAndDecision) {
+v1::Receipt Bill() {
   v1::Receipt receipt;
+  receipt.set_request_id("r1");
+  receipt.set_seed(7);
   receipt.mutable_prompt()->set_total(320);
   receipt.mutable_prompt()->set_computed(40);
+  receipt.mutable_prompt()->set_shared(280);
   receipt.mutable_prompt()->set_first(40);
+  receipt.set_thinking_tokens(300);
+  receipt.set_answer_tokens(20);
+  receipt.set_aggregation_tokens(5);
   receipt.set_discarded_tokens(9);
+  receipt.set_result_hash(std::string(64, 'f'));
+  for (int i = 0; i < 8; ++i) receipt.add_agents()->set_cut(i == 2);
+  receipt.set_agents_cut(1);
   v1::Decision& decision = *receipt.add_decisions();
   decision.set_kind(v1::Decision::KIND_DEADLINE);
   decision.set_clock(120);
   v1::Cut& cut = *decision.add_cuts();
   cut.set_agent(2);
   cut.set_kept(80);
+  return receipt;
+}
 
-  const std::string text = ReceiptText(receipt);
+TEST(ReceiptTextTest, NamesEveryCostAndDecisionWithSumsThatAddUp) {
+  const std::string text = ReceiptText(Bill());
 
-  EXPECT_THAT(text, HasSubstr("320 tokens in all, 40 computed"));
-  EXPECT_THAT(text, HasSubstr("1.00 prompts of 40"));
-  EXPECT_THAT(text, HasSubstr("9 discarded"));
-  EXPECT_THAT(text, HasSubstr("deadline at token 120: agent 3 keeps 80"));
+  EXPECT_THAT(text, HasSubstr("agents      8 = 7 to their end + 1 cut\n"));
+  EXPECT_THAT(text, HasSubstr("320 tokens = 40 computed + 280 shared; one prompt has 40\n"));
+  EXPECT_THAT(text, HasSubstr("325 tokens = 300 thinking + 20 answers + 5 aggregation\n"));
+  EXPECT_THAT(text, HasSubstr("discarded   9 tokens, computed past a cut\n"));
+  EXPECT_THAT(text, HasSubstr("the deadline came at token 120: agent 3 keeps 80\n"));
+  EXPECT_THAT(text, HasSubstr("--replay FILE"));
   EXPECT_THAT(text, Not(HasSubstr("resumed")));
+}
+
+TEST(ReceiptTextTest, FitsTheTerminalAndLosesNothing) {
+  for (const int columns : {20, 40, 80, 100, 200}) {
+    std::istringstream lines(ReceiptText(Bill(), columns));
+    std::string all;
+    for (std::string line; std::getline(lines, line);) {
+      EXPECT_LE(line.size(), static_cast<size_t>(columns - 1)) << line;
+      line.erase(0, line.find_first_not_of(' '));
+      all += line;
+    }
+    EXPECT_THAT(all, HasSubstr(std::string(64, 'f'))) << columns;
+  }
+}
+
+TEST(DecisionTextTest, EveryKindIsToldInWords) {
+  using D = v1::Decision;
+  const auto text = [](D::Kind kind, std::vector<uint32_t> agents,
+                       std::vector<std::pair<uint32_t, int>> cuts) {
+    D decision;
+    decision.set_kind(kind);
+    decision.set_clock(9);
+    for (const uint32_t agent : agents) decision.add_agents(agent);
+    for (const auto& [agent, kept] : cuts) {
+      decision.add_cuts()->set_agent(agent);
+      decision.mutable_cuts()->rbegin()->set_kept(kept);
+    }
+    return DecisionText(decision);
+  };
+  EXPECT_EQ(text(D::KIND_JOIN, {8, 9, 10, 12}, {}),
+            "more room at token 9: agents 9-11, 13 enter late");
+  EXPECT_EQ(text(D::KIND_NARROW, {7}, {}),
+            "narrowed for want of room at token 9: agent 8 stays out");
+  EXPECT_EQ(text(D::KIND_DROP, {kSynthesiser}, {{kSynthesiser, 0}}),
+            "given up at token 9: the synthesiser keeps 0");
+  EXPECT_EQ(text(D::KIND_DROP, {0, 1}, {{0, 5}}),
+            "given up at token 9: agent 2 is lost, agent 1 keeps 5");
+  EXPECT_EQ(text(D::KIND_STOP_NOW, {}, {{3, 8}, {1, 8}, {2, 8}, {0, 6}}),
+            "stopped by the caller at token 9: agent 1 keeps 6, agents 2-4 keep 8");
+  EXPECT_EQ(AgentNames({kSynthesiser, 4, 0}), "agents 1, 5 and the synthesiser");
 }
 
 TEST(ReceiptTextTest, TextsOfAModelCannotSteerTheTerminalNorBreakTheTable) {

@@ -71,6 +71,21 @@ TEST(RoundTest, CompletionEndsEveryAgentAndBringsTheReceiptsCounts) {
   EXPECT_EQ(round.agents().at(1).state, State::kLeftOut);
 }
 
+TEST(RoundTest, WhatHappenedIsKeptInOrderAndBounded) {
+  Round round = After({Admitted(1)});
+  v1::GenerateResponse change;
+  for (int i = 0; i < 1000; ++i) {
+    change.mutable_group_changed()->set_reason(std::to_string(i));
+    change.mutable_group_changed()->set_resumed(i % 2 == 1);
+    round.On(change);
+  }
+
+  EXPECT_EQ(round.notices().size(), 64u);
+  EXPECT_EQ(round.notices().back().text, "999");
+  EXPECT_FALSE(round.notices().back().is_bad);
+  EXPECT_TRUE(round.notices()[62].is_bad);
+}
+
 TEST(KnownTextTest, SaysWhatCameBeforeTheRequestWasCancelled) {
   const Round round = After({Admitted(4), Started(0), Started(1), Started(2), Finished(0, "57", 53),
                              Cut(1, 40), Thinking(2, "x", 7), VoteOf({{"57", 1}}, 3, -2)});

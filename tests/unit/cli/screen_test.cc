@@ -14,56 +14,83 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 
-// A terminal of the kind that wraps lines anew when its width changes. Knows the few sequences that
-// a screen sends; one column a byte.
+// A terminal with two screens, of which the second has a size. Knows the few sequences that a frame
+// sends; one column a byte.
 class FakeTerminal {
  public:
+  FakeTerminal(size_t columns, size_t rows) { Resize(columns, rows); }
+  // As terminals do it: what lies outside is lost, the cursor stays inside.
+  void Resize(size_t columns, size_t rows) {
+    columns_ = columns;
+    second_.resize(rows);
+    for (std::string& row : second_) row.resize(std::min(row.size(), columns));
+    row_ = std::min(row_, rows - 1);
+    column_ = std::min(column_, columns - 1);
+  }
   void Feed(const std::string& bytes) {
     for (size_t i = 0; i < bytes.size(); ++i) {
-      if (bytes[i] == '\r') {
+      if (bytes[i] == '\x1b') {
+        i = Sequence(bytes, i + 2);
+      } else if (!on_second_) {
+        first_ += bytes[i];
+      } else if (bytes[i] == '\r') {
         column_ = 0;
       } else if (bytes[i] == '\n') {
-        if (++row_ == rows_.size()) rows_.emplace_back();
-      } else if (bytes[i] == '\x1b') {
-        i = Sequence(bytes, i + 2);
+        NextRow();
       } else {
-        std::string& row = rows_[row_];
-        row.resize(std::max(row.size(), column_ + 1), ' ');
-        row[column_++] = bytes[i];
+        Put(bytes[i]);
       }
     }
   }
-  // Narrower: each row becomes as many as it needs. The cursor is at a first column.
-  void Narrow(size_t columns) {
-    std::vector<std::string> wrapped;
-    size_t cursor = 0;
-    for (size_t r = 0; r < rows_.size(); ++r) {
-      if (r == row_) cursor = wrapped.size();
-      size_t at = 0;
-      do {
-        wrapped.push_back(rows_[r].substr(at, columns));
-        at += columns;
-      } while (at < rows_[r].size());
-    }
-    rows_ = wrapped;
-    row_ = cursor;
+  const std::string& first() const { return first_; }
+  bool on_second() const { return on_second_; }
+  bool wraps() const { return wraps_; }
+  bool cursor_shown() const { return cursor_shown_; }
+  // The second screen's rows down to the last one that is not empty.
+  std::vector<std::string> second() const {
+    std::vector<std::string> rows = second_;
+    while (!rows.empty() && rows.back().empty()) rows.pop_back();
+    return rows;
   }
-  const std::vector<std::string>& rows() const { return rows_; }
 
  private:
-  size_t Sequence(const std::string& bytes, size_t at) {
-    size_t number = 0;
-    for (; bytes[at] >= '0' && bytes[at] <= '9'; ++at) number = 10 * number + bytes[at] - '0';
-    if (bytes[at] == 'A') row_ -= std::min(row_, number);
-    if (bytes[at] == 'K' || bytes[at] == 'J') {
-      rows_[row_].resize(std::min(rows_[row_].size(), column_));
+  void NextRow() {
+    if (++row_ < second_.size()) return;
+    second_.erase(second_.begin());
+    second_.emplace_back();
+    --row_;
+  }
+  void Put(char c) {
+    if (column_ == columns_) {
+      if (!wraps_) --column_;
+      if (wraps_) NextRow(), column_ = 0;
     }
-    if (bytes[at] == 'J') rows_.resize(row_ + 1);
-    return at;
+    std::string& row = second_[row_];
+    row.resize(std::max(row.size(), column_ + 1), ' ');
+    row[column_++] = c;
+  }
+  size_t Sequence(const std::string& bytes, size_t at) {
+    const size_t end = bytes.find_first_not_of("0123456789?", at);
+    const std::string number = bytes.substr(at, end - at);
+    const bool on = bytes[end] == 'h';
+    if (number == "?1049") on_second_ = on;
+    if (number == "?1049" && on) row_ = column_ = 0, second_.assign(second_.size(), "");
+    if (number == "?7") wraps_ = on;
+    if (number == "?25") cursor_shown_ = on;
+    if (bytes[end] == 'H') row_ = column_ = 0;
+    if (bytes[end] == 'K' || bytes[end] == 'J') {
+      second_[row_].resize(std::min(second_[row_].size(), column_));
+    }
+    if (bytes[end] == 'J') {
+      std::fill(second_.begin() + static_cast<long>(row_) + 1, second_.end(), "");
+    }
+    return end;
   }
 
-  std::vector<std::string> rows_ = {""};
-  size_t row_ = 0, column_ = 0;
+  std::string first_;
+  std::vector<std::string> second_;
+  size_t columns_ = 0, row_ = 0, column_ = 0;
+  bool on_second_ = false, wraps_ = true, cursor_shown_ = true;
 };
 
 std::vector<Line> Block(const std::vector<std::string>& texts) {
@@ -72,55 +99,62 @@ std::vector<Line> Block(const std::vector<std::string>& texts) {
   return lines;
 }
 
-class ScreenTest : public testing::Test {
- protected:
-  FakeTerminal terminal_;
-  Screen screen_{/*color=*/false};
-};
-
-TEST_F(ScreenTest, ANewBlockTakesTheOldOnesPlaceBelowWhatWasThere) {
-  terminal_.Feed("$ conclave ask\r\n");
-  terminal_.Feed(screen_.Redraw(Block({"title", "agent one", "agent two"}), 80));
-  terminal_.Feed(screen_.Redraw(Block({"title", "one", "two", "three"}), 80));
-  EXPECT_THAT(terminal_.rows(), ElementsAre("$ conclave ask", "title", "one", "two", "three"));
-
-  terminal_.Feed(screen_.Redraw(Block({"title", "one"}), 80));
-  EXPECT_THAT(terminal_.rows(), ElementsAre("$ conclave ask", "title", "one"));
+std::string Plain(const std::vector<std::string>& texts) {
+  return Frame(Block(texts), /*color=*/false);
 }
 
-TEST_F(ScreenTest, WhatWasDrawnIsErasedAndWhatIsKeptStays) {
-  terminal_.Feed("$ conclave ask\r\n");
-  terminal_.Feed(screen_.Redraw(Block({"title", "agent one", "agent two"}), 80));
-  terminal_.Feed(screen_.Erase(80));
-  terminal_.Feed(screen_.Keep(Block({"done"})));
+TEST(ScreenTest, AFrameReplacesTheOneBeforeAndLeavesTheFirstScreenAlone) {
+  FakeTerminal terminal(80, 24);
+  terminal.Feed("$ conclave ask\r\n");
+  terminal.Feed(kEnterScreen + Plain({"title", "agent one", "agent two"}));
+  terminal.Feed(Plain({"title", "one"}));
+  EXPECT_THAT(terminal.second(), ElementsAre("title", "one"));
+  EXPECT_FALSE(terminal.cursor_shown());
 
-  EXPECT_THAT(terminal_.rows(), ElementsAre("$ conclave ask", "done", ""));
+  terminal.Feed(kLeaveScreen + Kept(Block({"done"}), /*color=*/false));
+  EXPECT_EQ(terminal.first(), "$ conclave ask\r\ndone\r\n");
+  EXPECT_FALSE(terminal.on_second());
+  EXPECT_TRUE(terminal.wraps());
+  EXPECT_TRUE(terminal.cursor_shown());
 }
 
-TEST_F(ScreenTest, LinesThatANarrowerTerminalWrappedAreErasedToo) {
-  terminal_.Feed("$ conclave ask\r\n");
-  terminal_.Feed(screen_.Redraw(Block({"a title of some width", "agent one thinks", "vote"}), 80));
-  terminal_.Narrow(10);
-  terminal_.Feed(screen_.Redraw(Block({"a title", "agent"}), 10));
+TEST(ScreenTest, AFrameThatWasDrawnForAnotherSizeLeavesNothingBehind) {
+  const std::vector<std::string> wide = {"a title of some width", "agent one thinks", "vote", "57"};
+  FakeTerminal terminal(80, 4);
+  terminal.Feed(kEnterScreen + Plain(wide));
+  terminal.Resize(10, 3);
+  terminal.Feed(Plain(wide));  // The program does not know yet.
+  terminal.Feed(Plain({"a title", "agent", "vote"}));
+  EXPECT_THAT(terminal.second(), ElementsAre("a title", "agent", "vote"));
 
-  EXPECT_THAT(terminal_.rows(), ElementsAre("$ conclave", " ask", "a title", "agent"));
+  terminal.Resize(80, 24);
+  terminal.Feed(Plain({"title", "one"}));
+  EXPECT_THAT(terminal.second(), ElementsAre("title", "one"));
 }
 
-TEST_F(ScreenTest, AnEchoOfCtrlCDisappearsWithTheNextBlock) {
-  terminal_.Feed(screen_.Redraw(Block({"title", "agent"}), 80));
-  terminal_.Feed("^C");
-  terminal_.Feed(screen_.Redraw(Block({"title", "agent"}), 80));
-
-  EXPECT_THAT(terminal_.rows(), ElementsAre("title", "agent"));
+TEST(ScreenTest, AFullScreenDoesNotScroll) {
+  FakeTerminal terminal(8, 3);
+  terminal.Feed(kEnterScreen + Plain({"first", "second", "1234567"}));
+  EXPECT_THAT(terminal.second(), ElementsAre("first", "second", "1234567"));
 }
 
-TEST_F(ScreenTest, NothingIsColouredUnlessColoursAreWanted) {
-  EXPECT_THAT(screen_.Keep(Block({"x"})), Not(HasSubstr("\x1b")));
-  EXPECT_EQ(Screen(/*color=*/true).Keep(Block({"x"})), "\x1b[32mx\x1b[0m\r\n");
+TEST(ScreenTest, AnEchoOfCtrlCDisappearsWithTheNextFrame) {
+  FakeTerminal terminal(80, 24);
+  terminal.Feed(kEnterScreen + Plain({"title", "agent"}));
+  terminal.Feed("^C");
+  terminal.Feed(Plain({"title", "agent"}));
+  EXPECT_THAT(terminal.second(), ElementsAre("title", "agent"));
 }
 
-TEST_F(ScreenTest, NoTextOfALineReachesTheTerminalAsAControlSequence) {
-  EXPECT_EQ(screen_.Keep(Block({"\x1b[2J\r\n\xc2\x9b\u202e"})), "?[2J? ??\r\n");
+TEST(ScreenTest, NothingIsColouredUnlessColoursAreWanted) {
+  EXPECT_THAT(Kept(Block({"x"}), /*color=*/false), Not(HasSubstr("\x1b")));
+  EXPECT_EQ(Kept(Block({"x"}), /*color=*/true), "\x1b[32mx\x1b[0m\r\n");
+}
+
+TEST(ScreenTest, NoTextOfALineReachesTheTerminalAsAControlSequence) {
+  const std::vector<Line> lines = Block({"\x1b[2J\r\n\xc2\x9b\u202e"});
+  EXPECT_EQ(Kept(lines, /*color=*/false), "?[2J? ??\r\n");
+  EXPECT_THAT(Frame(lines, /*color=*/false), HasSubstr("?[2J? ??"));
 }
 
 TEST(SurroundingsTest, ABlockIsRedrawnOnlyWhereBothOutputsAreATerminalThatCan) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <climits>
 #include <cmath>
 #include <iterator>
 #include <utility>
@@ -155,20 +156,19 @@ int EditDistance(std::string_view a, std::string_view b) {
   return rows[a.size()][b.size()];
 }
 
-int MeantDistance(std::string_view word) {
-  return static_cast<int>(std::max<size_t>(2, word.size() / 3));
+int MeantDistance(size_t length, size_t other) {
+  return static_cast<int>(std::max<size_t>(2, std::max(length, other) / 3));
 }
 
 std::string NearestWord(std::string_view word, const std::vector<std::string>& known) {
   std::string nearest;
   if (word.size() > kMostMeant) return nearest;
-  int least = MeantDistance(word) + 1;
+  int least = INT_MAX;
   for (const std::string& candidate : known) {
     const int distance = EditDistance(word, candidate);
-    if (distance < least) {
-      least = distance;
-      nearest = candidate;
-    }
+    if (distance >= least || distance > MeantDistance(word.size(), candidate.size())) continue;
+    least = distance;
+    nearest = candidate;
   }
   return nearest;
 }
@@ -186,7 +186,7 @@ std::string MeantPaths(std::string_view path, const std::set<std::string>& known
   const auto [section, key] = SplitPath(path);
   if (key.size() > kMostMeant) return "";
   const std::string home = AnyIndex(section);
-  int least = MeantDistance(key) + 1;
+  int least = INT_MAX;
   std::vector<std::string> meant;
   for (const std::string& candidate : known) {
     const auto [other_section, other_key] = SplitPath(candidate);
@@ -194,12 +194,11 @@ std::string MeantPaths(std::string_view path, const std::set<std::string>& known
     const bool elsewhere = other_section != home;
     int distance = EditDistance(key, other_key);
     if (elsewhere && distance++ > static_cast<int>(key.size()) / 4) continue;
-    if (distance > least) continue;
+    if (distance > least || distance > MeantDistance(key.size(), other_key.size())) continue;
     if (distance < least) meant.clear();
     least = distance;
     meant.push_back(elsewhere ? candidate : JoinPath(section, other_key));
   }
-  if (least > MeantDistance(key)) return "";
   std::string text;
   const size_t shown = std::min<size_t>(meant.size(), 3);
   for (size_t i = 0; i < shown; ++i) {

@@ -32,8 +32,8 @@ std::string ShowValue(ByteSize size);
 // How many letters must be put in, left out, changed, or swapped with their neighbour to make `b`
 // of `a`. Both short: takes the product of their lengths.
 int EditDistance(std::string_view a, std::string_view b);
-// The greatest distance at which `word` may have been meant as another one.
-int MeantDistance(std::string_view word);
+// The greatest distance at which one word may have been meant as another, whose lengths these are.
+int MeantDistance(size_t length, size_t other);
 
 // "rows[3].length" as "rows[].length": the same for every entry of a list.
 std::string AnyIndex(std::string_view path);

@@ -128,7 +128,7 @@ constexpr char kAbout[] =
     "\n"
     "`conclave check FILE` says whether a config is right. SIGTERM drains: no new requests, and "
     "an\n"
-    "end when those that run are over, or drain.timeout.";
+    "end when those that run are over, or drain.timeout.\n";
 
 constexpr char kExitCodeText[] =
     "Exit codes:\n"

@@ -40,7 +40,7 @@ constexpr char kAbout[] =
     "`conclave check FILE` says whether a config is right. The ranks are processes of their own; "
     "when\n"
     "one is lost, all are started anew. SIGTERM drains: families that run may end, for at most\n"
-    "drain_timeout.";
+    "drain_timeout.\n";
 
 constexpr char kExitCodeText[] =
     "Exit codes:\n"

@@ -51,6 +51,7 @@ TEST(RouterConfigTest, MistakesAreNamedWithWhatIsAllowed) {
               HasSubstr("health.listen: \"127.0.0.1:9100\" is server.listen too"));
   EXPECT_THAT(WhyNot("server.tls.authority=ca.pem"), HasSubstr("certificate of its own"));
   EXPECT_THAT(WhyNot("workers.tls.key=a.key"), HasSubstr("certificate and key go together"));
+  EXPECT_THAT(WhyNot("workers.adress=[a:1]"), HasSubstr("did you mean \"workers.addresses\"?"));
   EXPECT_THAT(WhyNot("tensor_parallel=2"), HasSubstr("tensor_parallel: unknown key"));
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/chat.h"
+#include "common/confidence.h"
 #include "common/generation.h"
 #include "common/types.h"
 
@@ -38,6 +39,7 @@ struct AgentRecipe {
   Budget budget;
   std::vector<std::string> stop;
   std::vector<TokenEvent> produced;  // When it ran before: fed silently.
+  ConfidenceBar bar = {};
 };
 
 // A token as it travels: text_end = bytes of the agent's text (thinking, then answer) released

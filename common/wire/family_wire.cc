@@ -113,6 +113,10 @@ v1::AgentRecipe ToWire(const AgentRecipe& recipe) {
   wire.set_answer_tokens(recipe.budget.answer_tokens);
   for (const std::string& text : recipe.stop) wire.add_stop(text);
   for (const TokenEvent& token : recipe.produced) *wire.add_produced() = ToWire(token, 0);
+  if (recipe.bar.bar > 0) {
+    wire.set_confidence_bar(recipe.bar.bar);
+    wire.set_confidence_window(recipe.bar.window);
+  }
   return wire;
 }
 
@@ -128,6 +132,22 @@ absl::Status ReadStops(const v1::AgentRecipe& wire, const std::string& path, Age
     }
     recipe.stop.push_back(text);
   }
+  return absl::OkStatus();
+}
+
+absl::Status ReadBar(const v1::AgentRecipe& wire, const std::string& path, AgentRecipe& recipe) {
+  const double bar = wire.confidence_bar();
+  if (!(bar >= 0 && bar <= kMostConfidenceBar)) {
+    return BadField(path + ".confidence_bar",
+                    fmt::format("is {}; 0 to {} is allowed", bar, kMostConfidenceBar));
+  }
+  if (bar == 0) return absl::OkStatus();
+  const int window = wire.confidence_window();
+  if (window < 1 || window > kMostConfidenceWindow) {
+    return BadField(path + ".confidence_window",
+                    fmt::format("is {}; 1 to {} is allowed", window, kMostConfidenceWindow));
+  }
+  recipe.bar = {.bar = bar, .window = window};
   return absl::OkStatus();
 }
 
@@ -148,6 +168,7 @@ absl::StatusOr<AgentRecipe> ReadRecipe(const v1::AgentRecipe& wire, const std::s
   recipe.run_to = wire.run_to();
   recipe.budget = {wire.thinking_tokens(), wire.answer_tokens()};
   RETURN_IF_ERROR(ReadStops(wire, path, recipe));
+  RETURN_IF_ERROR(ReadBar(wire, path, recipe));
   if (wire.produced_size() > wire.grant()) {
     return BadField(path + ".produced", fmt::format("has {} tokens; the grant is {}",
                                                     wire.produced_size(), wire.grant()));

@@ -1,11 +1,12 @@
 // Runs problems through the engine, without router or service, and prints what came out, for
 // models/*/recipe/score.py to judge.
 //
-//   measure_engine MODEL_DIR [SAMPLES] [TP] < problems.jsonl > completions.jsonl
+//   measure_engine MODEL_DIR [SAMPLES] [TP] [WINDOW] < problems.jsonl > completions.jsonl
 //
 // In, one line each: {"question": "...", "low": false}. Out, in order: {"greedy": answer,
-// "samples": [answers], "tokens": total of the samples}; an answer is null when the agent never
-// ended its thinking.
+// "samples": [answers], "confidence": [[mean probability, top20, lowest window of it] of each
+// sample], "drawn": [tokens of each], "tokens": total of the samples}; an answer is null when the
+// agent never ended its thinking.
 
 #include <absl/synchronization/mutex.h>
 
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/confidence.h"
 #include "common/status.h"
 #include "worker/engine/engine.h"
 #include "worker/runner/local_runner.h"
@@ -35,7 +37,11 @@ constexpr uint64_t kSeed = 12345;
 // Collects the answers of one problem's agents.
 class Answers : public FamilySink {
  public:
-  explicit Answers(int agents) : traces_(agents), texts_(agents), answered_(agents) {
+  Answers(int agents, int window)
+      : traces_(agents),
+        texts_(agents),
+        answered_(agents),
+        confidence_(agents, TraceConfidence(window)) {
     for (auto& trace : traces_) trace = std::make_shared<TextTrace>();
   }
   std::shared_ptr<TextTrace> trace(int agent) { return traces_[agent]; }
@@ -51,6 +57,7 @@ class Answers : public FamilySink {
       const TextPiece piece = traces_[i]->Take(first + t);
       texts_[i] += piece.answer;
       answered_[i] = answered_[i] || !piece.answer.empty();
+      confidence_[i].Add(tokens[t]);
     }
     if (i > 0) tokens_ += static_cast<int64_t>(tokens.size());
   }
@@ -63,7 +70,13 @@ class Answers : public FamilySink {
     absl::MutexLock lock(&mutex_);
     mutex_.Await(absl::Condition(&done_));
     json out = {{"greedy", Answer(0)}, {"samples", json::array()}, {"tokens", tokens_}};
-    for (size_t i = 1; i < texts_.size(); ++i) out["samples"].push_back(Answer(i));
+    for (size_t i = 1; i < texts_.size(); ++i) {
+      const TraceConfidence& sure = confidence_[i];
+      out["samples"].push_back(Answer(i));
+      out["confidence"].push_back(
+          {sure.MeanProbability(), sure.top20().mean(), sure.top20().lowest()});
+      out["drawn"].push_back(sure.chosen().count());
+    }
     return out;
   }
 
@@ -73,6 +86,7 @@ class Answers : public FamilySink {
   std::vector<std::shared_ptr<TextTrace>> traces_;  // Shared with the agents' policies.
   std::vector<std::string> texts_;
   std::vector<bool> answered_;
+  std::vector<TraceConfidence> confidence_;
   int64_t tokens_ = 0;
   absl::Mutex mutex_;
   bool done_ = false;
@@ -84,13 +98,13 @@ struct Running {
 };
 
 absl::StatusOr<Running> Start(const TextModel& text, Engine& engine, const json& problem,
-                              uint64_t number, int samples) {
+                              uint64_t number, int samples, int window) {
   const Thinking thinking = problem.value("low", false) ? Thinking::kOff : Thinking::kOn;
   const Message question{Role::kUser, {Part{problem.at("question").get<std::string>()}}};
   RenderOptions how;
   how.thinking = thinking;
   ASSIGN_OR_RETURN(const RenderedPrompt prompt, text.Render({question}, how));
-  auto answers = std::make_shared<Answers>(samples + 1);
+  auto answers = std::make_shared<Answers>(samples + 1, window);
   ASSIGN_OR_RETURN(auto stream, engine.Open({kSeed + number, ""}, answers));
   std::vector<AgentSpec> gang(samples + 1);
   for (int i = 0; i <= samples; ++i) {
@@ -108,7 +122,7 @@ absl::StatusOr<Running> Start(const TextModel& text, Engine& engine, const json&
   return Running{std::move(stream), std::move(answers)};
 }
 
-absl::Status Measure(const std::string& dir, int samples, int tp) {
+absl::Status Measure(const std::string& dir, int samples, int tp, int window) {
   ASSIGN_OR_RETURN(const auto text, TextModel::Load(dir, ""));
   LocalRunnerOptions options;
   options.model_dir = dir;
@@ -126,7 +140,8 @@ absl::Status Measure(const std::string& dir, int samples, int tp) {
   };
   for (std::string line; std::getline(std::cin, line);) {
     if (running.size() >= kFamiliesAtOnce) print_oldest();
-    ASSIGN_OR_RETURN(Running next, Start(*text, engine, json::parse(line), number++, samples));
+    ASSIGN_OR_RETURN(Running next,
+                     Start(*text, engine, json::parse(line), number++, samples, window));
     running.push_back(std::move(next));
   }
   while (!running.empty()) print_oldest();
@@ -138,12 +153,13 @@ absl::Status Measure(const std::string& dir, int samples, int tp) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::cerr << "usage: measure_engine MODEL_DIR [SAMPLES] [TP] < problems.jsonl\n";
+    std::cerr << "usage: measure_engine MODEL_DIR [SAMPLES] [TP] [WINDOW] < problems.jsonl\n";
     return 2;
   }
   const int samples = argc > 2 ? std::stoi(argv[2]) : 8;
   const int tp = argc > 3 ? std::stoi(argv[3]) : 1;
-  const absl::Status status = conclave::worker::Measure(argv[1], samples, tp);
+  const int window = argc > 4 ? std::stoi(argv[4]) : conclave::kUsualConfidenceWindow;
+  const absl::Status status = conclave::worker::Measure(argv[1], samples, tp, window);
   if (!status.ok()) std::cerr << status.ToString() << '\n';
   return status.ok() ? 0 : 1;
 }

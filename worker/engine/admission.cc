@@ -33,6 +33,10 @@ absl::Status CheckSpec(const AgentSpec& spec, const GroupShape& shape) {
   CHECK(spec.policy != nullptr);
   if (spec.prompt.empty()) return InvalidArgument("the prompt is empty");
   if (spec.grant < 1) return InvalidArgument("the grant is {}; it must be at least 1", spec.grant);
+  if (!(spec.bar.bar >= 0) || spec.bar.window < 1 || spec.bar.window > kMostConfidenceWindow) {
+    return InvalidArgument("a bar of {} over {} tokens; it must be at least 0, over 1 to {}",
+                           spec.bar.bar, spec.bar.window, kMostConfidenceWindow);
+  }
   const int64_t positions = static_cast<int64_t>(spec.prompt.size()) + spec.grant;
   if (positions > shape.max_positions) {
     return OutOfRange("a prompt of {} tokens and a grant of {}; the model has {} positions",

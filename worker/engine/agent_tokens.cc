@@ -13,7 +13,9 @@ AgentTokens::AgentTokens(AgentSpec& spec)
       prompt_length_(static_cast<int>(all_.size())),
       grant_(spec.grant),
       run_to_(spec.run_to),
-      policy_(std::move(spec.policy)) {}
+      policy_(std::move(spec.policy)),
+      bar_(spec.bar.bar),
+      confidence_(spec.bar.window) {}
 
 absl::Status AgentTokens::Feed(const std::vector<TokenEvent>& produced) {
   if (static_cast<int64_t>(produced.size()) > grant_) {
@@ -22,7 +24,7 @@ absl::Status AgentTokens::Feed(const std::vector<TokenEvent>& produced) {
   all_.reserve(all_.size() + produced.size());
   for (const TokenEvent& token : produced) {
     if (ended_) {
-      return InvalidArgument("the policy ends the agent at token {}; {} were produced", count(),
+      return InvalidArgument("the agent ends at token {}; {} were produced", count(),
                              produced.size());
     }
     if (!forced_.empty()) {
@@ -59,13 +61,23 @@ void AgentTokens::Release(std::vector<TokenEvent>& added) {
 void AgentTokens::Add(const TokenEvent& token) {
   all_.push_back(token.id);
   Verdict verdict = policy_->OnToken(token);
+  const bool hopeless = FallsBelowBar(token);
   if (verdict.kind == Verdict::Kind::kStop) {
     End(verdict.finish, verdict.trailing);
   } else if (count() == grant_) {
     End(Finish::kLength, 0);
+  } else if (hopeless) {
+    End(Finish::kBar, 0);
   } else if (verdict.kind == Verdict::Kind::kForce) {
     forced_.insert(forced_.begin(), verdict.force.begin(), verdict.force.end());
   }
+}
+
+// The bar is looked at after each drawn token, as soon as the first window is full.
+bool AgentTokens::FallsBelowBar(const TokenEvent& token) {
+  if (bar_ == 0 || token.kind != TokenKind::kSampled) return false;
+  confidence_.Add(-double{token.top_logprob_mean});
+  return confidence_.full() && confidence_.last() < bar_;
 }
 
 void AgentTokens::RunTo(int count) { run_to_ = std::max(run_to_, count); }

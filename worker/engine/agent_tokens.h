@@ -10,15 +10,17 @@
 
 namespace conclave::worker {
 
-// The tokens of one agent, and what its policy and its limits say about them. Pure: the same tokens
-// give the same ends and the same forced tokens, whether they are sampled here or fed. One thread.
+// The tokens of one agent, and what its policy, its limits and its bar say about them. Pure: the
+// same tokens give the same ends and the same forced tokens, whether they are sampled here or fed.
+// One thread.
 class AgentTokens {
  public:
-  // Takes the spec's prompt, policy and limits. Its `produced` are Feed's.
+  // Takes the spec's prompt, policy, limits and bar. Its `produced` are Feed's.
   explicit AgentTokens(AgentSpec& spec);
 
   // Passes tokens that the agent produced elsewhere through the policy. kInvalidArgument: the
-  // policy stops before the last of them, forces other ones, or there are more than the grant.
+  // policy or the bar stops before the last of them, other ones are forced, or there are more than
+  // the grant.
   // Afterwards Release puts what is still forced. Call at most once, first.
   absl::Status Feed(const std::vector<TokenEvent>& produced);
 
@@ -51,6 +53,7 @@ class AgentTokens {
 
  private:
   void Add(const TokenEvent& token);
+  bool FallsBelowBar(const TokenEvent& token);
   void End(Finish finish, int trailing);
 
   std::vector<TokenId> all_;
@@ -58,6 +61,8 @@ class AgentTokens {
   const int grant_;
   int run_to_;
   std::unique_ptr<OutputPolicy> policy_;
+  const double bar_;            // 0 = none; then the confidence is not kept.
+  WindowedMean confidence_;     // DeepConf's, of the drawn tokens.
   std::deque<TokenId> forced_;  // Come next. Not empty only while run_to is reached.
   bool ended_ = false;
   AgentEnd end_;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/confidence.h"
 #include "common/generation.h"
 #include "common/types.h"
 #include "worker/engine/output_policy.h"
@@ -31,6 +32,8 @@ struct AgentSpec {
   std::unique_ptr<OutputPolicy> policy;  // Not null.
   std::vector<TokenEvent>
       produced;  // An agent that ran before: fed silently through the policy, never sampled again.
+  ConfidenceBar bar = {};  // Ends it as kBar; fed tokens count too. What else ends it at the same
+                           // token goes before.
 };
 
 // How one agent ended. sampled, forced and fed are this stream's own counts: fed tokens came with

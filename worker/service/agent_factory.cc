@@ -83,7 +83,8 @@ absl::StatusOr<Gang> AgentFactory::Make(const FamilyOpening& family,
                                                       .stop = recipe.stop,
                                                       .stop_at_answer = std::nullopt},
                                                      std::move(trace)),
-                          .produced = recipe.produced});
+                          .produced = recipe.produced,
+                          .bar = recipe.bar});
   }
   return gang;
 }

@@ -20,6 +20,7 @@ AgentRecipe Recipe(int index) {
   recipe.run_to = 40;
   recipe.budget = {60, 30};
   recipe.stop = {"END"};
+  recipe.bar = {.bar = 7.25, .window = 12};
   recipe.produced = {{5, -0.5f, -2, TokenKind::kSampled}, {6, 0, 0, TokenKind::kForced}};
   return recipe;
 }
@@ -83,8 +84,18 @@ TEST(FamilyWireTest, AGangComesBack) {
   EXPECT_EQ(gang[0].run_to, 40);
   EXPECT_EQ(gang[0].budget, Recipe(0).budget);
   EXPECT_EQ(gang[0].stop, Recipe(0).stop);
+  EXPECT_EQ(gang[0].bar, Recipe(0).bar);
   EXPECT_EQ(gang[0].produced, Recipe(0).produced);
   EXPECT_EQ(gang[1].messages, own.messages);
+}
+
+TEST(FamilyWireTest, AnAgentWithoutABarLooksAsItAlwaysDid) {
+  AgentRecipe recipe = Recipe(0);
+  recipe.bar = {};
+  const v1::RunRequest wire = ToWire(FamilyCommand(std::vector{recipe}));
+  EXPECT_EQ(wire.add().agents(0).confidence_window(), 0);
+  EXPECT_EQ(Through<std::vector<AgentRecipe>>(FamilyCommand(std::vector{recipe}))[0].bar,
+            ConfidenceBar{});
 }
 
 TEST(FamilyWireTest, CancelsAndRaisesComeBack) {
@@ -159,6 +170,17 @@ TEST(FamilyWireTest, EachWrongFieldOfACommandIsNamed) {
        }},
       {"add.agents[0].stop",
        [](v1::RunRequest& r) { r.mutable_add()->mutable_agents(0)->add_stop(""); }},
+      {"add.agents[0].confidence_bar",
+       [](v1::RunRequest& r) { r.mutable_add()->mutable_agents(0)->set_confidence_bar(-1); }},
+      {"add.agents[0].confidence_bar",
+       [](v1::RunRequest& r) {
+         r.mutable_add()->mutable_agents(0)->set_confidence_bar(
+             std::numeric_limits<double>::quiet_NaN());
+       }},
+      {"add.agents[0].confidence_window",
+       [](v1::RunRequest& r) { r.mutable_add()->mutable_agents(0)->set_confidence_window(0); }},
+      {"add.agents[0].confidence_window",
+       [](v1::RunRequest& r) { r.mutable_add()->mutable_agents(0)->set_confidence_window(65537); }},
       {"add.agents[0].produced",
        [](v1::RunRequest& r) {
          r.mutable_add()->mutable_agents(0)->mutable_produced(0)->set_id(-4);

@@ -34,6 +34,7 @@ AgentSpec AgentPlan::Spec() const {
   if (penalty) spec.sampling.frequency_penalty = 0.5f;
   spec.policy = std::make_unique<RulePolicy>(rules);
   spec.produced = produced;
+  spec.bar = bar;
   return spec;
 }
 
@@ -54,6 +55,23 @@ std::vector<AgentSpec> Specs(const std::vector<AgentPlan>& plans) {
   for (const AgentPlan& plan : plans) specs.push_back(plan.Spec());
   return specs;
 }
+
+namespace {
+
+// By the definition, looked at anew after each token.
+bool BelowBar(const ConfidenceBar& bar, const std::vector<TokenEvent>& tokens) {
+  if (bar.bar == 0 || tokens.back().kind == TokenKind::kForced) return false;
+  double sum = 0;  // Exact: FakeDraw gives multiples of 1/16.
+  int drawn = 0;
+  for (auto token = tokens.rbegin(); token != tokens.rend() && drawn < bar.window; ++token) {
+    if (token->kind == TokenKind::kForced) continue;
+    sum -= double{token->top_logprob_mean};
+    ++drawn;
+  }
+  return drawn == bar.window && sum < bar.bar * bar.window;
+}
+
+}  // namespace
 
 Expected RunAlone(const AgentPlan& plan, uint64_t seed, int vocab_size) {
   RulePolicy policy(plan.rules);
@@ -82,6 +100,10 @@ Expected RunAlone(const AgentPlan& plan, uint64_t seed, int vocab_size) {
     }
     if (index + 1 == plan.grant) {
       expected.end.finish = Finish::kLength;
+      return expected;
+    }
+    if (BelowBar(plan.bar, expected.tokens)) {
+      expected.end.finish = Finish::kBar;
       return expected;
     }
     if (verdict.kind == Verdict::Kind::kForce) {

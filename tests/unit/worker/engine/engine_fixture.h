@@ -40,6 +40,7 @@ struct AgentPlan {
   bool penalty = false;
   RulePolicy::Rules rules;
   std::vector<TokenEvent> produced;
+  ConfidenceBar bar = {};
 
   AgentSpec Spec() const;
 };

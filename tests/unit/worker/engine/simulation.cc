@@ -130,6 +130,7 @@ class History {
     if (!pressed_ && OneIn(2)) like.rules.stop_every = 15 + Below(60);
     if (OneIn(3)) like.rules.force_every = 3 + Below(20);
     if (OneIn(4)) like.rules.force_at = 1 + Below(10);
+    if (OneIn(4)) like.bar = {.bar = 0.25 * (12 + Below(24)), .window = 1 + Below(12)};
     like.rules.force = DrawTokens(1 + Below(20));
     std::vector<AgentPlan> gang(1 + Below(pressed_ ? 8 : 1 + Below(5)), like);
     const bool apart = OneIn(3), resumed = OneIn(4);
@@ -311,6 +312,7 @@ class History {
            fmt::format("agent {}: not the end that it has alone", IndexOf(agent.id)));
     ++totals_.agents;
     totals_.cancelled += cancelled ? 1 : 0;
+    totals_.barred += end.finish == Finish::kBar ? 1 : 0;
     totals_.resumed += agent.produced.empty() ? 0 : 1;
   }
 

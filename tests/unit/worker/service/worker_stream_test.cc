@@ -167,6 +167,35 @@ TEST(WorkerStreamTest, AnAgentThatRanBeforeGoesOnWhereItsTokensEnd) {
   }
 }
 
+TEST(WorkerStreamTest, AnAgentBelowItsBarEndsThereAlsoWhenItRanBefore) {
+  ServiceRig rig;
+  RouterStream stream(rig);
+  stream.Send(Opening());
+  AgentRecipe recipe = Recipe(0);
+  recipe.bar = {.bar = 1000, .window = 3};
+  stream.Send(std::vector<AgentRecipe>{recipe, Recipe(1)});
+  stream.HalfClose();
+  ASSERT_TRUE(stream.Finish().ok());
+  const RouterStream::Agent& agent = stream.agents[Id(0)];
+  ASSERT_TRUE(agent.end);
+  EXPECT_EQ(agent.end->cause, Finish::kBar);
+  ASSERT_EQ(agent.tokens.size(), 3u);
+  EXPECT_EQ(agent.tokens.back().text_end,
+            static_cast<int64_t>(agent.thinking.size() + agent.answer.size()));
+  EXPECT_EQ(stream.agents[Id(1)].end->cause, Finish::kStop) << "its siblings go on";
+
+  RouterStream again(rig);
+  again.Send(Opening());
+  for (size_t i = 0; i < 2; ++i) recipe.produced.push_back(agent.tokens[i].token);
+  again.Send(std::vector<AgentRecipe>{recipe});
+  again.HalfClose();
+  ASSERT_TRUE(again.Finish().ok());
+  const RouterStream::Agent& resumed = again.agents[Id(0)];
+  EXPECT_EQ(resumed.tokens, std::vector<TextToken>{agent.tokens.back()});
+  EXPECT_EQ(resumed.end->cause, Finish::kBar);
+  EXPECT_EQ(resumed.end->fed, 2);
+}
+
 TEST(WorkerStreamTest, ABrokenStreamFreesItsAgentsAndBlocks) {
   ServiceRig rig({.service = {}, .max_slots = 16, .answer_tokens = 0, .hold = true});
   grpc::ClientContext context;

@@ -38,6 +38,8 @@ v1::Aggregation MethodOf(std::optional<Aggregation> method) {
       return v1::AGGREGATION_VOTE;
     case Aggregation::kSynthesise:
       return v1::AGGREGATION_SYNTHESISE;
+    case Aggregation::kWeightedVote:
+      return v1::AGGREGATION_WEIGHTED_VOTE;
     default:
       return v1::AGGREGATION_AUTO;
   }
@@ -80,6 +82,8 @@ void Set(const AgentUsage& usage, v1::AgentUsage* out) {
   out->set_cut(usage.cut);
   if (!usage.cut) out->set_reason(ReasonOf(usage.reason));
   if (usage.answer) out->set_answer(*usage.answer);
+  out->set_weight(usage.weight);
+  out->set_lowest_window_confidence(usage.lowest_window_confidence);
 }
 
 void Set(const Receipt& receipt, v1::Receipt* out) {
@@ -148,6 +152,9 @@ struct Filler {
     if (event.answer) wire.set_answer(*event.answer);
     wire.set_confidence(event.confidence);
     wire.set_tokens(event.tokens);
+    wire.set_top20_confidence(event.top20_confidence);
+    wire.set_lowest_window_confidence(event.lowest_window_confidence);
+    wire.set_weight(event.weight);
   }
   void operator()(const AgentCut& event) const {
     out.mutable_agent_cut()->set_reason(ReasonOf(event.reason));

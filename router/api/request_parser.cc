@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/confidence.h"
 #include "common/status.h"
 #include "common/wire/message_wire.h"
 
@@ -72,6 +73,33 @@ absl::Status ParseStop(const v1::Contemplation& how, Request& request) {
   return absl::OkStatus();
 }
 
+absl::Status ParseConfidence(const v1::Contemplation& how, Request& request) {
+  const v1::VoteWeight weight = how.vote_weight();
+  RETURN_IF_ERROR(CheckEnum("contemplation.vote_weight", weight, v1::VoteWeight_IsValid(weight)));
+  // The enums stand in the same order; the wire's has UNSPECIFIED where ours has kOne.
+  static_assert(static_cast<int>(VoteWeight::kTop20LowestWindow) ==
+                v1::VOTE_WEIGHT_TOP20_LOWEST_WINDOW);
+  if (weight != v1::VOTE_WEIGHT_UNSPECIFIED) {
+    if (request.aggregation != Aggregation::kWeightedVote)
+      return BadField("contemplation.vote_weight", "is for WEIGHTED_VOTE only");
+    request.vote_weight = static_cast<VoteWeight>(static_cast<int>(weight));
+  }
+  if (how.has_confidence_window()) {
+    RETURN_IF_ERROR(CheckRange("contemplation.confidence_window", how.confidence_window(), 1,
+                               kMostConfidenceWindow));
+    request.confidence_window = how.confidence_window();
+  }
+  if (how.has_confidence_bar()) {
+    if (!(how.confidence_bar() > 0 && how.confidence_bar() <= kMostConfidenceBar)) {
+      return BadField(
+          "contemplation.confidence_bar",
+          fmt::format("is {}; above 0 to {} is allowed", how.confidence_bar(), kMostConfidenceBar));
+    }
+    request.confidence_bar = how.confidence_bar();
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) {
   if (how.has_min_agents()) {
     RETURN_IF_ERROR(CheckRange("contemplation.min_agents", how.min_agents(), 1, kMostAgents));
@@ -91,13 +119,15 @@ absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) 
   RETURN_IF_ERROR(ParseStop(how, request));
   RETURN_IF_ERROR(CheckEnum("contemplation.aggregation", how.aggregation(),
                             v1::Aggregation_IsValid(how.aggregation())));
-  if (how.aggregation() > v1::AGGREGATION_SYNTHESISE) {
+  if (how.aggregation() == v1::AGGREGATION_SELECT) {
     return NotBuilt("contemplation.aggregation", v1::Aggregation_Name(how.aggregation()));
   }
   if (how.aggregation() == v1::AGGREGATION_VOTE) request.aggregation = Aggregation::kVote;
   if (how.aggregation() == v1::AGGREGATION_SYNTHESISE)
     request.aggregation = Aggregation::kSynthesise;
-  return absl::OkStatus();
+  if (how.aggregation() == v1::AGGREGATION_WEIGHTED_VOTE)
+    request.aggregation = Aggregation::kWeightedVote;
+  return ParseConfidence(how, request);
 }
 
 absl::StatusOr<absl::Duration> ParseDuration(std::string_view field,

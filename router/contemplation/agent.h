@@ -30,6 +30,7 @@ struct Agent {
   int run_to = 0;                          // As the worker knows it; 0 = never waits.
   std::optional<Finish> end = {};          // As received; none once it is cut.
   std::optional<std::string> answer = {};  // What it voted.
+  double weight = 0;                       // Of its vote; 0 without one.
   std::optional<int> kept = {};            // Set when it is counted or cut.
   absl::Time moved = {};                   // When it was sent, entered, or last brought a token.
 };

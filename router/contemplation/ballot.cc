@@ -5,29 +5,29 @@
 
 namespace conclave::router {
 
-void Ballot::Add(AgentId agent, const std::optional<std::string>& answer) {
+void Ballot::Add(AgentId agent, const std::optional<std::string>& answer, double weight) {
   ends_.push_back(answer);
   if (!answer) return;
   const auto found = std::find_if(options_.begin(), options_.end(),
                                   [&](const Option& option) { return option.answer == *answer; });
   if (found != options_.end()) {
     found->voters.push_back(agent);
+    found->weight += weight;
   } else {
-    options_.push_back({.answer = *answer, .voters = {agent}, .first = votes_});
+    options_.push_back({.answer = *answer, .voters = {agent}, .weight = weight, .first = votes_});
   }
   ++votes_;
   std::sort(options_.begin(), options_.end(), [](const Option& a, const Option& b) {
-    return a.voters.size() != b.voters.size() ? a.voters.size() > b.voters.size()
-                                              : a.first < b.first;
+    return a.weight != b.weight ? a.weight > b.weight : a.first < b.first;
   });
 }
 
 std::vector<Vote> Ballot::Votes() const {
   std::vector<Vote> votes;
   for (const Option& option : options_) {
-    const int count = static_cast<int>(option.voters.size());
-    votes.push_back(
-        {.answer = option.answer, .weight = static_cast<double>(count), .count = count});
+    votes.push_back({.answer = option.answer,
+                     .weight = option.weight,
+                     .count = static_cast<int>(option.voters.size())});
   }
   return votes;
 }
@@ -38,12 +38,24 @@ std::vector<std::vector<AgentId>> Ballot::Voters() const {
   return voters;
 }
 
-int Ballot::leading() const {
-  return options_.empty() ? 0 : static_cast<int>(options_[0].voters.size());
+double Ballot::lead() const {
+  if (options_.empty()) return 0;
+  return options_[0].weight - (options_.size() < 2 ? 0 : options_[1].weight);
 }
 
-int Ballot::lead() const {
-  return leading() - (options_.size() < 2 ? 0 : static_cast<int>(options_[1].voters.size()));
+// Votes of each answer, most first; at least two numbers.
+std::vector<int> Ballot::Counts() const {
+  std::vector<int> counts = {0, 0};
+  for (const Option& option : options_) counts.push_back(static_cast<int>(option.voters.size()));
+  std::sort(counts.rbegin(), counts.rend());
+  return counts;
+}
+
+int Ballot::leading() const { return Counts()[0]; }
+int Ballot::runner_up() const { return Counts()[1]; }
+
+bool Ballot::LeaderHasMost() const {
+  return !options_.empty() && static_cast<int>(options_[0].voters.size()) == leading();
 }
 
 int Ballot::AgreeingInWindow(int size) const {

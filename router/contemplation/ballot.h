@@ -9,20 +9,26 @@
 
 namespace conclave::router {
 
-// The votes of a round, each of weight 1, in the order in which ends were counted.
+// The votes of a round, in the order in which ends were counted. Weights are what vote_weight.h
+// makes, so sums of them are exact; in a plain vote each is 1.
 class Ballot {
  public:
-  // The next end: with the answer as the key found it, or without one.
-  void Add(AgentId agent, const std::optional<std::string>& answer);
+  // The next end: with the answer as the key found it, or without one (then the weight means
+  // nothing).
+  void Add(AgentId agent, const std::optional<std::string>& answer, double weight = 1);
 
   bool empty() const { return options_.empty(); }
-  // Most votes first, ties in order of counting. The first one leads.
+  // The greatest weight first, ties in order of counting. The first one leads.
   std::vector<Vote> Votes() const;
   // Who gave the answer of Votes()[i], in order of counting.
   std::vector<std::vector<AgentId>> Voters() const;
-  // Votes of the leader, and by how many it leads.
+  // By how much weight the first leads the second.
+  double lead() const;
+  // The greatest number of votes that an answer has, and the next one's.
   int leading() const;
-  int lead() const;
+  int runner_up() const;
+  // Whether the first has that number.
+  bool LeaderHasMost() const;
   // Ends so far, with an answer or without.
   int ends() const { return static_cast<int>(ends_.size()); }
   // Ends are taken in windows of `size`, one after another: how many there are in the last one (a
@@ -33,10 +39,13 @@ class Ballot {
   struct Option {
     std::string answer;
     std::vector<AgentId> voters;
+    double weight = 0;
     int first = 0;  // Votes that were counted before its first one.
   };
 
-  std::vector<Option> options_;                   // Most votes first, ties in order of counting.
+  std::vector<int> Counts() const;
+
+  std::vector<Option> options_;  // The greatest weight first, ties in order of counting.
   std::vector<std::optional<std::string>> ends_;  // Their answers, in order of counting.
   int votes_ = 0;
 };

@@ -44,6 +44,9 @@ struct AgentFinished {
   std::optional<std::string> answer;
   double confidence = 0;
   int tokens = 0;
+  double top20_confidence = 0;
+  double lowest_window_confidence = 0;
+  double weight = 0;
 };
 
 enum class CutReason : uint8_t { kSettled, kDeadline, kDropped, kStopped };
@@ -95,6 +98,8 @@ struct AgentUsage {
   bool cut = false;
   Finish reason = Finish::kStop;  // Meaningless when cut.
   std::optional<std::string> answer;
+  double weight = 0;
+  double lowest_window_confidence = 0;
 };
 
 struct Receipt {
@@ -124,7 +129,7 @@ struct Receipt {
 struct Completed {
   std::string answer;
   bool incomplete = false;
-  std::optional<Aggregation> method;  // kVote or kSynthesise; none: there was one agent.
+  std::optional<Aggregation> method;  // Not kAuto; none: there was one agent.
   Receipt receipt;
 };
 

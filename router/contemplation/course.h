@@ -100,6 +100,9 @@ class Contemplation::Course {
   void EmitDelta(const Agent& agent, const Transcript::Fresh& fresh);
   bool Answers(const Agent& agent) const;
   std::optional<std::string> Extract(const Agent& agent) const;
+  void CastVote(Agent& agent);
+  void EmitFinished(const Agent& agent);
+  TraceConfidence ConfidenceOf(const Agent& agent) const;
   void AdvanceRound();
   void CountEnd(AgentId id, bool look);
   bool LookAtStopRule(int64_t clock);
@@ -128,7 +131,10 @@ class Contemplation::Course {
   void StartSynthesis(int64_t clock);
   void AdvanceSynthesis();
   void AnswerByVote(bool incomplete);
-  const Agent* Spokesman() const;
+  std::vector<AgentId> Heard();
+  std::vector<AgentId> Speakers();
+  std::vector<AgentId> CutByClock() const;
+  const Agent* Spokesman();
   void AnswerBy(const Agent& agent, bool incomplete, std::optional<Aggregation> method);
   void Settle(Result result);
   void Complete();

@@ -48,8 +48,9 @@ void Contemplation::Course::EndRound(int64_t clock) {
     return AnswerBy(agents_.front(), /*incomplete=*/false, std::nullopt);
   }
   const bool vote = plan_.request.aggregation == Aggregation::kVote ||
+                    plan_.request.aggregation == Aggregation::kWeightedVote ||
                     (plan_.request.aggregation == Aggregation::kAuto &&
-                     VoteIsSure(ballot_, static_cast<int>(counted_.size())));
+                     VoteIsSure(ballot_, static_cast<int>(Heard().size())));
   if (vote) {
     AnswerByVote(/*incomplete=*/false);
   } else {
@@ -59,7 +60,7 @@ void Contemplation::Course::EndRound(int64_t clock) {
 
 void Contemplation::Course::StartSynthesis(int64_t clock) {
   std::vector<CountedAnswer> answers;
-  for (AgentId id : counted_) {
+  for (AgentId id : Heard()) {
     const Agent& agent = At(id);
     answers.push_back({.agent = id,
                        .text = std::string(TrimSpace(agent.transcript.AnswerAt(*agent.kept))),
@@ -101,36 +102,51 @@ void Contemplation::Course::AdvanceSynthesis() {
   if (tally_.StateOf(id) != Tally::State::kEnded) return;
   tally_.Count(id);
   synthesiser.kept = synthesiser.transcript.count();
-  EmitEvent(id, AgentFinished{.reason = *synthesiser.end,
-                              .answer = std::nullopt,
-                              .confidence = synthesiser.transcript.Confidence(),
-                              .tokens = *synthesiser.kept});
+  EmitFinished(synthesiser);
   if (first_answer_ == absl::InfiniteFuture()) return AnswerByVote(/*incomplete=*/true);
   AnswerBy(synthesiser, /*incomplete=*/false, Aggregation::kSynthesise);
 }
 
-// Whose text is the vote's answer: the leader's earliest voter; without votes, the earliest agent
-// (counted, or cut when no end was counted) that has a text. Null when there is none.
-const Agent* Contemplation::Course::Spokesman() const {
-  std::vector<AgentId> order = counted_;
-  if (order.empty()) {
-    order = tally_.In(Tally::State::kCut);
-    std::stable_sort(order.begin(), order.end(), [this](AgentId a, AgentId b) {
-      return tally_.ClockOf(a) < tally_.ClockOf(b);
-    });
+// Agents that were counted, in order. Those that their bar ended are heard only when there is no
+// other.
+std::vector<AgentId> Contemplation::Course::Heard() {
+  std::vector<AgentId> heard;
+  for (AgentId id : counted_) {
+    if (At(id).end != Finish::kBar) heard.push_back(id);
   }
-  if (!ballot_.empty()) order = ballot_.Voters().front();
-  const auto agent_of = [this](AgentId id) {
-    return std::find_if(agents_.begin(), agents_.end(),
-                        [id](const Agent& agent) { return agent.recipe.id == id; });
-  };
-  for (AgentId id : order) {
-    const auto agent = agent_of(id);
-    if (!ballot_.empty() || !TrimSpace(agent->transcript.AnswerAt(*agent->kept)).empty()) {
-      return &*agent;
+  return heard.empty() ? counted_ : heard;
+}
+
+// Whose text may be the vote's answer, in order: the leader's voters; without votes, those that
+// were counted; when no end was (or only such as the bar made), those that were cut before them.
+std::vector<AgentId> Contemplation::Course::Speakers() {
+  if (!ballot_.empty()) return ballot_.Voters().front();
+  std::vector<AgentId> speakers = Heard();
+  if (!speakers.empty() && At(speakers.front()).end != Finish::kBar) return speakers;
+  std::vector<AgentId> cut = CutByClock();
+  cut.insert(cut.end(), speakers.begin(), speakers.end());
+  return cut;
+}
+
+// Agents of the round that were cut, in the order of their clocks.
+std::vector<AgentId> Contemplation::Course::CutByClock() const {
+  std::vector<AgentId> cut = tally_.In(Tally::State::kCut);
+  std::erase_if(cut, [](AgentId id) { return StageOf(id) != kThinkStage; });
+  std::stable_sort(cut.begin(), cut.end(),
+                   [this](AgentId a, AgentId b) { return tally_.ClockOf(a) < tally_.ClockOf(b); });
+  return cut;
+}
+
+// Whose text is the vote's answer: the first speaker that voted or has a text. Null when there is
+// none.
+const Agent* Contemplation::Course::Spokesman() {
+  for (AgentId id : Speakers()) {
+    const Agent& agent = At(id);
+    if (!ballot_.empty() || !TrimSpace(agent.transcript.AnswerAt(*agent.kept)).empty()) {
+      return &agent;
     }
   }
-  return counted_.empty() ? nullptr : &*agent_of(counted_.front());
+  return counted_.empty() ? nullptr : &At(Heard().front());
 }
 
 void Contemplation::Course::AnswerByVote(bool incomplete) {
@@ -140,13 +156,14 @@ void Contemplation::Course::AnswerByVote(bool incomplete) {
     return Fail(late ? DeadlineExceeded("there was no answer when the deadline came")
                      : Cancelled("stopped before there was an answer"));
   }
-  AnswerBy(*agent, incomplete, Aggregation::kVote);
+  const bool weighted = plan_.vote_weight != VoteWeight::kOne;
+  AnswerBy(*agent, incomplete, weighted ? Aggregation::kWeightedVote : Aggregation::kVote);
 }
 
 // An answer that is cut short, or whose agent did not end by itself, is incomplete.
 void Contemplation::Course::AnswerBy(const Agent& agent, bool incomplete,
                                      std::optional<Aggregation> method) {
-  const bool vote = method == Aggregation::kVote;
+  const bool vote = method.has_value() && method != Aggregation::kSynthesise;
   const std::string_view text = agent.transcript.AnswerAt(*agent.kept);
   Result result;
   result.answer = vote ? TrimSpace(text) : text;
@@ -210,6 +227,9 @@ Receipt Contemplation::Course::MakeReceipt() {
     usage.cut = !agent.end.has_value();
     if (agent.end) usage.reason = *agent.end;
     usage.answer = agent.answer;
+    usage.weight = agent.weight;
+    usage.lowest_window_confidence =
+        agent.transcript.ConfidenceAt(usage.kept, plan_.confidence_window).top20().lowest();
     if (StageOf(usage.agent) == kAggregateStage) {
       receipt.aggregation_tokens += usage.kept;
     } else {
@@ -229,7 +249,7 @@ Receipt Contemplation::Course::MakeReceipt() {
   receipt.seed = plan_.seed;
   receipt.time_of_day = plan_.time_of_day;
   receipt.votes = ballot_.Votes();
-  receipt.result_hash = ResultHash(kept_tokens, receipt.votes, result_.answer);
+  receipt.result_hash = ResultHash(kept_tokens, receipt.votes, plan_.vote_weight, result_.answer);
   receipt.prompt = prompts_.usage();
   receipt.critical_path_tokens = result_.critical_path;
   receipt.time_to_first_answer = std::min(first_answer_, now_) - started_;

@@ -98,15 +98,11 @@ void Contemplation::Course::ApplyStop(const Decision& decision) {
         last, /*incomplete=*/true,
         stage_ == Stage::kSynthesise ? std::optional(Aggregation::kSynthesise) : std::nullopt);
   }
-  if (counted_.empty()) {
-    std::vector<AgentId> voters = tally_.In(Tally::State::kCut);
-    std::stable_sort(voters.begin(), voters.end(), [this](AgentId a, AgentId b) {
-      return tally_.ClockOf(a) < tally_.ClockOf(b);
-    });
-    for (AgentId id : voters) {
-      Agent& agent = At(id);
-      agent.answer = Extract(agent);
-      if (agent.answer) ballot_.Add(id, *agent.answer);
+  const bool none_counted = std::all_of(counted_.begin(), counted_.end(),
+                                        [this](AgentId id) { return At(id).end == Finish::kBar; });
+  if (stage_ == Stage::kThink && none_counted) {
+    for (AgentId id : CutByClock()) {
+      CastVote(At(id));
       reached_ = std::max(reached_, tally_.ClockOf(id));
     }
   }

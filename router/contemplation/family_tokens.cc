@@ -5,6 +5,7 @@
 #include "common/check.h"
 #include "common/status.h"
 #include "router/contemplation/course.h"
+#include "router/contemplation/vote_weight.h"
 
 // What agents say, and the counting of their ends in token time.
 namespace conclave::router {
@@ -101,6 +102,28 @@ std::optional<std::string> Contemplation::Course::Extract(const Agent& agent) co
   return plan_.answer_key->Extract(agent.transcript.AnswerAt(*agent.kept));
 }
 
+TraceConfidence Contemplation::Course::ConfidenceOf(const Agent& agent) const {
+  return agent.transcript.ConfidenceAt(*agent.kept, plan_.confidence_window);
+}
+
+// The agent says what its kept tokens hold.
+void Contemplation::Course::CastVote(Agent& agent) {
+  agent.answer = Extract(agent);
+  if (agent.answer) agent.weight = WeightOf(ConfidenceOf(agent), plan_.vote_weight);
+  ballot_.Add(agent.recipe.id, agent.answer, agent.weight);
+}
+
+void Contemplation::Course::EmitFinished(const Agent& agent) {
+  const TraceConfidence confidence = ConfidenceOf(agent);
+  EmitEvent(agent.recipe.id, AgentFinished{.reason = *agent.end,
+                                           .answer = agent.answer,
+                                           .confidence = confidence.MeanProbability(),
+                                           .tokens = *agent.kept,
+                                           .top20_confidence = confidence.top20().mean(),
+                                           .lowest_window_confidence = confidence.top20().lowest(),
+                                           .weight = agent.weight});
+}
+
 void Contemplation::Course::CountEnd(AgentId id, bool look) {
   Agent& agent = At(id);
   const int64_t clock = tally_.ClockOf(id);
@@ -108,12 +131,8 @@ void Contemplation::Course::CountEnd(AgentId id, bool look) {
   counted_.push_back(id);
   reached_ = std::max(reached_, clock);
   agent.kept = agent.transcript.count();
-  agent.answer = Extract(agent);
-  ballot_.Add(id, agent.answer);
-  EmitEvent(id, AgentFinished{.reason = *agent.end,
-                              .answer = agent.answer,
-                              .confidence = agent.transcript.Confidence(),
-                              .tokens = *agent.kept});
+  if (agent.end != Finish::kBar) CastVote(agent);
+  EmitFinished(agent);
   if (plan_.mode == Mode::kContemplating && plan_.request.include.votes) EmitVotes();
   if (look) LookAtStopRule(clock);
 }

@@ -20,6 +20,10 @@ absl::Status Wrong(const std::string& field, const std::string& problem) {
   return WithDetails(InvalidArgument("{} {}", field, problem), details);
 }
 
+bool Synthesises(Aggregation aggregation) {
+  return aggregation == Aggregation::kAuto || aggregation == Aggregation::kSynthesise;
+}
+
 // One agent's tokens.
 struct AgentBudget {
   Thinking thinking = Thinking::kOff;
@@ -126,7 +130,7 @@ absl::StatusOr<int64_t> ResolveTotal(const Request& request, int64_t usual, cons
 
 // Narrows the width, and the reserve of kAuto, to what the total allows.
 absl::Status FitTotal(const Request& request, int grant, Width& width, Plan& plan) {
-  const int64_t reserve = request.aggregation == Aggregation::kVote ? 0 : plan.synthesis.grant;
+  const int64_t reserve = Synthesises(request.aggregation) ? plan.synthesis.grant : 0;
   const int64_t usual = int64_t{grant} * width.most + reserve;
   const int64_t total = plan.total_tokens;
   const int64_t least = int64_t{grant} * width.least;
@@ -159,6 +163,15 @@ absl::StatusOr<StopTest> ResolveStop(const Request& request, int agents) {
                  fmt::format("is {}; it can be {} to {}", stop.votes, least, most));
   }
   return stop;
+}
+
+// The weight of a vote, and the bar of the round's agents; the aggregation pass has none.
+void ResolveConfidence(const Request& request, Plan& plan, AgentRecipe& recipe) {
+  if (request.aggregation == Aggregation::kWeightedVote)
+    plan.vote_weight = request.vote_weight.value_or(VoteWeight::kTop20LowestWindow);
+  plan.confidence_window = request.confidence_window.value_or(plan.confidence_window);
+  if (request.confidence_bar)
+    recipe.bar = {.bar = *request.confidence_bar, .window = plan.confidence_window};
 }
 
 absl::Status ResolveKey(const Request& request, const ModelDescription& model, Plan& plan) {
@@ -218,7 +231,7 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
     ASSIGN_OR_RETURN(width, ResolveWidth(request, model, limits));
     plan.synthesis = recipe;
     plan.synthesis.id = MakeAgentId(kAggregateStage, 0, 0);
-    const int passes = request.aggregation == Aggregation::kVote ? 0 : 1;
+    const int passes = Synthesises(request.aggregation) ? 1 : 0;
     const int64_t usual = int64_t{agent.grant} * (width.most + passes);
     ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, usual, limits));
     RETURN_IF_ERROR(FitTotal(request, agent.grant, width, plan));
@@ -227,6 +240,7 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
     recipe.grant = static_cast<int>(std::min<int64_t>(agent.grant, plan.total_tokens));
   }
   plan.min_agents = width.least;
+  if (plan.mode == Mode::kContemplating) ResolveConfidence(request, plan, recipe);
   ASSIGN_OR_RETURN(plan.stop, ResolveStop(request, width.most));
   MakeAgents(recipe, width.most, plan);
 

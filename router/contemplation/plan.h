@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/answer/answer_key.h"
+#include "common/confidence.h"
 #include "common/family.h"
 #include "common/model_description.h"
 #include "router/contemplation/request.h"
@@ -45,6 +46,8 @@ struct Plan {
   int64_t time_of_day = 0;
   int min_agents = 1;
   StopTest stop;
+  VoteWeight vote_weight = VoteWeight::kOne;  // Of every vote of the round.
+  int confidence_window = kUsualConfidenceWindow;
   // Stage kThinkStage, in order of id, each with its grant and budgets, nothing produced: the
   // planned maximum N. All start at clock 0 if there is room; those for whom there is none wait
   // and join later.

@@ -18,7 +18,9 @@ namespace conclave::router {
 
 enum class Mode : uint8_t { kInstant, kThinking, kContemplating };
 enum class StopRule : uint8_t { kNone, kSettled, kBeta, kWindow, kFirst, kQuorum };
-enum class Aggregation : uint8_t { kAuto, kVote, kSynthesise };
+enum class Aggregation : uint8_t { kAuto, kVote, kSynthesise, kWeightedVote };
+// What a vote weighs; vote_weight.h says how.
+enum class VoteWeight : uint8_t { kOne, kMeanProbability, kTop20Mean, kTop20LowestWindow };
 enum class OnLoss : uint8_t { kResume, kContinue, kFail };
 
 // Where an agent was cut: it keeps its first `kept` tokens.
@@ -82,6 +84,9 @@ struct Request {
   std::optional<double> stop_certainty;  // kBeta.
   std::optional<int> stop_votes;         // kWindow, kFirst, kQuorum.
   Aggregation aggregation = Aggregation::kAuto;
+  std::optional<double> confidence_bar;   // For contemplating only. Above 0.
+  std::optional<int> confidence_window;   // For contemplating only.
+  std::optional<VoteWeight> vote_weight;  // kWeightedVote; not kOne.
   std::optional<int> thinking_tokens;
   std::optional<int> answer_tokens;
   std::optional<int64_t> total_tokens;

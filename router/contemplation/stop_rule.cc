@@ -24,7 +24,7 @@ double StopValue(const StopTest& test, const Ballot& ballot, int to_come) {
     case StopRule::kSettled:
       return ballot.lead() - to_come;
     case StopRule::kBeta:
-      return LeaderProbability(ballot.leading(), ballot.leading() - ballot.lead());
+      return LeaderProbability(ballot.leading(), ballot.runner_up());
     case StopRule::kWindow:
       return ballot.AgreeingInWindow(test.votes);
     case StopRule::kFirst:
@@ -43,7 +43,7 @@ bool Stops(const StopTest& test, const Ballot& ballot, int to_come) {
     case StopRule::kSettled:
       return !ballot.empty() && value > 0;
     case StopRule::kBeta:
-      return !ballot.empty() && value >= test.certainty;
+      return value >= test.certainty && ballot.LeaderHasMost() && ballot.lead() > 0;
     case StopRule::kWindow:
     case StopRule::kFirst:
     case StopRule::kQuorum:

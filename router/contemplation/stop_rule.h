@@ -17,7 +17,9 @@ struct StopTest {
 // What the stream shows of it (VoteUpdate.stop_value in conclave.proto).
 double StopValue(const StopTest& test, const Ballot& ballot, int to_come);
 
-// Whether the round stops here. Never before somebody voted, but for kFirst.
+// Whether the round stops here. Never before somebody voted, but for kFirst. kSettled looks at
+// weights: a vote to come weighs at most 1. kBeta looks at counts, and stops only if its leader
+// leads by weight too; all others look at counts.
 bool Stops(const StopTest& test, const Ballot& ballot, int to_come);
 
 // The probability that the answer with `leader` votes is the likelier one of the two, from uniform

@@ -1,7 +1,6 @@
 #include "router/contemplation/transcript.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "common/status.h"
 
@@ -78,15 +77,10 @@ int Transcript::ThinkingAt(int kept, Thinking thinking) const {
   return first_answer_ < 0 ? kept : std::min(kept, first_answer_);
 }
 
-double Transcript::Confidence() const {
-  double sum = 0;
-  int drawn = 0;
-  for (const TextToken& token : tokens_) {
-    if (token.token.kind != TokenKind::kSampled) continue;
-    sum += static_cast<double>(token.token.logprob);
-    ++drawn;
-  }
-  return drawn == 0 ? 0 : std::exp(sum / drawn);
+TraceConfidence Transcript::ConfidenceAt(int kept, int window) const {
+  TraceConfidence confidence(window);
+  for (int i = 0; i < kept; ++i) confidence.Add(tokens_[static_cast<size_t>(i)].token);
+  return confidence;
 }
 
 }  // namespace conclave::router

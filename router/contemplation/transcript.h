@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/confidence.h"
 #include "common/family.h"
 
 namespace conclave::router {
@@ -37,8 +38,8 @@ class Transcript {
   // of the answer. (All of them while there is none, unless the agent answers at once and has
   // thought nothing.)
   int ThinkingAt(int kept, Thinking thinking) const;
-  // e to the mean log-probability of the drawn tokens; 0 without any.
-  double Confidence() const;
+  // Of the first `kept` tokens.
+  TraceConfidence ConfidenceAt(int kept, int window) const;
 
  private:
   absl::Status Check(const FamilyDelta& delta) const;

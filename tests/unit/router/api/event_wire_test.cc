@@ -68,7 +68,9 @@ Receipt FullReceipt() {
                             .discarded = 2,
                             .cut = false,
                             .reason = Finish::kStop,
-                            .answer = "a"});
+                            .answer = "a",
+                            .weight = 0.5,
+                            .lowest_window_confidence = 9});
   receipt.thinking_tokens = 11;
   receipt.answer_tokens = 12;
   receipt.aggregation_tokens = 13;
@@ -102,9 +104,14 @@ TEST(EventWireTest, EveryFieldOfEveryEventArrives) {
                        .tokens = {{.id = 1, .logprob = -1, .top_logprob_mean = -2, .kind = {}}},
                        .count = 3}),
       kNothing);
-  EXPECT_EQ(
-      Unset(AgentFinished{.reason = Finish::kStop, .answer = "a", .confidence = 0.5, .tokens = 4}),
-      kNothing);
+  EXPECT_EQ(Unset(AgentFinished{.reason = Finish::kStop,
+                                .answer = "a",
+                                .confidence = 0.5,
+                                .tokens = 4,
+                                .top20_confidence = 12,
+                                .lowest_window_confidence = 9,
+                                .weight = 0.25}),
+            kNothing);
   EXPECT_EQ(Unset(AgentCut{.reason = CutReason::kSettled, .kept = 3}), kNothing);
   EXPECT_EQ(Unset(VoteUpdate{.votes = {{.answer = "a", .weight = 1, .count = 1}},
                              .counted = 1,

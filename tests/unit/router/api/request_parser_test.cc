@@ -142,9 +142,28 @@ std::vector<Bad> BadChoices() {
        "contemplation.stop_votes", "is 0; it can be 1 to 64"},
       {"Aggregation", [](auto& r) { Width(r).set_aggregation(static_cast<v1::Aggregation>(6)); },
        "contemplation.aggregation", "no value 6"},
-      {"AggregationWeighted",
-       [](auto& r) { Width(r).set_aggregation(v1::AGGREGATION_WEIGHTED_VOTE); },
-       "contemplation.aggregation", "AGGREGATION_WEIGHTED_VOTE", kNotYet},
+      {"WeightOfAPlainVote",
+       [](auto& r) {
+         Width(r).set_aggregation(v1::AGGREGATION_VOTE);
+         Width(r).set_vote_weight(v1::VOTE_WEIGHT_TOP20_MEAN);
+       },
+       "contemplation.vote_weight", "WEIGHTED_VOTE only"},
+      {"VoteWeight",
+       [](auto& r) {
+         Width(r).set_aggregation(v1::AGGREGATION_WEIGHTED_VOTE);
+         Width(r).set_vote_weight(static_cast<v1::VoteWeight>(4));
+       },
+       "contemplation.vote_weight", "no value 4"},
+      {"BarOfZero", [](auto& r) { Width(r).set_confidence_bar(0); }, "contemplation.confidence_bar",
+       "is 0; above 0 to 1024"},
+      {"BarAbove", [](auto& r) { Width(r).set_confidence_bar(1025); },
+       "contemplation.confidence_bar", "is 1025; above 0 to 1024"},
+      {"BarNan", [](auto& r) { Width(r).set_confidence_bar(kNan); }, "contemplation.confidence_bar",
+       "is nan"},
+      {"Window", [](auto& r) { Width(r).set_confidence_window(0); },
+       "contemplation.confidence_window", "is 0; it can be 1 to 65536"},
+      {"WindowAbove", [](auto& r) { Width(r).set_confidence_window(65537); },
+       "contemplation.confidence_window", "is 65537; it can be 1 to 65536"},
       {"AggregationSelect", [](auto& r) { Width(r).set_aggregation(v1::AGGREGATION_SELECT); },
        "contemplation.aggregation", "AGGREGATION_SELECT", kNotYet},
       {"OnLoss", [](auto& r) { r.set_on_loss(static_cast<v1::OnLoss>(5)); }, "on_loss",
@@ -376,6 +395,9 @@ TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {
   wire.mutable_budget()->mutable_deadline()->set_nanos(1'000'000);
   wire.mutable_sampling()->set_temperature(0);
   wire.mutable_sampling()->set_top_k(1024);
+  wire.mutable_sampling()->set_repetition_penalty(1.5f);
+  wire.mutable_sampling()->set_presence_penalty(-2);
+  wire.mutable_sampling()->set_frequency_penalty(2);
   (*wire.mutable_sampling()->mutable_logit_bias())[9] = -100;
   (*wire.mutable_sampling()->mutable_logit_bias())[3] = 100;
   wire.set_seed(0);
@@ -403,6 +425,9 @@ TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {
   EXPECT_EQ(request->deadline, absl::Milliseconds(1));
   EXPECT_EQ(request->sampling.temperature, 0.0f);
   EXPECT_EQ(request->sampling.top_k, 1024);
+  EXPECT_EQ(request->sampling.repetition_penalty, 1.5f);
+  EXPECT_EQ(request->sampling.presence_penalty, -2.0f);
+  EXPECT_EQ(request->sampling.frequency_penalty, 2.0f);
   const std::vector<std::pair<TokenId, float>> biases = {{3, 100.0f}, {9, -100.0f}};
   EXPECT_EQ(request->sampling.logit_bias, biases);
   EXPECT_TRUE(request->seed_given);
@@ -413,6 +438,25 @@ TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {
   EXPECT_TRUE(request->include.thinking && request->include.votes && request->include.tokens &&
               request->include.agent_answers);
   EXPECT_EQ(request->on_loss, OnLoss::kFail);
+}
+
+TEST(RequestParserTest, AWeightedVoteAndABarArrive) {
+  v1::GenerateRequest wire = Question();
+  wire.set_mode(v1::MODE_CONTEMPLATING);
+  wire.mutable_contemplation()->set_aggregation(v1::AGGREGATION_WEIGHTED_VOTE);
+  auto request = ParseRequest(wire, Draws());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->aggregation, Aggregation::kWeightedVote);
+  EXPECT_FALSE(request->vote_weight || request->confidence_bar || request->confidence_window);
+
+  wire.mutable_contemplation()->set_vote_weight(v1::VOTE_WEIGHT_MEAN_PROBABILITY);
+  wire.mutable_contemplation()->set_confidence_bar(7.5);
+  wire.mutable_contemplation()->set_confidence_window(65536);
+  request = ParseRequest(wire, Draws());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->vote_weight, VoteWeight::kMeanProbability);
+  EXPECT_EQ(request->confidence_bar, 7.5);
+  EXPECT_EQ(request->confidence_window, 65536);
 }
 
 TEST(RequestParserTest, AReplayArrivesWithItsDecisionsInOrder) {

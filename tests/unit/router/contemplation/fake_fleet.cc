@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "common/status.h"
@@ -39,6 +40,16 @@ FakeStream MakeStream(const World& world, AgentId agent) {
     stream.tokens.push_back(token);
   }
   stream.tokens.push_back({.token = {.id = 1}, .text_end = static_cast<int64_t>(text.size())});
+  // Numbers of their own. Multiples of 1/8 whose sums are exact in any order.
+  Random sure(random.Next());
+  const int usual = sure.Chance(30) ? 160 : 8;
+  for (TextToken& token : stream.tokens) {
+    if (sure.Chance(10)) {
+      token.token = {.id = token.token.id, .kind = TokenKind::kForced};
+    } else {
+      token.token.top_logprob_mean = -0.125f * static_cast<float>(usual + sure.Below(40));
+    }
+  }
   return stream;
 }
 
@@ -65,6 +76,24 @@ const FakeStream& World::StreamOf(AgentId agent) const {
   const auto found = streams_.find(agent);
   if (found != streams_.end()) return found->second;
   return streams_.emplace(agent, MakeStream(*this, agent)).first->second;
+}
+
+FakeEnd World::EndOf(const AgentRecipe& recipe) const {
+  const std::vector<TextToken>& tokens = StreamOf(recipe.id).tokens;
+  const int whole = static_cast<int>(tokens.size());
+  const bool stops = whole <= recipe.grant;
+  const FakeEnd end = {.length = std::min(whole, recipe.grant),
+                       .cause = stops ? Finish::kStop : Finish::kLength};
+  std::vector<double> drawn;
+  for (int count = 1; recipe.bar.bar > 0 && count < end.length; ++count) {
+    const TokenEvent& token = tokens[static_cast<size_t>(count) - 1].token;
+    if (token.kind == TokenKind::kForced) continue;
+    drawn.push_back(-double{token.top_logprob_mean});
+    if (static_cast<int>(drawn.size()) < recipe.bar.window) continue;
+    const double sum = std::accumulate(drawn.end() - recipe.bar.window, drawn.end(), 0.0);
+    if (sum < recipe.bar.bar * recipe.bar.window) return {.length = count, .cause = Finish::kBar};
+  }
+  return end;
 }
 
 FakeFleet::FakeFleet(const World& world, const Chaos& chaos, uint64_t seed)
@@ -168,13 +197,14 @@ void FakeFleet::Add(const AddGang& gang) {
     }
     ASSERT_GE(recipe.grant, 1);
     const int fed = static_cast<int>(recipe.produced.size());
+    ASSERT_LT(fed, world_.EndOf(recipe).length) << "an agent that had ended was sent again";
     std::erase_if(run_->seated, [&](const Seated& seated) { return seated.id == recipe.id; });
     run_->seated.push_back({.id = recipe.id,
                             .stream = &stream,
                             .fed = fed,
                             .count = fed,
-                            .grant = recipe.grant,
                             .run_to = recipe.run_to,
+                            .end = world_.EndOf(recipe),
                             .ended = false});
     accepted.agents.push_back({.id = recipe.id, .prompt_tokens = world_.PromptOf(recipe.id)});
   }
@@ -213,17 +243,12 @@ void FakeFleet::Draw() {
   Seated& agent =
       run_->seated[static_cast<size_t>(random_.Below(static_cast<int>(run_->seated.size())))];
   if (agent.ended) return;
-  const int whole = static_cast<int>(agent.stream->tokens.size());
-  int to = std::min({agent.count + random_.Between(1, 4), agent.grant, whole});
+  int to = std::min(agent.count + random_.Between(1, 4), agent.end.length);
   if (agent.run_to > 0) to = std::min(to, agent.run_to);
   if (to == agent.count) return;
   Push(agent.stream->Cut(agent.id, agent.count, to));
   agent.count = to;
-  if (to == whole) {
-    End(agent, Finish::kStop);
-  } else if (to == agent.grant) {
-    End(agent, Finish::kLength);
-  }
+  if (to == agent.end.length) End(agent, agent.end.cause);
 }
 
 void FakeFleet::End(Seated& agent, Finish cause) {

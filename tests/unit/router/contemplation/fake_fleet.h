@@ -38,6 +38,12 @@ struct FakeStream {
   FamilyDelta Cut(AgentId agent, int from, int to) const;
 };
 
+// Where an agent ends if nobody ends it.
+struct FakeEnd {
+  int length = 0;
+  Finish cause = Finish::kStop;
+};
+
 // What agents say, for one seed.
 struct World {
   uint64_t seed = 0;
@@ -47,6 +53,8 @@ struct World {
   int prompt_tokens = 10;
 
   const FakeStream& StreamOf(AgentId agent) const;
+  // By the definitions of grant and bar.
+  FakeEnd EndOf(const AgentRecipe& recipe) const;
   int PromptOf(AgentId agent) const {
     return prompt_tokens + (StageOf(agent) == kAggregateStage ? 7 : 0);
   }
@@ -91,7 +99,8 @@ class FakeFleet {
   struct Seated {
     AgentId id{};
     const FakeStream* stream = nullptr;
-    int fed = 0, count = 0, grant = 0, run_to = 0;
+    int fed = 0, count = 0, run_to = 0;
+    FakeEnd end = {};
     bool ended = false;
   };
   struct Run {

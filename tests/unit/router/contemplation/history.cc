@@ -3,7 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "common/status.h"
@@ -120,6 +124,19 @@ Scenario MakeScenario(uint64_t seed) {
   return scenario;
 }
 
+Scenario MakeWeightedScenario(uint64_t seed) {
+  Scenario scenario = MakeScenario(seed);
+  if (scenario.request.mode != Mode::kContemplating) return scenario;
+  Random random(seed ^ 0xc0ffee);
+  Request& request = scenario.request;
+  if (random.Chance(80)) request.aggregation = Aggregation::kWeightedVote;
+  if (request.aggregation == Aggregation::kWeightedVote && random.Chance(80))
+    request.vote_weight = static_cast<VoteWeight>(random.Between(1, 3));
+  if (random.Chance(70)) request.confidence_window = random.Between(1, 12);
+  if (random.Chance(60)) request.confidence_bar = 0.25 * random.Between(1, 48);
+  return scenario;
+}
+
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather) {
   Random random(weather);
   Scenario replay = scenario;
@@ -207,23 +224,50 @@ double Certain(int a, int b) {
 
 }  // namespace
 
+double WeightByDefinition(const Plan& plan, const World& world, AgentId agent, int kept) {
+  if (plan.vote_weight == VoteWeight::kOne) return 1;
+  std::vector<double> chosen, top;
+  for (int i = 0; i < kept; ++i) {
+    const TokenEvent& token = world.StreamOf(agent).tokens[static_cast<size_t>(i)].token;
+    if (token.kind == TokenKind::kForced) continue;
+    chosen.push_back(token.logprob);
+    top.push_back(-double{token.top_logprob_mean});
+  }
+  const auto mean = [](auto first, auto last) {
+    return first == last ? 0
+                         : std::accumulate(first, last, 0.0) / static_cast<double>(last - first);
+  };
+  if (plan.vote_weight == VoteWeight::kMeanProbability) {
+    return chosen.empty() ? std::ldexp(1, -30) : std::exp(mean(chosen.begin(), chosen.end()));
+  }
+  double confidence = mean(top.begin(), top.end());
+  const int window = plan.confidence_window, drawn = static_cast<int>(top.size());
+  if (plan.vote_weight == VoteWeight::kTop20LowestWindow && drawn >= window) {
+    confidence = std::numeric_limits<double>::infinity();
+    for (auto first = top.begin(); top.end() - first >= window; ++first) {
+      confidence = std::min(confidence, mean(first, first + window));
+    }
+  }
+  return std::max(std::ldexp(1, -30), confidence / 32);
+}
+
 Expected Reckon(const Plan& plan, const World& world) {
   Expected expected;
   struct Ended {
     AgentId id{};
     int length = 0;
     std::string text;
-  };
-  const auto length_of = [&](AgentId id, int grant) {
-    return std::min(grant, static_cast<int>(world.StreamOf(id).tokens.size()));
+    bool barred = false;
   };
   const auto whole = [&](AgentId id, int length) {
     return length == static_cast<int>(world.StreamOf(id).tokens.size());
   };
   std::vector<Ended> ends;
   for (const AgentRecipe& recipe : plan.agents) {
-    const int length = length_of(recipe.id, recipe.grant);
-    ends.push_back({recipe.id, length, world.StreamOf(recipe.id).Cut(recipe.id, 0, length).answer});
+    const FakeEnd end = world.EndOf(recipe);
+    ends.push_back({recipe.id, end.length,
+                    world.StreamOf(recipe.id).Cut(recipe.id, 0, end.length).answer,
+                    end.cause == Finish::kBar});
   }
   if (plan.mode != Mode::kContemplating) {
     return {.answer = ends[0].text,
@@ -239,8 +283,18 @@ Expected Reckon(const Plan& plan, const World& world) {
   std::vector<std::pair<Vote, const Ended*>> votes;  // With the first who gave it.
   const auto leads = [&] {
     std::stable_sort(votes.begin(), votes.end(),
-                     [](const auto& a, const auto& b) { return a.first.count > b.first.count; });
-    return votes.empty() ? 0 : votes[0].first.count - (votes.size() < 2 ? 0 : votes[1].first.count);
+                     [](const auto& a, const auto& b) { return a.first.weight > b.first.weight; });
+    return votes.empty() ? 0
+                         : votes[0].first.weight - (votes.size() < 2 ? 0 : votes[1].first.weight);
+  };
+  const auto by_count = [&] {  // Counts of the two first, and whether the first leads by weight.
+    std::vector<Vote> sorted;
+    for (const auto& vote : votes) sorted.push_back(vote.first);
+    std::stable_sort(sorted.begin(), sorted.end(),
+                     [](const Vote& a, const Vote& b) { return a.count > b.count; });
+    sorted.resize(std::max<size_t>(2, sorted.size()));
+    return std::tuple(sorted[0].count, sorted[1].count,
+                      !votes.empty() && sorted[0].answer == votes[0].first.answer);
   };
   size_t counted = 0;
   std::vector<std::optional<std::string>> given;
@@ -250,36 +304,46 @@ Expected Reckon(const Plan& plan, const World& world) {
     const Ended& end = ends[counted++];
     clock = end.length;
     expected.kept[end.id] = end.length;
-    if (const auto answer = plan.answer_key->Extract(end.text)) {
+    const auto answer = end.barred ? std::nullopt : plan.answer_key->Extract(end.text);
+    if (answer) {
       auto found = std::find_if(in_order.begin(), in_order.end(),
                                 [&](const auto& vote) { return vote.first.answer == *answer; });
       if (found == in_order.end()) found = in_order.insert(found, {Vote{*answer, 0, 0}, &end});
       found->first.count += 1;
-      found->first.weight += 1;
+      const double weight = WeightByDefinition(plan, world, end.id, end.length);
+      found->first.weight += std::ldexp(std::round(std::ldexp(weight, 30)), -30);
     }
     votes = in_order;
-    given.push_back(plan.answer_key->Extract(end.text));
+    if (!end.barred) given.push_back(answer);
     const int to_come = static_cast<int>(ends.size() - counted);
-    const int lead = leads();
-    const int first = votes.empty() ? 0 : votes[0].first.count;
+    const double lead = leads();
+    const auto [first, second, heaviest] = by_count();
     const size_t size = static_cast<size_t>(plan.stop.votes);
-    bool unanimous = counted % size == 0 && given.back().has_value();
+    bool unanimous =
+        !given.empty() && size > 0 && given.size() % size == 0 && given.back().has_value();
     for (size_t i = 1; unanimous && i < size; ++i)
-      unanimous = given[counted - 1 - i] == given.back();
-    const bool stop = plan.stop.rule == StopRule::kSettled ? first > 0 && lead > to_come
-                      : plan.stop.rule == StopRule::kBeta
-                          ? first > 0 && Certain(first, first - lead) >= plan.stop.certainty
-                      : plan.stop.rule == StopRule::kWindow ? unanimous
-                      : plan.stop.rule == StopRule::kFirst  ? counted >= size
-                      : plan.stop.rule == StopRule::kQuorum ? first >= plan.stop.votes
-                                                            : false;
+      unanimous = given[given.size() - 1 - i] == given.back();
+    const bool stop =
+        plan.stop.rule == StopRule::kSettled ? first > 0 && lead > to_come
+        : plan.stop.rule == StopRule::kBeta
+            ? first > 0 && heaviest && lead > 0 && Certain(first, second) >= plan.stop.certainty
+        : plan.stop.rule == StopRule::kWindow ? unanimous
+        : plan.stop.rule == StopRule::kFirst  ? given.size() >= size
+        : plan.stop.rule == StopRule::kQuorum ? first >= plan.stop.votes
+                                              : false;
     if (stop) break;
   }
   for (size_t i = counted; i < ends.size(); ++i) {
     expected.kept[ends[i].id] = static_cast<int>(clock);
   }
-  const int lead = leads();
+  const double lead = leads();
   for (const auto& vote : votes) expected.votes.push_back(vote.first);
+  // Those that the bar ended are heard only when there is no other.
+  std::vector<const Ended*> heard;
+  for (size_t i = 0; i < counted; ++i) {
+    if (!ends[i].barred) heard.push_back(&ends[i]);
+  }
+  for (size_t i = 0; given.empty() && i < counted; ++i) heard.push_back(&ends[i]);
 
   const auto trimmed = [](std::string text) {
     while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
@@ -287,10 +351,11 @@ Expected Reckon(const Plan& plan, const World& world) {
   };
   size_t candidates = 0;
   int64_t kept = 0;
-  for (size_t i = 0; i < counted; ++i) candidates += trimmed(ends[i].text).empty() ? 0 : 1;
+  for (const Ended* end : heard) candidates += trimmed(end->text).empty() ? 0 : 1;
   for (const auto& [id, tokens] : expected.kept) kept += tokens;
-  const bool sure = lead > 0 && (votes[0].first.count > 1 || counted == 1);
-  const bool by_itself = plan.request.aggregation == Aggregation::kVote ||
+  const bool sure = lead > 0 && (votes[0].first.count > 1 || heard.size() == 1);
+  const bool weighted = plan.request.aggregation == Aggregation::kWeightedVote;
+  const bool by_itself = plan.request.aggregation == Aggregation::kVote || weighted ||
                          (plan.request.aggregation == Aggregation::kAuto && sure);
   const size_t fewest = plan.request.aggregation == Aggregation::kAuto ? 2 : 1;
   const bool possible = !plan.profile.aggregate_text.empty() && candidates >= fewest;
@@ -300,7 +365,8 @@ Expected Reckon(const Plan& plan, const World& world) {
     const auto left = std::min<int64_t>(plan.synthesis.grant, plan.total_tokens - kept);
     if (left >= 1) {
       const AgentId id = plan.synthesis.id;
-      const int length = length_of(id, static_cast<int>(left));
+      const int length =
+          std::min(static_cast<int>(left), static_cast<int>(world.StreamOf(id).tokens.size()));
       expected.kept[id] = length;
       expected.answer = world.StreamOf(id).Cut(id, 0, length).answer;
       if (!expected.answer.empty()) {
@@ -311,12 +377,12 @@ Expected Reckon(const Plan& plan, const World& world) {
       }
     }
   }
-  expected.method = Aggregation::kVote;
+  expected.method = weighted ? Aggregation::kWeightedVote : Aggregation::kVote;
   const Ended* spokesman = votes.empty() ? nullptr : votes[0].second;
-  for (size_t i = 0; spokesman == nullptr && i < counted; ++i) {
-    if (!trimmed(ends[i].text).empty()) spokesman = &ends[i];
+  for (const Ended* end : heard) {
+    if (spokesman == nullptr && !trimmed(end->text).empty()) spokesman = end;
   }
-  if (spokesman == nullptr) spokesman = &ends[0];
+  if (spokesman == nullptr) spokesman = heard[0];
   expected.answer = trimmed(spokesman->text);
   if (!whole(spokesman->id, spokesman->length)) expected.incomplete = true;
   return expected;

@@ -28,6 +28,8 @@ struct Scenario {
 };
 
 Scenario MakeScenario(uint64_t seed);
+// The same with votes by weight, a bar, or both.
+Scenario MakeWeightedScenario(uint64_t seed);
 // The same request again, in other weather, led by what the receipt says.
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather);
 
@@ -62,6 +64,8 @@ class Watcher {
   void ReadCompleted(const Completed& completed);
   void CheckBudget();
   void CheckReceipt(const Receipt& receipt, const FakeFleet& fleet);
+  void CheckBar(const AgentUsage& usage);
+  void CheckVotes(const Completed& completed);
 
   const Plan& plan_;
   const World& world_;
@@ -84,6 +88,9 @@ class Watcher {
 
 // Runs one history to its end.
 Outcome RunHistory(const Scenario& scenario, const Plan& plan);
+
+// What an agent's vote weighs, by the definition: of its first `kept` tokens.
+double WeightByDefinition(const Plan& plan, const World& world, AgentId agent, int kept);
 
 // What must come out when nothing is decided, computed from the rules of token time directly.
 struct Expected {

@@ -49,6 +49,54 @@ TEST(PlanTest, ARequestWithoutAModeThinksWhereTheModelCan) {
   EXPECT_EQ(MakePlan(request, plain, Limits())->mode, Mode::kInstant);
 }
 
+TEST(PlanTest, TheRoundsAgentsHaveTheBarAndTheAggregationPassHasNone) {
+  Request request = Question();
+  request.confidence_bar = 5.5;
+  auto plan = MakePlan(request, Model(), Limits());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  for (const AgentRecipe& agent : plan->agents) {
+    EXPECT_EQ(agent.bar, (ConfidenceBar{.bar = 5.5, .window = 2048}));
+  }
+  EXPECT_EQ(plan->synthesis.bar, ConfidenceBar{});
+  request.confidence_window = 9;
+  plan = MakePlan(request, Model(), Limits());
+  EXPECT_EQ(plan->agents[0].bar.window, 9);
+  EXPECT_EQ(plan->confidence_window, 9);
+}
+
+TEST(PlanTest, AWeightedVoteReservesNothingAndWeighsByTheLowestWindowUnlessToldOtherwise) {
+  Request request = Question();
+  EXPECT_EQ(MakePlan(request, Model(), Limits())->vote_weight, VoteWeight::kOne);
+  request.aggregation = Aggregation::kWeightedVote;
+  auto plan = MakePlan(request, Model(), Limits());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->vote_weight, VoteWeight::kTop20LowestWindow);
+  EXPECT_EQ(plan->aggregation_reserve, 0);
+  request.vote_weight = VoteWeight::kTop20Mean;
+  EXPECT_EQ(MakePlan(request, Model(), Limits())->vote_weight, VoteWeight::kTop20Mean);
+}
+
+TEST(PlanTest, PenaltiesAndBiasesOfTheRequestGoBeforeTheModelsOwn) {
+  ModelDescription model = Model();
+  model.profile.sampling.presence_penalty = 0.5f;
+  model.profile.sampling.frequency_penalty = 0.25f;
+  model.profile.sampling.logit_bias = {{1, 2}};
+  Request request = Question();
+  request.sampling.repetition_penalty = 1.5f;
+  request.sampling.presence_penalty = 0;
+  auto plan = MakePlan(request, model, Limits());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const Sampling& sampling = plan->agents[0].sampling;
+  EXPECT_EQ(sampling.repetition_penalty, 1.5f);
+  EXPECT_EQ(sampling.presence_penalty, 0.0f);
+  EXPECT_EQ(sampling.frequency_penalty, 0.25f);
+  EXPECT_EQ(sampling.logit_bias, model.profile.sampling.logit_bias);
+  request.sampling.logit_bias = {{7, -1}};
+  plan = MakePlan(request, model, Limits());
+  EXPECT_EQ(plan->agents[0].sampling.logit_bias, request.sampling.logit_bias);
+  EXPECT_EQ(plan->synthesis.sampling, plan->agents[0].sampling);
+}
+
 TEST(PlanTest, ContemplationTakesEightAgentsUnlessToldOtherwise) {
   const auto plan = MakePlan(Question(), Model(), Limits());
   ASSERT_TRUE(plan.ok()) << plan.status();

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <string>
@@ -19,6 +20,7 @@ int Histories() {
 
 struct Totals {
   int histories = 0, undisturbed = 0, decided = 0, replayed = 0, refused = 0;
+  int weighted = 0, overturned = 0, barred = 0;
   int64_t events = 0;
   std::map<std::string, int> ends;
 };
@@ -64,8 +66,23 @@ void ExpectReplayed(const Scenario& scenario, const Completed& completed, uint64
   ++totals.replayed;
 }
 
+// How often weights decide what counts would not, and bars end agents.
+void CountConfidence(const Completed& completed, Totals& totals) {
+  const std::vector<Vote>& votes = completed.receipt.votes;
+  const bool weighted = completed.method == Aggregation::kWeightedVote;
+  totals.weighted += weighted ? 1 : 0;
+  const bool overturned = std::any_of(votes.begin(), votes.end(), [&](const Vote& vote) {
+    return vote.count > votes.front().count;
+  });
+  totals.overturned += weighted && overturned ? 1 : 0;
+  for (const AgentUsage& usage : completed.receipt.agents) {
+    totals.barred += !usage.cut && usage.reason == Finish::kBar ? 1 : 0;
+  }
+}
+
 void RunOne(uint64_t seed, Totals& totals) {
-  const Scenario scenario = MakeScenario(seed);
+  const bool weighted = seed / 4 % 3 == 1;
+  const Scenario scenario = weighted ? MakeWeightedScenario(seed) : MakeScenario(seed);
   ++totals.histories;
   const auto plan = MakePlan(scenario.request, scenario.model, scenario.limits);
   if (!plan.ok()) {
@@ -77,6 +94,7 @@ void RunOne(uint64_t seed, Totals& totals) {
   totals.events += outcome.events;
   ++totals.ends[absl::StatusCodeToString(outcome.status.code())];
   if (!outcome.completed) return;
+  CountConfidence(*outcome.completed, totals);
   const bool decided = !outcome.completed->receipt.decisions.empty();
   ++(decided ? totals.decided : totals.undisturbed);
   if (!decided) ExpectReckoned(*outcome.completed, *plan, scenario.world);
@@ -98,9 +116,14 @@ TEST_P(SimulationTest, EveryHistoryKeepsTheRulesAndReplaysToTheSameBytes) {
   std::string ends;
   for (const auto& [code, count] : totals.ends) ends += fmt::format(" {} {},", code, count);
   fmt::print(
-      "{} histories:{} {} undisturbed, {} decided, {} replayed, {} plans refused, {} events\n",
+      "{} histories:{} {} undisturbed, {} decided, {} replayed, {} plans refused, "
+      "{} weighted votes, {} not as counts say, {} agents below their bar, {} events\n",
       totals.histories, ends, totals.undisturbed, totals.decided, totals.replayed, totals.refused,
-      totals.events);
+      totals.weighted, totals.overturned, totals.barred, totals.events);
+  if (totals.histories < 500) return;
+  for (const int reached : {totals.weighted, totals.overturned, totals.barred}) {
+    EXPECT_GT(reached, 0);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Parts, SimulationTest, testing::Range(0, 4));

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -7,6 +8,7 @@
 #include "router/contemplation/ballot.h"
 #include "router/contemplation/stop_rule.h"
 #include "router/contemplation/tally.h"
+#include "router/contemplation/vote_weight.h"
 
 namespace conclave::router {
 namespace {
@@ -91,10 +93,75 @@ TEST(BallotTest, MostVotesComeFirstAndTiesKeepTheOrderOfCounting) {
   EXPECT_EQ(ballot.Votes(), expected);
   EXPECT_EQ(ballot.Voters()[0], (std::vector{A(0), A(4)}));
   EXPECT_EQ(ballot.leading(), 2);
+  EXPECT_EQ(ballot.runner_up(), 2);
   EXPECT_EQ(ballot.lead(), 0);
   ballot.Add(A(5), "5");
   EXPECT_EQ(ballot.Votes()[0].answer, "5");
   EXPECT_EQ(ballot.lead(), 1);
+}
+
+TEST(BallotTest, TheGreatestWeightComesFirstAndTiesKeepTheOrderOfCounting) {
+  Ballot ballot;
+  ballot.Add(A(0), "7", 0.25);
+  ballot.Add(A(1), std::nullopt, 0);
+  ballot.Add(A(2), "7", 0.25);
+  ballot.Add(A(3), "5", 0.5);
+  ballot.Add(A(4), "9", 0.75);
+  const std::vector<Vote> expected = {{"9", 0.75, 1}, {"7", 0.5, 2}, {"5", 0.5, 1}};
+  EXPECT_EQ(ballot.Votes(), expected);
+  EXPECT_EQ(ballot.Voters()[0], (std::vector{A(4)}));
+  EXPECT_EQ(ballot.lead(), 0.25);
+  EXPECT_EQ(ballot.leading(), 2) << "counts are counts";
+  EXPECT_EQ(ballot.runner_up(), 1);
+  EXPECT_FALSE(ballot.LeaderHasMost());
+  ballot.Add(A(5), "7", 0.5);
+  EXPECT_TRUE(ballot.LeaderHasMost());
+}
+
+TEST(WeightedStopTest, SettledTakesEachVoteToComeForAWholeOne) {
+  Ballot ballot;
+  for (int i = 0; i < 4; ++i) ballot.Add(A(i), "a", 0.5);
+  EXPECT_FALSE(Stops({}, ballot, 2));
+  EXPECT_EQ(StopValue({}, ballot, 2), 0);
+  EXPECT_TRUE(Stops({}, ballot, 1));
+  ballot.Add(A(4), "b", 0.25);
+  EXPECT_EQ(StopValue({}, ballot, 1), 0.75);
+}
+
+TEST(WeightedStopTest, BetaLooksAtCountsAndStopsOnlyIfItsLeaderAlsoLeadsByWeight) {
+  const StopTest beta{StopRule::kBeta, 0.9, 0};
+  Ballot ballot;
+  for (int i = 0; i < 4; ++i) ballot.Add(A(i), "a", 0.125);
+  EXPECT_TRUE(Stops(beta, ballot, 9));
+  ballot.Add(A(4), "b", 0.5);
+  EXPECT_GT(StopValue({StopRule::kBeta, 0.8, 0}, ballot, 9), 0.8);
+  EXPECT_FALSE(Stops({StopRule::kBeta, 0.8, 0}, ballot, 9)) << "even by weight";
+  ballot.Add(A(5), "a", 0.125);
+  EXPECT_TRUE(Stops({StopRule::kBeta, 0.8, 0}, ballot, 9));
+}
+
+TEST(VoteWeightTest, IsTheQuantitysSizeBetweenNothingAndOne) {
+  TraceConfidence trace(2);
+  for (const float top : {-8.0f, -24.0f, -8.0f, -4.0f}) {
+    trace.Add({.id = 1, .logprob = -0.5f, .top_logprob_mean = top, .kind = TokenKind::kSampled});
+  }
+  EXPECT_EQ(WeightOf(trace, VoteWeight::kOne), 1);
+  EXPECT_NEAR(WeightOf(trace, VoteWeight::kMeanProbability), std::exp(-0.5), 1e-9);
+  EXPECT_EQ(WeightOf(trace, VoteWeight::kTop20Mean), 11.0 / 32);
+  EXPECT_EQ(WeightOf(trace, VoteWeight::kTop20LowestWindow), 6.0 / 32);
+}
+
+TEST(VoteWeightTest, IsNeverNothingAndNeverMoreThanOneAndSumsAreExact) {
+  for (int i = 1; i <= 3; ++i) {
+    const auto weight = static_cast<VoteWeight>(i);
+    EXPECT_EQ(WeightOf(TraceConfidence(4), weight), std::ldexp(1, -30)) << "nothing was drawn";
+    TraceConfidence sure(4), odd(4);
+    sure.Add({.id = 1, .logprob = 0, .top_logprob_mean = -50, .kind = TokenKind::kSampled});
+    EXPECT_EQ(WeightOf(sure, weight), 1);
+    odd.Add({.id = 1, .logprob = -0.7f, .top_logprob_mean = -11.3f, .kind = TokenKind::kSampled});
+    const double units = std::ldexp(WeightOf(odd, weight), 30);
+    EXPECT_EQ(units, std::floor(units));
+  }
 }
 
 struct SettledCase {

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "common/status.h"
@@ -78,6 +79,14 @@ void Watcher::ReadEvent(const ClientEvent& event) {
     ReadDecision(*decision);
   } else if (const auto* finished = std::get_if<AgentFinished>(&event.what)) {
     ASSERT_TRUE(kept_.emplace(event.agent, finished->tokens).second) << "an agent ended twice";
+    ASSERT_TRUE(finished->reason != Finish::kBar || !finished->answer) << "a dropped agent voted";
+  } else if (const auto* update = std::get_if<VoteUpdate>(&event.what)) {
+    const std::vector<Vote>& votes = update->votes;
+    const double lead =
+        votes.empty() ? 0 : votes[0].weight - (votes.size() < 2 ? 0 : votes[1].weight);
+    if (plan_.stop.rule == StopRule::kSettled) {
+      ASSERT_EQ(update->stop_value, lead - update->to_come);
+    }
   } else if (const auto* cut = std::get_if<AgentCut>(&event.what)) {
     ASSERT_TRUE(kept_.emplace(event.agent, cut->kept).second) << "an agent ended twice";
   } else if (const auto* completed = std::get_if<Completed>(&event.what)) {
@@ -127,7 +136,51 @@ void Watcher::ReadCompleted(const Completed& completed) {
 void Watcher::Close(const FakeFleet& fleet) {
   while (!outbox_.empty()) Read();
   ASSERT_EQ(status_.ok(), completed_.has_value());
-  if (completed_) CheckReceipt(completed_->receipt, fleet);
+  if (!completed_) return;
+  CheckReceipt(completed_->receipt, fleet);
+  CheckVotes(*completed_);
+}
+
+// Nobody goes on below the bar, and nobody is ended above it.
+void Watcher::CheckBar(const AgentUsage& usage) {
+  const auto recipe = std::find_if(plan_.agents.begin(), plan_.agents.end(),
+                                   [&](const auto& r) { return r.id == usage.agent; });
+  if (recipe == plan_.agents.end()) return;
+  const FakeEnd end = world_.EndOf(*recipe);
+  ASSERT_LE(usage.kept + usage.discarded, end.length);
+  if (!usage.cut) {
+    ASSERT_EQ(usage.kept, end.length);
+    ASSERT_EQ(usage.reason, end.cause);
+    ASSERT_TRUE(usage.reason != Finish::kBar || !usage.answer);
+  }
+}
+
+// The votes are those of the agents, each with the weight that its kept tokens give it.
+void Watcher::CheckVotes(const Completed& completed) {
+  const Receipt& receipt = completed.receipt;
+  if (plan_.mode != Mode::kContemplating) return;
+  std::map<std::string, Vote> votes;
+  for (const AgentUsage& usage : receipt.agents) {
+    ASSERT_EQ(usage.weight > 0, usage.answer.has_value());
+    if (!usage.answer) continue;
+    ASSERT_LE(usage.weight, 1);
+    const double weight = WeightByDefinition(plan_, world_, usage.agent, usage.kept);
+    ASSERT_NEAR(usage.weight, weight, std::ldexp(1, -29));
+    Vote& vote = votes[*usage.answer];
+    vote.answer = *usage.answer;
+    vote.weight += usage.weight;
+    ++vote.count;
+  }
+  ASSERT_EQ(receipt.votes.size(), votes.size());
+  for (size_t i = 0; i < receipt.votes.size(); ++i) {
+    ASSERT_EQ(receipt.votes[i], votes[receipt.votes[i].answer]);
+    if (i > 0) {
+      ASSERT_LE(receipt.votes[i].weight, receipt.votes[i - 1].weight);
+    }
+  }
+  if (!votes.empty() && completed.method != Aggregation::kSynthesise) {
+    ASSERT_EQ(plan_.answer_key->Extract(completed.answer), receipt.votes[0].answer);
+  }
 }
 
 void Watcher::CheckReceipt(const Receipt& receipt, const FakeFleet& fleet) {
@@ -136,6 +189,7 @@ void Watcher::CheckReceipt(const Receipt& receipt, const FakeFleet& fleet) {
   int cut = 0;
   std::map<AgentId, int> billed;
   for (const AgentUsage& usage : receipt.agents) {
+    CheckBar(usage);
     const auto delivered = fleet.delivered().find(usage.agent);
     const int received = delivered == fleet.delivered().end() ? 0 : delivered->second;
     ASSERT_EQ(usage.kept + usage.discarded, received) << "kept and discarded are not what came";

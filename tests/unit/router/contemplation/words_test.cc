@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <string>
 #include <variant>
 #include <vector>
@@ -193,14 +194,23 @@ TEST(ReceiptTest, TheHashDependsOnTokensVotesAndAnswerAndOnNothingElse) {
   ASSERT_TRUE(one.Append(Said(0, {1, 2}, "ab", "")).ok());
   ASSERT_TRUE(two.Append(Said(0, {1, 2, 3}, "abc", "")).ok());
   const std::vector<Vote> votes = {{"7", 2, 2}};
-  const std::string hash = ResultHash({{A(0), &one, 2}}, votes, "7");
+  const std::string hash = ResultHash({{A(0), &one, 2}}, votes, VoteWeight::kOne, "7");
   EXPECT_EQ(hash.size(), 64u);
-  EXPECT_EQ(ResultHash({{A(0), &two, 2}, {A(1), &one, 0}}, votes, "7"), hash)
+  EXPECT_EQ(ResultHash({{A(0), &two, 2}, {A(1), &one, 0}}, votes, VoteWeight::kOne, "7"), hash)
       << "discarded tokens and agents that keep nothing are no part of the result";
-  EXPECT_NE(ResultHash({{A(0), &one, 1}}, votes, "7"), hash);
-  EXPECT_NE(ResultHash({{A(1), &one, 2}}, votes, "7"), hash);
-  EXPECT_NE(ResultHash({{A(0), &one, 2}}, votes, "8"), hash);
-  EXPECT_NE(ResultHash({{A(0), &one, 2}}, {{"7", 3, 3}}, "7"), hash);
+  EXPECT_NE(ResultHash({{A(0), &one, 1}}, votes, VoteWeight::kOne, "7"), hash);
+  EXPECT_NE(ResultHash({{A(1), &one, 2}}, votes, VoteWeight::kOne, "7"), hash);
+  EXPECT_NE(ResultHash({{A(0), &one, 2}}, votes, VoteWeight::kOne, "8"), hash);
+  EXPECT_NE(ResultHash({{A(0), &one, 2}}, {{"7", 3, 3}}, VoteWeight::kOne, "7"), hash);
+}
+
+TEST(ReceiptTest, TheWeightsOfAWeightedVoteAreInTheHashAndThoseOfAPlainOneAreNot) {
+  const auto hash = [](double weight, VoteWeight kind) {
+    return ResultHash({}, {{"7", weight, 2}}, kind, "7");
+  };
+  EXPECT_EQ(hash(2, VoteWeight::kOne), hash(1.5, VoteWeight::kOne));
+  EXPECT_NE(hash(2, VoteWeight::kTop20Mean), hash(2, VoteWeight::kOne));
+  EXPECT_NE(hash(1, VoteWeight::kTop20Mean), hash(1 + std::ldexp(1, -30), VoteWeight::kTop20Mean));
 }
 
 TEST(ReceiptTest, ThePromptsBillAddsUpWhateverWasRunAgain) {

@@ -1,0 +1,22 @@
+#pragma once
+
+#include "common/confidence.h"
+#include "router/contemplation/request.h"
+
+namespace conclave::router {
+
+// What the vote of an agent weighs: 1 with kOne; otherwise a number in (0, 1] from its own drawn
+// tokens, fixed when its end is counted.
+//   kMeanProbability: the geometric mean of the chosen tokens' probabilities, which is in (0, 1]
+//     by itself.
+//   kTop20Mean, kTop20LowestWindow: DeepConf's confidence c, its mean or its lowest window, as
+//     min(1, c / 32). DeepConf adds up c as it is, so the mapping is a constant factor: it changes
+//     no vote. (1 - e^-c or c / (1 + c) would: c is about 5 to 20, where they give nearly the same
+//     to all.) 32 is beyond what models say: the 20 likeliest tokens then have a geometric mean of
+//     e^-32. The default is the lowest window, with which the authors weigh: a trace is as good
+//     as its worst passage.
+// A multiple of 2^-30, at least one of them: so sums of weights are exact in a double whatever
+// their order, and equal weights are equal.
+double WeightOf(const TraceConfidence& trace, VoteWeight weight);
+
+}  // namespace conclave::router

@@ -131,7 +131,7 @@ void Contemplation::Course::Visit(const Accepted& accepted) {
     EmitEvent(id, AgentStarted{.prompt_tokens = agent.prompt_tokens, .grant = agent.recipe.grant});
   }
   if (!entered.empty() && !std::exchange(first_gang_entered_, true) && !Waiting().empty()) {
-    narrow_due_ = now_ + limits_.narrow_wait;
+    if (!script_) narrow_due_ = now_ + limits_.narrow_wait;
     retry_due_ = now_ + limits_.retry_wait;
   }
   if (Unsent().empty() && !InFlight()) resume_due_ = absl::InfiniteFuture();

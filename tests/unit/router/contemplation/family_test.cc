@@ -11,7 +11,7 @@ namespace {
 // A family that a test leads event by event.
 class FamilyTest : public ::testing::Test {
  protected:
-  void Begin(int agents, int least) {
+  void Begin(int agents, int least, const std::optional<ReplaySpec>& replay = std::nullopt) {
     ModelDescription model;
     model.name = "m";
     model.fingerprint = "f";
@@ -27,6 +27,7 @@ class FamilyTest : public ::testing::Test {
     request.mode = Mode::kContemplating;
     request.max_agents = agents;
     request.min_agents = least;
+    request.replay = replay;
     const auto plan = MakePlan(request, model, limits_);
     ASSERT_TRUE(plan.ok()) << plan.status();
     EXPECT_EQ(plan->fingerprint, "f");
@@ -101,6 +102,32 @@ TEST_F(FamilyTest, AWaitThatEndsWhileALateGangIsOnItsWayIsOverWhenItIsRefused) {
   now_ += limits_.retry_wait;
   Tell(Tick{});
   EXPECT_EQ(gangs_.size(), 2u);
+}
+
+TEST_F(FamilyTest, AReplayDoesNotGiveUpItsLateAgentsBecauseItTakesLong) {
+  const AgentId late = MakeAgentId(kThinkStage, 0, 1);
+  const Decision join{
+      .number = 1, .kind = Decision::Kind::kJoin, .clock = 3, .agents = {late}, .cuts = {}};
+  Begin(2, 1,
+        ReplaySpec{.seed = 0,
+                   .time_of_day = 0,
+                   .fingerprint = "f",
+                   .decision_version = kDecisionVersion,
+                   .decisions = {join},
+                   .result_hash = ""});
+  Place(2);
+  ASSERT_EQ(gangs_.size(), 1u);
+  Accept(gangs_[0]);
+  now_ += 2 * limits_.narrow_wait;
+  Tell(Tick{});
+  EXPECT_EQ(CountOf<Decision>(), 0);
+  Delta delta{.attempt = attempt_, .delta = {}};
+  delta.delta.agent = MakeAgentId(kThinkStage, 0, 0);
+  delta.delta.tokens.resize(3);
+  Tell(delta);
+  EXPECT_EQ(CountOf<Decision>(), 1);
+  ASSERT_EQ(gangs_.size(), 2u);
+  EXPECT_EQ(gangs_[1].agents[0].id, late);
 }
 
 TEST_F(FamilyTest, AGroupThatHasNoRoomForTheStreamIsNoLoss) {

@@ -13,14 +13,15 @@ namespace {
 // kDecisionVersion, so that no receipt of the old rules is replayed by the new ones, and put the
 // new number here. (Or the scenarios are drawn otherwise: then only the number.)
 constexpr int kVersion = 2;
+constexpr uint64_t kGoldenWeighted = 9520075671349956458u;  // By weight and with bars.
 constexpr uint64_t kGolden = 16469686809297864769u;
 
-TEST(GoldenDecisionsTest, OutcomesAreWhatTheirVersionSays) {
-  ASSERT_EQ(kVersion, kDecisionVersion);
+// Of 200 requests.
+uint64_t HashOutcomes(Scenario (*make)(uint64_t seed)) {
   uint64_t hash = 0xcbf29ce484222325u;
   int outcomes = 0;
   for (uint64_t seed = 1; outcomes < 200; ++seed) {
-    const Scenario scenario = MakeScenario(seed);
+    const Scenario scenario = make(seed);
     const auto plan = MakePlan(scenario.request, scenario.model, scenario.limits);
     if (!plan.ok()) continue;
     const Outcome outcome = RunHistory(scenario, *plan);
@@ -29,7 +30,13 @@ TEST(GoldenDecisionsTest, OutcomesAreWhatTheirVersionSays) {
     for (const char c : outcome.completed->receipt.result_hash)
       hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
   }
-  EXPECT_EQ(hash, kGolden);
+  return hash;
+}
+
+TEST(GoldenDecisionsTest, OutcomesAreWhatTheirVersionSays) {
+  ASSERT_EQ(kVersion, kDecisionVersion);
+  EXPECT_EQ(HashOutcomes(MakeScenario), kGolden);
+  EXPECT_EQ(HashOutcomes(MakeWeightedScenario), kGoldenWeighted);
 }
 
 }  // namespace

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <iterator>
+#include <sstream>
+#include <utility>
 
+#include "cli/line_maker.h"
 #include "cli/receipt_text.h"
 #include "cli/terminal_text.h"
 #include "common/types.h"
@@ -20,7 +23,13 @@ constexpr int kMaxBar = 24;             // Columns of the vote's bars.
 constexpr int kMaxLiveVotes = 4;        // Answers of a vote that a live view shows.
 constexpr int kMaxVotes = 8;            // And that stay: the receipt has them all.
 constexpr int kMaxLiveNotices = 3;      // The last things that happened.
+constexpr int kMaxMoreRows = 11;        // Of what one of one or two agents writes.
 constexpr size_t kMaxShown = 32 << 10;  // Bytes of the answer that a screen is cut from.
+
+template <typename T>
+int SizeOf(const std::vector<T>& items) {
+  return static_cast<int>(items.size());
+}
 
 struct StateLook {
   const char* word;
@@ -51,44 +60,6 @@ bool Runs(const AgentRow& agent) {
   return agent.state == State::kThinking || agent.state == State::kAnswering;
 }
 
-// Puts a line together; each piece takes what is left of the width.
-class LineMaker {
- public:
-  explicit LineMaker(int columns) : left_(columns - 1) {}
-  // Padded to `columns` on the right, then a space.
-  void Column(const std::string& text, int columns, Tone tone = Tone::kPlain) {
-    const std::string shown = Fit(text, columns);
-    const int pad = std::max(columns - Columns(shown), 0) + 1;
-    Add(shown, tone);
-    Add(std::string(static_cast<size_t>(pad), ' '), Tone::kPlain);
-  }
-  void Add(const std::string& text, Tone tone = Tone::kPlain) { Push(Fit(text, left_), tone); }
-  void AddEnd(const std::string& text, Tone tone = Tone::kPlain) {
-    Push(FitEnd(text, left_), tone);
-  }
-  int left() const { return left_; }
-  Line Take() { return std::move(line_); }
-
- private:
-  void Push(std::string text, Tone tone) {
-    if (text.empty()) return;
-    left_ -= Columns(text);
-    line_.push_back({std::move(text), tone});
-  }
-
-  int left_;
-  Line line_;
-};
-
-int LabelWidth(int columns) { return columns >= kWide ? 11 : columns >= kNarrow ? 6 : 2; }
-
-// A label's column, and what follows.
-LineMaker Labelled(const std::string& label, int columns, Tone tone = Tone::kPlain) {
-  LineMaker line(columns);
-  line.Column(label, LabelWidth(columns), tone);
-  return line;
-}
-
 std::string NameOf(uint32_t id, int columns) {
   const std::string name = AgentName(id);
   if (columns >= kWide) return name;
@@ -96,11 +67,12 @@ std::string NameOf(uint32_t id, int columns) {
 }
 
 // "3 of 8 agents run": how many run, while not all do.
-std::string AgentsText(const Round& round) {
+std::string AgentsText(const Round& round, int columns) {
   const int planned = round.admitted().agents();
   const int running = round.Count(State::kThinking) + round.Count(State::kAnswering);
   const char* plural = planned == 1 ? "" : "s";
   if (running == 0 || running >= planned) return fmt::format("{} agent{}", planned, plural);
+  if (columns < kWide) return fmt::format("{}/{} agent{}", running, planned, plural);
   return fmt::format("{} of {} agent{} run", running, planned, plural);
 }
 
@@ -116,7 +88,7 @@ Line TitleLine(const Round& round, const ViewTitle& title, int columns) {
     line.Add("waiting for the router", Tone::kStrong);
   } else {
     line.Add(Fit(OneLine(admitted.model()), std::max(columns / 3, 1)), Tone::kStrong);
-    line.Add("  " + AgentsText(round));
+    line.Add("  " + AgentsText(round, columns));
   }
   // The first that does not fit whole is left out with all behind it.
   bool fits = true;
@@ -169,28 +141,55 @@ std::string LastLine(const std::string& text) {
   return OneLine(text.substr(before == std::string::npos ? 0 : before + 1));
 }
 
-Line AgentLine(uint32_t id, const AgentRow& agent, int columns) {
+// Its name, state and tokens.
+LineMaker AgentColumns(uint32_t id, const AgentRow& agent, int columns) {
   const bool wide = columns >= kWide, narrow = columns < kNarrow;
   const StateLook look = LookOf(agent.state);
+  const char* state = wide ? look.word : narrow ? look.sign : look.brief;
+  const int width = wide ? 9 : narrow ? 1 : 5;
   LineMaker line = Labelled(NameOf(id, columns), columns);
-  line.Column(wide     ? look.word
-              : narrow ? look.sign
-                       : look.brief,
-              wide     ? 9
-              : narrow ? 1
-                       : 5,
-              look.tone);
+  line.Column(state, width, look.tone);
   const bool grant = wide && Runs(agent) && agent.grant > 0;
   const std::string tokens =
       grant ? fmt::format("{}/{}", agent.tokens, agent.grant) : fmt::format("{}", agent.tokens);
   line.Add(fmt::format("{:>{}}  ", tokens, wide ? 9 : 4));
-  if (Runs(agent)) {
-    line.AddEnd(LastLine(agent.text),
-                agent.state == State::kThinking ? Tone::kFaint : Tone::kPlain);
-  } else if (agent.state == State::kDone || agent.state == State::kCut) {
-    AddEnded(id, agent, line);
+  return line;
+}
+
+// What a running agent wrote last, in at most `rows` lines of `columns` columns.
+std::vector<std::string> LastLines(const std::string& text, int columns, int rows) {
+  if (rows == 1 || columns < 10) return {FitEnd(LastLine(text), columns)};
+  std::vector<std::string> lines;
+  std::istringstream paragraphs(text);
+  for (std::string each; std::getline(paragraphs, each);) {
+    if (each = OneLine(each); each.empty()) continue;
+    for (std::string& line : Wrap(each, columns)) lines.push_back(std::move(line));
   }
-  return line.Take();
+  const auto surplus = SizeOf(lines) - std::min(SizeOf(lines), rows);
+  lines.erase(lines.begin(), lines.begin() + surplus);
+  if (lines.empty()) lines.emplace_back();
+  return lines;
+}
+
+// An agent in at most `rows` lines.
+void AddAgent(uint32_t id, const AgentRow& agent, int columns, int rows, std::vector<Line>& lines) {
+  LineMaker line = AgentColumns(id, agent, columns);
+  if (!Runs(agent)) {
+    if (agent.state == State::kDone || agent.state == State::kCut) AddEnded(id, agent, line);
+    return lines.push_back(line.Take());
+  }
+  const Tone tone = agent.state == State::kThinking ? Tone::kFaint : Tone::kPlain;
+  const int room = std::max(line.left(), 0);
+  bool is_first = true;
+  for (const std::string& text : LastLines(agent.text, room, rows)) {
+    if (!is_first) {
+      line = LineMaker(columns);
+      line.Add(std::string(static_cast<size_t>(std::max(columns - 1 - room, 0)), ' '));
+    }
+    line.Add(text, tone);
+    lines.push_back(line.Take());
+    is_first = false;
+  }
 }
 
 // The agents that `shown` does not take, in one line.
@@ -228,7 +227,11 @@ void AddAgents(const Round& round, int columns, int rows, std::vector<Line>& lin
     shown.erase(cut, shown.end());
     std::sort(shown.begin(), shown.end());
   }
-  for (const auto& [id, agent] : shown) lines.push_back(AgentLine(id, *agent, columns));
+  // Rows that are left show more of what the running ones write.
+  const int running = round.Count(State::kThinking) + round.Count(State::kAnswering);
+  const int spare = rest.empty() ? rows - static_cast<int>(shown.size()) : 0;
+  const int more = std::min(spare / std::max(running, 1), shown.size() <= 2 ? kMaxMoreRows : 1);
+  for (const auto& [id, agent] : shown) AddAgent(id, *agent, columns, 1 + more, lines);
   if (!rest.empty()) lines.push_back(RestLine(rest, columns));
 }
 
@@ -322,8 +325,6 @@ void AddNotices(const Round& round, int columns, size_t most, bool wrap, std::ve
   }
 }
 
-int SizeOf(const std::vector<Line>& lines) { return static_cast<int>(lines.size()); }
-
 void Append(std::vector<Line>& lines, std::vector<Line> more, int most) {
   const int from = std::max(SizeOf(more) - std::max(most, 0), 0);
   lines.insert(lines.end(), std::make_move_iterator(more.begin() + from),
@@ -341,7 +342,8 @@ std::vector<Line> LiveLines(const Round& round, const ViewTitle& title, const Vi
   std::vector<Line> answer = AnswerLines(round, size.columns);
   const int least_answer = std::min(SizeOf(answer), std::max(size.rows / 6, 1));
   if (!round.agents().empty()) {
-    const int room = size.rows - 1 - SizeOf(below) - least_answer;
+    int room = size.rows - 1 - SizeOf(below) - least_answer;
+    if (!answer.empty()) room = std::min(room, static_cast<int>(round.agents().size()));
     AddAgents(round, size.columns, std::max(room, 1), lines);
   }
   Append(lines, std::move(below), size.rows - SizeOf(lines));

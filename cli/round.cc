@@ -14,7 +14,7 @@ namespace {
 
 using State = AgentRow::State;
 
-constexpr size_t kMaxText = 1024;  // Bytes of an agent's text: more than a terminal is wide.
+constexpr size_t kMaxText = 4096;  // Bytes of an agent's text: more than a terminal is wide.
 constexpr size_t kMaxNotices = 64;
 constexpr int kMaxPlanned = 1024;  // Far above what the API allows; a server is not trusted.
 

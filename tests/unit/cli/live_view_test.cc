@@ -102,11 +102,28 @@ TEST(LiveViewTest, EachStopRuleSaysWhereItStandsAndWhereItStops) {
   }
 }
 
-TEST(LiveViewTest, AnAgentsCurrentLineIsShownNotTheOnesBefore) {
+TEST(LiveViewTest, WhereRowsAreFewAnAgentsCurrentLineIsShownNotTheOnesBefore) {
   Round round = Thinkers(2, "first thought\nsecond thought");
-  EXPECT_EQ(Live(round)[1], "agent 1     thinking     12/400  second thought");
+  EXPECT_EQ(Live(round, {80, 3})[1], "agent 1     thinking     12/400  second thought");
   round.On(Thinking(0, "\n", 13));
-  EXPECT_EQ(Live(round)[1], "agent 1     thinking     13/400  second thought");
+  EXPECT_EQ(Live(round, {80, 3})[1], "agent 1     thinking     13/400  second thought");
+}
+
+TEST(LiveViewTest, RowsThatAreLeftShowMoreOfWhatAgentsWrite) {
+  Round round = Thinkers(1, "one\n\ntwo\nthree " + std::string(60, 'x'));
+  EXPECT_THAT(Live(round),
+              testing::ElementsAre(testing::_, "agent 1     thinking     12/400  one",
+                                   "                                 two",
+                                   "                                 three",
+                                   "                                 " + std::string(46, 'x'),
+                                   "                                 " + std::string(14, 'x')));
+  EXPECT_EQ(Live(round, {80, 4}).size(), 4u);
+
+  Round many = Thinkers(8, "one\ntwo\nthree");
+  EXPECT_EQ(Live(many).size(), 1 + 2 * 8u);
+  many.On(Finished(0, "57", 53));
+  EXPECT_THAT(Live(many)[1], StartsWith("agent 1 "));
+  EXPECT_EQ(Live(many)[2], "agent 2     thinking     12/400  two");
 }
 
 TEST(LiveViewTest, NarrowTerminalsGetShortWords) {
@@ -131,7 +148,7 @@ TEST(LiveViewTest, LongTextShowsItsEndWhileItGrowsAndItsBeginningWhenItIsDone) {
   Round round = Thinkers(2, std::string(200, 'x') + "END");
   round.On(Finished(1, "BEGIN" + std::string(200, 'y'), 53));
 
-  const std::vector<std::string> lines = Live(round);
+  const std::vector<std::string> lines = Live(round, {80, 3});
 
   EXPECT_THAT(lines[1], testing::EndsWith("xxEND"));
   EXPECT_THAT(lines[2],

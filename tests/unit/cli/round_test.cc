@@ -48,7 +48,7 @@ TEST(RoundTest, AnAgentsTextIsBoundedAndBeginsWithAWholeCharacter) {
 
   for (int i = 0; i < 10'000; ++i) round.On(Thinking(0, "\u6f22"));
 
-  EXPECT_LE(round.agents().at(0).text.size(), 2048u);
+  EXPECT_LE(round.agents().at(0).text.size(), 4096u);
   EXPECT_EQ(round.agents().at(0).text.substr(0, 3), "\u6f22");
 }
 

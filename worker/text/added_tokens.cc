@@ -10,23 +10,14 @@
 namespace conclave::worker {
 namespace {
 
-// The last character that ends at `end`. REQUIRES: end > 0, valid UTF-8.
-Utf8Char CharBefore(std::string_view text, size_t end) {
-  size_t begin = end - 1;
-  while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0u) == 0x80u) --begin;
-  return ReadUtf8(text.substr(begin, end - begin));
-}
-
 bool IsWordChar(uint32_t code) {
   const auto c = static_cast<UChar32>(code);
   return u_hasBinaryProperty(c, UCHAR_ALPHABETIC) != 0 || u_charType(c) == U_DECIMAL_DIGIT_NUMBER ||
          u_charType(c) == U_CONNECTOR_PUNCTUATION || (U_GET_GC_MASK(c) & U_GC_M_MASK) != 0;
 }
 
-bool IsWhiteSpace(uint32_t code) { return u_isUWhiteSpace(static_cast<UChar32>(code)) != 0; }
-
 bool InsideWord(std::string_view text, size_t begin, size_t end) {
-  return (begin > 0 && IsWordChar(CharBefore(text, begin).code)) ||
+  return (begin > 0 && IsWordChar(LastUtf8(text.substr(0, begin)).code)) ||
          (end < text.size() && IsWordChar(ReadUtf8(text.substr(end)).code));
 }
 
@@ -34,6 +25,7 @@ bool InsideWord(std::string_view text, size_t begin, size_t end) {
 
 void AddedTokenFinder::Add(AddedToken token) {
   uint32_t node = 0;
+  starts_[static_cast<unsigned char>(token.content[0])] = true;
   for (const char c : token.content) {
     const uint64_t edge = uint64_t{node} << 8 | static_cast<unsigned char>(c);
     const auto [child, is_new] =
@@ -46,6 +38,7 @@ void AddedTokenFinder::Add(AddedToken token) {
 }
 
 const AddedToken* AddedTokenFinder::LongestAt(std::string_view text, size_t at) const {
+  if (!starts_[static_cast<unsigned char>(text[at])]) return nullptr;
   const AddedToken* longest = nullptr;
   uint32_t node = 0;
   for (size_t i = at; i < text.size(); ++i) {
@@ -81,7 +74,7 @@ std::vector<AddedTokenFinder::Stretch> AddedTokenFinder::Cut(const MarkedString&
       at = end;
       if (token->single_word && InsideWord(bytes, begin, end)) continue;
       while (token->lstrip && begin > done) {
-        const Utf8Char before = CharBefore(bytes, begin);
+        const Utf8Char before = LastUtf8(bytes.substr(0, begin));
         const size_t start = begin - before.bytes;
         if (!IsWhiteSpace(before.code) || !text.WrittenByTemplate(start, begin)) break;
         begin = start;

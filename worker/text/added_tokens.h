@@ -2,6 +2,7 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -27,6 +28,7 @@ struct AddedToken {
 // Finds added tokens in a text, leftmost first, then longest: a trie over their bytes.
 class AddedTokenFinder {
  public:
+  // REQUIRES: the token's content is not empty.
   void Add(AddedToken token);
   bool empty() const { return tokens_.empty(); }
 
@@ -43,6 +45,7 @@ class AddedTokenFinder {
   const AddedToken* LongestAt(std::string_view text, size_t at) const;
 
   std::vector<AddedToken> tokens_;
+  std::array<bool, 256> starts_{};                    // Bytes that tokens begin with.
   absl::flat_hash_map<uint64_t, uint32_t> children_;  // (node, byte) -> node. Node 0 is the root.
   std::vector<int32_t> token_at_ = {-1};              // By node: index into tokens_, or -1.
 };

@@ -1,8 +1,12 @@
 #include "worker/text/bpe.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <queue>
 
 #include "common/check.h"
+#include "worker/text/utf8.h"
 
 namespace conclave::worker {
 namespace {
@@ -23,20 +27,22 @@ class Bpe::Word {
  public:
   Word(const Bpe& bpe, std::string_view word) : bpe_(bpe) {
     symbols_.reserve(word.size());
-    for (const char c : word) {
-      const TokenId id = bpe.by_byte_[static_cast<unsigned char>(c)];
-      if (id == kNone) continue;
-      const int at = static_cast<int>(symbols_.size());
-      symbols_.push_back({id, at - 1, at + 1});
+    if (bpe.symbols_ == Symbols::kBytes) {
+      for (const char c : word) Add(bpe.by_byte_[static_cast<unsigned char>(c)]);
+    } else {
+      AddCharacters(word);
     }
     if (!symbols_.empty()) symbols_.back().next = kNone;
     for (int i = 0; i + 1 < static_cast<int>(symbols_.size()); ++i) Offer(i);
   }
 
-  void MergeAll() {
+  // Returns how many merges were tried.
+  size_t MergeAll() {
+    size_t tried = 0;
     while (!heap_.empty()) {
       const Candidate best = heap_.top();
       heap_.pop();
+      ++tried;
       Symbol& left = symbols_[static_cast<size_t>(best.at)];
       // Stale: one of the two has merged with something else since.
       if (left.id == kNone || left.next == kNone) continue;
@@ -49,6 +55,7 @@ class Bpe::Word {
       if (left.previous != kNone) Offer(left.previous);
       if (left.next != kNone) Offer(best.at);
     }
+    return tried;
   }
 
   template <typename Visit>
@@ -76,6 +83,42 @@ class Bpe::Word {
     }
   };
 
+  void Add(TokenId id) {
+    if (id == kNone) return;
+    const int at = static_cast<int>(symbols_.size());
+    symbols_.push_back({id, at - 1, at + 1});
+  }
+
+  bool AddBytes(std::string_view character) {
+    const auto token = [&](char c) { return bpe_.by_byte_[static_cast<unsigned char>(c)]; };
+    if (!bpe_.unknown_.byte_fallback || std::any_of(character.begin(), character.end(),
+                                                    [&](char c) { return token(c) == kNone; })) {
+      return false;
+    }
+    for (const char c : character) Add(token(c));
+    return true;
+  }
+
+  void AddCharacters(std::string_view word) {
+    bool unknown = false;  // Wait: the next may belong to it.
+    const auto settle = [&] {
+      if (std::exchange(unknown, false)) Add(bpe_.unknown_.token);
+    };
+    while (!word.empty()) {
+      const std::string_view character = word.substr(0, ReadUtf8(word).bytes);
+      word.remove_prefix(character.size());
+      const TokenId id = bpe_.Find(character);
+      if (id != kNone && !bpe_.withheld_[static_cast<size_t>(id)]) {
+        settle();
+        Add(id);
+      } else if (!AddBytes(character)) {
+        if (!bpe_.unknown_.fuse) settle();
+        unknown = true;
+      }
+    }
+    settle();
+  }
+
   void Offer(int at) {
     const Symbol& left = symbols_[static_cast<size_t>(at)];
     const uint64_t pair = PairOf(left.id, symbols_[static_cast<size_t>(left.next)].id);
@@ -89,8 +132,9 @@ class Bpe::Word {
   std::priority_queue<Candidate> heap_;
 };
 
-bool Bpe::SetVocabulary(std::vector<std::string> bytes, int& missing) {
+void Bpe::SetVocabulary(std::vector<std::string> bytes, Symbols symbols) {
   bytes_ = std::move(bytes);
+  symbols_ = symbols;
   withheld_.assign(bytes_.size(), false);
   by_bytes_.reserve(bytes_.size());
   for (size_t id = 0; id < bytes_.size(); ++id) {
@@ -98,14 +142,17 @@ bool Bpe::SetVocabulary(std::vector<std::string> bytes, int& missing) {
     if (!token.empty()) by_bytes_.try_emplace({token.data(), token.size()}, static_cast<int>(id));
   }
   for (int byte = 0; byte < 256; ++byte) {
-    const char c = static_cast<char>(byte);
-    by_byte_[static_cast<size_t>(byte)] = Find({&c, 1});
-    if (by_byte_[static_cast<size_t>(byte)] == kNone && !NeverInUtf8(byte)) {
-      missing = byte;
-      return false;
-    }
+    const std::string token = symbols == Symbols::kBytes ? std::string(1, static_cast<char>(byte))
+                                                         : fmt::format("<0x{:02X}>", byte);
+    by_byte_[static_cast<size_t>(byte)] = Find(token);
   }
-  return true;
+}
+
+int Bpe::MissingByte() const {
+  for (int byte = 0; byte < 256; ++byte) {
+    if (by_byte_[static_cast<size_t>(byte)] == kNone && !NeverInUtf8(byte)) return byte;
+  }
+  return -1;
 }
 
 void Bpe::AddMerge(TokenId left, TokenId right, TokenId merged) {
@@ -127,17 +174,18 @@ void Bpe::Emit(TokenId id, std::vector<TokenId>& out) const {
   Emit(parts->second.second, out);
 }
 
-void Bpe::Encode(std::string_view word, std::vector<TokenId>& out) const {
+size_t Bpe::Encode(std::string_view word, std::vector<TokenId>& out) const {
   if (whole_words_first_) {
     const TokenId whole = Find(word);
     if (whole != kNone && !withheld_[static_cast<size_t>(whole)]) {
       out.push_back(whole);
-      return;
+      return 0;
     }
   }
   Word symbols(*this, word);
-  symbols.MergeAll();
+  const size_t tried = symbols.MergeAll();
   symbols.ForEach([&](TokenId id) { Emit(id, out); });
+  return tried;
 }
 
 std::string_view Bpe::bytes(TokenId id) const {

@@ -109,13 +109,10 @@ absl::StatusOr<SplitPattern> SplitPattern::Compile(const std::string& pattern, O
   return SplitPattern(std::move(code), options);
 }
 
-absl::Status SplitPattern::Split(std::string_view text,
-                                 std::vector<std::string_view>& pieces) const {
+absl::Status SplitPattern::Cut(std::string_view text, std::vector<Piece>& pieces) const {
   Matcher matcher(code_->code.get());
-  const bool removed = options_.behavior == Behavior::kRemoved;
   const auto put = [&](size_t begin, size_t end, bool matched) {
-    const bool separator = matched != options_.invert;
-    if (begin < end && !(separator && removed)) pieces.push_back(text.substr(begin, end - begin));
+    if (begin < end) pieces.push_back({text.substr(begin, end - begin), matched});
   };
   size_t done = 0, from = 0;
   while (from < text.size()) {
@@ -134,6 +131,44 @@ absl::Status SplitPattern::Split(std::string_view text,
     done = from = matcher.end();
   }
   put(done, text.size(), false);
+  return absl::OkStatus();
+}
+
+absl::Status SplitPattern::Split(std::string_view text,
+                                 std::vector<std::string_view>& pieces) const {
+  std::vector<Piece> cut;
+  RETURN_IF_ERROR(Cut(text, cut));
+  const auto joined = [](std::string_view a, std::string_view b) {
+    return std::string_view(a.data(), a.size() + b.size());  // Neighbours in one text.
+  };
+  bool last_separator = false;
+  for (size_t i = 0; i < cut.size(); ++i) {
+    const bool separator = cut[i].matched != options_.invert;
+    const bool first = i == 0;
+    bool join = false;
+    switch (options_.behavior) {
+      case Behavior::kIsolated:
+        break;
+      case Behavior::kRemoved:
+        if (separator) continue;
+        break;
+      case Behavior::kMergedWithPrevious:
+        join = !first && separator && !last_separator;
+        break;
+      case Behavior::kMergedWithNext:
+        join = !first && !separator && last_separator;
+        break;
+      case Behavior::kContiguous:
+        join = !first && separator == last_separator;
+        break;
+    }
+    last_separator = separator;
+    if (join) {
+      pieces.back() = joined(pieces.back(), cut[i].text);
+    } else {
+      pieces.push_back(cut[i].text);
+    }
+  }
   return absl::OkStatus();
 }
 

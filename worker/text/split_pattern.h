@@ -14,7 +14,9 @@ namespace conclave::worker {
 // PCRE2 (Unicode properties, just-in-time code), matched under limits. Immutable: any thread.
 class SplitPattern {
  public:
-  enum class Behavior { kIsolated, kRemoved };  // What becomes of the separators.
+  // What becomes of the separators: pieces of their own, gone, part of the piece before or behind
+  // them, or one piece with the separators beside them.
+  enum class Behavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
   struct Options {
     bool literal = false;  // The pattern is a text, not an expression.
@@ -24,6 +26,14 @@ class SplitPattern {
 
   // kInvalidArgument: not a valid expression.
   static absl::StatusOr<SplitPattern> Compile(const std::string& pattern, Options options);
+
+  // The whole text in order, in pieces that are matches or lie between them. Never an empty one.
+  struct Piece {
+    std::string_view text;
+    bool matched = false;
+  };
+  // Appends them. REQUIRES: valid UTF-8. kResourceExhausted: matching costs too much.
+  absl::Status Cut(std::string_view text, std::vector<Piece>& pieces) const;
 
   // Appends the pieces of `text`, which must be valid UTF-8, in order; never an empty one.
   // kResourceExhausted: matching costs too much.

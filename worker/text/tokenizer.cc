@@ -1,8 +1,6 @@
 #include "worker/text/tokenizer.h"
 
 #include <absl/container/flat_hash_map.h>
-#include <unicode/bytestream.h>
-#include <unicode/normalizer2.h>
 
 #include <utility>
 
@@ -17,39 +15,28 @@ namespace {
 
 constexpr char kReplacement[] = "\xEF\xBF\xBD";  // U+FFFD.
 
-// Unicode's composed form (NFC). Each author's stretch for itself: what a caller wrote can't reach
-// over and change a character of the template.
-absl::StatusOr<MarkedString> Compose(const MarkedString& text) {
-  UErrorCode error = U_ZERO_ERROR;
-  const icu::Normalizer2* nfc = icu::Normalizer2::getNFCInstance(error);
-  if (U_FAILURE(error)) return Internal("ICU has no NFC: {}", u_errorName(error));
-  MarkedString composed;
-  size_t begin = 0;
-  for (const MarkedString::Run& run : text.runs()) {
-    std::string piece;
-    icu::StringByteSink<std::string> sink(&piece);
-    const icu::StringPiece source(text.text().data() + begin, static_cast<int>(run.end - begin));
-    nfc->normalizeUTF8(0, source, sink, nullptr, error);
-    if (U_FAILURE(error)) return Internal("composing the text failed: {}", u_errorName(error));
-    composed.Append(piece, run.author);
-    begin = run.end;
-  }
-  return composed;
-}
-
 }  // namespace
 
 // Everything that a tokenizer.json says, ready for use.
 class Tokenizer::Tables {
  public:
-  explicit Tables(TokenizerFile file) : file_(std::move(file)) {
-    special_.assign(static_cast<size_t>(file_.bpe.size()), false);
-    for (const AddedToken& token : file_.added) {
-      special_[static_cast<size_t>(token.id)] = token.special;
-      added_ids_.emplace(token.content, token.id);
+  static absl::StatusOr<std::unique_ptr<const Tables>> Make(TokenizerFile file) {
+    auto tables = std::make_unique<Tables>();
+    for (AddedToken token : file.added) {
+      tables->added_ids_.emplace(token.content, token.id);
       // Without a normaliser the two kinds do not differ.
-      (token.normalized && file_.nfc ? composed_ : plain_).Add(token);
+      const bool normalized = token.normalized && !file.normalizer.empty();
+      if (normalized) {
+        ASSIGN_OR_RETURN(const MarkedString content,
+                         file.normalizer.Apply(MarkedString::Template(token.content)));
+        if (content.empty()) continue;  // Nothing that could be found.
+        token.content = content.text();
+      }
+      (normalized ? tables->normalized_ : tables->plain_).Add(std::move(token));
     }
+    tables->SetTexts(file);
+    tables->file_ = std::move(file);
+    return tables;
   }
 
   absl::Status Encode(const MarkedString& text, std::vector<TokenId>& ids) const {
@@ -59,19 +46,25 @@ class Tokenizer::Tables {
         continue;
       }
       MarkedString piece = text.Slice(stretch.begin, stretch.end - stretch.begin);
-      if (file_.nfc) {
-        absl::StatusOr<MarkedString> composed = Compose(piece);
-        if (!composed.ok()) return composed.status();
-        piece = *std::move(composed);
+      if (!file_.normalizer.empty()) {
+        ASSIGN_OR_RETURN(piece, file_.normalizer.Apply(std::move(piece)));
       }
-      if (absl::Status status = EncodeComposed(piece, ids); !status.ok()) return status;
+      RETURN_IF_ERROR(EncodeNormalized(piece, stretch.begin == 0, ids));
     }
     return absl::OkStatus();
   }
 
+  const TokenizerFile& file() const { return file_; }
   const Bpe& bpe() const { return file_.bpe; }
-  bool is_special(TokenId id) const {
-    return id >= 0 && id < bpe().size() && special_[static_cast<size_t>(id)];
+  bool known(TokenId id) const { return id >= 0 && static_cast<size_t>(id) < texts_.size(); }
+  bool is_special(TokenId id) const { return known(id) && special_[static_cast<size_t>(id)]; }
+  std::string_view text(TokenId id) const {
+    return known(id) ? std::string_view(texts_[static_cast<size_t>(id)]) : std::string_view();
+  }
+  // As the first token of a text.
+  std::string_view first_text(TokenId id) const {
+    const auto found = first_texts_.find(id);
+    return found == first_texts_.end() ? text(id) : std::string_view(found->second);
   }
   std::optional<TokenId> IdOf(std::string_view content) const {
     const auto added = added_ids_.find(absl::string_view(content.data(), content.size()));
@@ -82,40 +75,44 @@ class Tokenizer::Tables {
   }
 
  private:
-  absl::Status EncodeComposed(const MarkedString& text, std::vector<TokenId>& ids) const {
-    for (const auto& stretch : composed_.Cut(text)) {
+  // What each token says.
+  void SetTexts(const TokenizerFile& file) {
+    texts_.resize(file.entries.size());
+    special_.assign(texts_.size(), false);
+    for (size_t id = 0; id < texts_.size(); ++id) {
+      const std::string& entry = file.entries[id];
+      texts_[id] = file.decoder.BytesOf(entry);
+      if (!file.decoder.drops_first_mark()) continue;
+      std::string first = file.decoder.FirstBytesOf(entry);
+      if (first != texts_[id]) first_texts_.emplace(static_cast<TokenId>(id), std::move(first));
+    }
+    for (const AddedToken& token : file.added) {
+      special_[static_cast<size_t>(token.id)] = token.special;
+      // The alphabet of bytes spells the vocabulary, not what was added to it.
+      if (file.pre_tokenizer.byte_level()) texts_[static_cast<size_t>(token.id)] = token.content;
+    }
+  }
+
+  absl::Status EncodeNormalized(const MarkedString& text, bool at_start,
+                                std::vector<TokenId>& ids) const {
+    Words words;
+    for (const auto& stretch : normalized_.Cut(text)) {
       if (stretch.token) {
         ids.push_back(*stretch.token);
         continue;
       }
-      const std::string_view words =
+      const std::string_view piece =
           std::string_view(text.text()).substr(stretch.begin, stretch.end - stretch.begin);
-      if (absl::Status status = EncodeWords(words, ids); !status.ok()) return status;
+      RETURN_IF_ERROR(file_.pre_tokenizer.Cut(piece, at_start && stretch.begin == 0, words));
+      for (const std::string_view word : words.words) file_.bpe.Encode(word, ids);
     }
     return absl::OkStatus();
   }
 
-  absl::Status EncodeWords(std::string_view text, std::vector<TokenId>& ids) const {
-    // ByteLevel puts its space in front before its own pattern splits; no other split comes before.
-    std::string spaced;
-    if (file_.prefix_space && text.front() != ' ') {
-      spaced = " " + std::string(text);
-      text = spaced;
-    }
-    std::vector<std::string_view> words = {text}, pieces;
-    for (const SplitStep& step : file_.splits) {
-      pieces.clear();
-      for (const std::string_view word : words) {
-        if (absl::Status status = step.pattern.Split(word, pieces); !status.ok()) return status;
-      }
-      words.swap(pieces);
-    }
-    for (const std::string_view word : words) file_.bpe.Encode(word, ids);
-    return absl::OkStatus();
-  }
-
-  const TokenizerFile file_;
-  AddedTokenFinder plain_, composed_;  // Looked for before and after normalisation.
+  TokenizerFile file_;
+  AddedTokenFinder plain_, normalized_;  // Looked for before and after normalisation.
+  std::vector<std::string> texts_;       // By id.
+  absl::flat_hash_map<TokenId, std::string> first_texts_;  // Where they differ at a text's start.
   std::vector<bool> special_;
   absl::flat_hash_map<std::string, TokenId> added_ids_;
 };
@@ -137,8 +134,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(std::string_view jso
   }
   absl::StatusOr<TokenizerFile> file = ParseTokenizerFile(json, name);
   if (!file.ok()) return file.status();
-  return std::unique_ptr<Tokenizer>(
-      new Tokenizer(std::make_unique<const Tables>(*std::move(file))));
+  absl::StatusOr<std::unique_ptr<const Tables>> tables = Tables::Make(*std::move(file));
+  if (!tables.ok()) return Annotate(tables.status(), name);
+  return std::unique_ptr<Tokenizer>(new Tokenizer(*std::move(tables)));
 }
 
 absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(const MarkedString& text) const {
@@ -168,8 +166,10 @@ std::string Tokenizer::Decode(const std::vector<TokenId>& ids) const {
   return text + decoder.Flush();
 }
 
+const std::vector<TokenId>& Tokenizer::front() const { return tables_->file().front; }
+const std::vector<TokenId>& Tokenizer::back() const { return tables_->file().back; }
 int Tokenizer::vocab_size() const { return tables_->bpe().size(); }
-std::string_view Tokenizer::token_bytes(TokenId id) const { return tables_->bpe().bytes(id); }
+std::string_view Tokenizer::token_bytes(TokenId id) const { return tables_->text(id); }
 bool Tokenizer::is_special(TokenId id) const { return tables_->is_special(id); }
 std::optional<TokenId> Tokenizer::IdOf(std::string_view content) const {
   return tables_->IdOf(content);
@@ -196,20 +196,38 @@ void Utf8Assembler::Flush(std::string& out) {
   half_.clear();
 }
 
+IncrementalDecoder::IncrementalDecoder(const Tokenizer& tokenizer)
+    : tokenizer_(&tokenizer), strip_left_(tokenizer.tables_->file().decoder.strip_count()) {}
+
 std::string IncrementalDecoder::Feed(TokenId id) {
-  return tokenizer_->is_special(id) ? std::string() : FeedText(tokenizer_->token_bytes(id));
+  const Tokenizer::Tables& tables = *tokenizer_->tables_;
+  if (tables.is_special(id)) return "";
+  return FeedText(std::exchange(first_, false) ? tables.first_text(id) : tables.text(id));
 }
 
 std::string IncrementalDecoder::FeedText(std::string_view bytes) {
+  first_ = false;
   std::string out;
   assembler_.Feed(bytes, out);
-  return out;
+  return Stripped(std::move(out));
 }
 
 std::string IncrementalDecoder::Flush() {
   std::string out;
   assembler_.Flush(out);
-  return out;
+  return Stripped(std::move(out));
+}
+
+std::string IncrementalDecoder::Stripped(std::string text) {
+  if (strip_left_ == 0 || text.empty()) return text;
+  const char stripped = tokenizer_->tables_->file().decoder.strip_character();
+  size_t count = 0;
+  while (count < text.size() && strip_left_ > 0 && text[count] == stripped) {
+    ++count;
+    --strip_left_;
+  }
+  if (count < text.size()) strip_left_ = 0;
+  return text.substr(count);
 }
 
 }  // namespace conclave::worker

@@ -16,16 +16,16 @@
 
 namespace conclave::worker {
 
-// Text to token ids and back, as a Hugging Face tokenizer.json says: byte-level BPE with a
-// regular-expression split. Immutable, so any thread may use it.
+// Text to token ids and back, as a Hugging Face tokenizer.json says: byte pair encoding, byte-level
+// or in SentencePiece's manner. Immutable, so any thread may use it.
 class Tokenizer {
  public:
   // Greatest text in bytes that is encoded in one call, and greatest tokenizer.json.
   static constexpr size_t kMaxTextBytes = size_t{4} << 20;
   static constexpr size_t kMaxFileBytes = size_t{64} << 20;
 
-  // Reads dir/tokenizer.json. kNotFound, or kInvalidArgument naming file and key; kUnimplemented
-  // names a construct that only other kinds of tokenizers have.
+  // Reads dir/tokenizer.json. kNotFound, or kInvalidArgument naming file and JSON path;
+  // kUnimplemented names the construct that is not supported.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::filesystem::path& dir);
   // The same for a file's bytes; `name` stands in errors.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Parse(std::string_view json,
@@ -41,13 +41,19 @@ class Tokenizer {
   // All of it as if the template had written it.
   absl::StatusOr<std::vector<TokenId>> EncodeWithSpecials(std::string_view text) const;
 
+  // What a text gets around it when no chat template has written it (a base model's prompt): the
+  // post processor's tokens, such as <s>.
+  const std::vector<TokenId>& front() const;
+  const std::vector<TokenId>& back() const;
+
   // What the tokens say, special ones left out, invalid bytes as U+FFFD: what IncrementalDecoder
-  // releases for them, flushed.
+  // releases for them, flushed. (Hugging Face's ByteFallback replaces every byte of a run of byte
+  // tokens that holds one invalid byte: that cannot be known while a text is streamed.)
   std::string Decode(const std::vector<TokenId>& ids) const;
 
   // One past the greatest id. Ids in between without a token have no bytes.
   int vocab_size() const;
-  // The bytes of a token, added ones as their content. Empty for an unknown id.
+  // The bytes that a token says, added ones as their content. Empty for an unknown id.
   std::string_view token_bytes(TokenId id) const;
   // Special: produces no text. Not special: "<think>" in many models.
   bool is_special(TokenId id) const;
@@ -57,6 +63,7 @@ class Tokenizer {
   class Tables;
 
  private:
+  friend class IncrementalDecoder;
   explicit Tokenizer(std::unique_ptr<const Tables> tables);
   std::unique_ptr<const Tables> tables_;
 };
@@ -76,11 +83,12 @@ class Utf8Assembler {
 };
 
 // Feeds on one agent's token ids; what it releases after each is a function of the ids alone and
-// always whole characters. Special tokens release nothing. Not thread-safe; `tokenizer` must
-// outlive it.
+// always whole characters. Special tokens release nothing. What the file strips at the start of a
+// text (SentencePiece's space) goes once, at the start of the agent's. Not thread-safe; `tokenizer`
+// must outlive it.
 class IncrementalDecoder {
  public:
-  explicit IncrementalDecoder(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  explicit IncrementalDecoder(const Tokenizer& tokenizer);
 
   std::string Feed(TokenId id);
   // The same for a text that stands in for a token.
@@ -89,8 +97,13 @@ class IncrementalDecoder {
   std::string Flush();
 
  private:
+  // Takes off `text` what is stripped at the start.
+  std::string Stripped(std::string text);
+
   const Tokenizer* tokenizer_;
   Utf8Assembler assembler_;
+  bool first_ = true;  // No token has said anything yet.
+  int strip_left_;     // Characters that still go.
 };
 
 }  // namespace conclave::worker

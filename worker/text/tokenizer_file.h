@@ -9,25 +9,25 @@
 
 #include "worker/text/added_tokens.h"
 #include "worker/text/bpe.h"
-#include "worker/text/split_pattern.h"
+#include "worker/text/normalizer.h"
+#include "worker/text/pre_tokenizer.h"
+#include "worker/text/token_decoder.h"
 
 namespace conclave::worker {
 
-// One step of cutting a text into words.
-struct SplitStep {
-  SplitPattern pattern;
-};
-
 // What a tokenizer.json says.
 struct TokenizerFile {
-  bool nfc = false;               // Texts are composed first (Unicode's NFC).
-  std::vector<SplitStep> splits;  // In order.
-  bool prefix_space = false;      // A word gets a space in front unless it has one.
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
   Bpe bpe;
+  TokenDecoder decoder;
   std::vector<AddedToken> added;
+  std::vector<TokenId> front, back;  // What the post processor puts around a text.
+  std::vector<std::string>
+      entries;  // By id: the vocabulary's spelling, or an added token's content.
 };
 
-// kInvalidArgument: "name: key: what is wrong". kUnimplemented: names the construct.
+// kInvalidArgument: "name: JSON path: what is wrong". kUnimplemented: names the construct.
 absl::StatusOr<TokenizerFile> ParseTokenizerFile(std::string_view json, const std::string& name);
 
 }  // namespace conclave::worker

@@ -1,5 +1,7 @@
 #include "worker/text/utf8.h"
 
+#include <unicode/uchar.h>
+
 #include "common/check.h"
 
 namespace conclave::worker {
@@ -62,6 +64,14 @@ Utf8Char ReadUtf8(std::string_view text) {
   for (size_t i = 1; i < length; ++i) code = code << 6 | (Byte(text, i) & 0x3Fu);
   return {code, length};
 }
+
+Utf8Char LastUtf8(std::string_view text) {
+  size_t begin = text.size() - 1;
+  while (begin > 0 && (Byte(text, begin) & 0xC0u) == 0x80u) --begin;
+  return ReadUtf8(text.substr(begin));
+}
+
+bool IsWhiteSpace(uint32_t code) { return u_isUWhiteSpace(static_cast<UChar32>(code)) != 0; }
 
 void AppendUtf8(uint32_t code, std::string& out) {
   const auto put = [&out](uint32_t byte) { out += static_cast<char>(byte); };

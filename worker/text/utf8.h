@@ -19,7 +19,13 @@ struct Utf8Char {
 };
 Utf8Char ReadUtf8(std::string_view text);
 
+// The same for the character at the end.
+Utf8Char LastUtf8(std::string_view text);
+
 void AppendUtf8(uint32_t code, std::string& out);
+
+// Unicode's property White_Space.
+bool IsWhiteSpace(uint32_t code);
 
 // What the bytes at the front are: a whole character (its length), a prefix of one that more bytes
 // could complete (kHalf), or a maximal invalid prefix (its length).

@@ -38,4 +38,53 @@ inline nlohmann::json SmallFile() {
   };
 }
 
+// A tokenizer of characters as SentencePiece makes them: <unk>, <s>, </s>, the 256 bytes (3 to
+// 258), the mark of a space (259), space itself, "a", "b", mark + "a" (263), mark + "a" + "b"
+// (264).
+inline nlohmann::json CharacterFile() {
+  const std::string mark = "\xE2\x96\x81";
+  nlohmann::json vocab = {{"<unk>", 0}, {"<s>", 1}, {"</s>", 2}};
+  for (int byte = 0; byte < 256; ++byte) {
+    static constexpr char kHex[] = "0123456789ABCDEF";
+    vocab[std::string("<0x") + kHex[byte / 16] + kHex[byte % 16] + ">"] = 3 + byte;
+  }
+  vocab[mark] = 259;
+  vocab[" "] = 260;
+  vocab["a"] = 261;
+  vocab["b"] = 262;
+  vocab[mark + "a"] = 263;
+  vocab[mark + "ab"] = 264;
+  nlohmann::json file = {
+      {"added_tokens",
+       {{{"id", 0}, {"content", "<unk>"}, {"special", true}},
+        {{"id", 1}, {"content", "<s>"}, {"special", true}},
+        {{"id", 2}, {"content", "</s>"}, {"special", true}}}},
+      {"normalizer",
+       {{"type", "Sequence"},
+        {"normalizers",
+         {{{"type", "Prepend"}, {"prepend", mark}},
+          {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", mark}}}}}},
+      {"pre_tokenizer", nullptr},
+      {"post_processor",
+       {{"type", "TemplateProcessing"},
+        {"single",
+         {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}},
+          {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
+        {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {1}}, {"tokens", {"<s>"}}}}}}}},
+      {"model",
+       {{"type", "BPE"},
+        {"unk_token", "<unk>"},
+        {"fuse_unk", true},
+        {"byte_fallback", true},
+        {"vocab", vocab},
+        {"merges", {mark + " a", mark + "a b"}}}}};
+  file["decoder"] = {{"type", "Sequence"},
+                     {"decoders",
+                      {{{"type", "Replace"}, {"pattern", {{"String", mark}}}, {"content", " "}},
+                       {{"type", "ByteFallback"}},
+                       {{"type", "Fuse"}},
+                       {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}};
+  return file;
+}
+
 }  // namespace conclave::worker

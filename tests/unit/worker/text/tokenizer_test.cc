@@ -1,9 +1,11 @@
 #include "worker/text/tokenizer.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 #include <random>
+#include <tuple>
 
 #include "tests/unit/worker/text/small_tokenizer.h"
 #include "worker/text/utf8.h"
@@ -125,34 +127,61 @@ TEST(TokenizerTest, KnowsItsTokens) {
   EXPECT_EQ(tokenizer->IdOf("nothing"), std::nullopt);
 }
 
-TEST(TokenizerTest, RefusesWhatOtherKindsOfTokenizersHave) {
-  const std::vector<std::pair<std::string, nlohmann::json>> changes = {
-      {"/model/type", "Unigram"},
-      {"/model/byte_fallback", true},
-      {"/model/end_of_word_suffix", "</w>"},
-      {"/normalizer", {{"type", "Lowercase"}}},
-      {"/pre_tokenizer", nullptr},
-      {"/pre_tokenizer", {{"type", "Metaspace"}}},
-      {"/post_processor", {{"type", "BertProcessing"}}},
-      {"/decoder", {{"type", "WordPiece"}}}};
-  for (const auto& [path, value] : changes) {
+TEST(TokenizerTest, NamesThePathOfWhatIsNotSupported) {
+  const nlohmann::json sequence = {{"type", "Sequence"},
+                                   {"decoders", {{{"type", "ByteLevel"}}, {{"type", "CTC"}}}}};
+  const std::vector<std::tuple<std::string, nlohmann::json, std::string>> changes = {
+      {"/model/type", "Unigram", "model.type: Unigram"},
+      {"/model/type", "WordPiece", "model.type: WordPiece"},
+      {"/model/end_of_word_suffix", "</w>", "model.end_of_word_suffix"},
+      {"/model/dropout", 0.1, "model.dropout"},
+      {"/normalizer", {{"type", "Precompiled"}}, "normalizer: Precompiled"},
+      {"/pre_tokenizer", nullptr, "decoder: ByteLevel"},
+      {"/pre_tokenizer", {{"type", "UnicodeScripts"}}, "pre_tokenizer: UnicodeScripts"},
+      {"/post_processor", {{"type", "BertProcessing"}}, "post_processor: BertProcessing"},
+      {"/decoder", {{"type", "WordPiece"}}, "decoder: WordPiece"},
+      {"/decoder", nullptr, "decoder: is missing"},
+      {"/decoder", sequence, "decoder.decoders[1]: CTC"}};
+  for (const auto& [path, value, named] : changes) {
     nlohmann::json file = SmallFile();
     file[nlohmann::json::json_pointer(path)] = value;
-    EXPECT_EQ(Refusal(file).code(), absl::StatusCode::kUnimplemented) << path;
+    const absl::Status status = Refusal(file);
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << path;
+    EXPECT_THAT(std::string(status.message()), testing::StartsWith("t.json: " + named));
   }
 }
 
-TEST(TokenizerTest, RefusesBrokenFiles) {
-  const std::vector<std::pair<std::string, nlohmann::json>> changes = {
-      {"/model/merges/0", "h nothing"}, {"/model/merges/0", "he"},
-      {"/model/vocab/he", -1},          {"/model/vocab/he", 1 << 30},
-      {"/model/vocab/he", 257},         {"/model/vocab", nullptr},
-      {"/added_tokens/0/content", ""},  {"/added_tokens/0/id", "x"},
-      {"/pre_tokenizer/type", nullptr}, {"/added_tokens", 5}};
-  for (const auto& [path, value] : changes) {
+TEST(TokenizerTest, NamesThePathOfWhatIsBroken) {
+  const nlohmann::json open = {
+      {"type", "Split"}, {"pattern", {{"Regex", "("}}}, {"behavior", "Isolated"}};
+  const std::vector<std::tuple<std::string, nlohmann::json, std::string>> changes = {
+      {"/model/merges/0", "h nothing", "model.merges[0]"},
+      {"/model/merges/0", "he", "model.merges[0]"},
+      {"/model/merges/0", " h", "model.merges[0]"},
+      {"/model/vocab/he", -1, "model.vocab: 'he'"},
+      {"/model/vocab/he", 1 << 30, "model.vocab: 'he'"},
+      {"/model/vocab/he", 257, "model.vocab: id 257"},
+      {"/model/vocab", nullptr, "model.vocab"},
+      {"/model/unk_token", "<nothing>", "model.unk_token: '<nothing>'"},
+      {"/added_tokens/0/content", "", "added_tokens[0].content"},
+      {"/added_tokens/0/id", "x", "added_tokens[0].id"},
+      {"/added_tokens/1/id", 1 << 20, "added_tokens[1].id"},
+      {"/added_tokens", 5, "added_tokens"},
+      {"/pre_tokenizer",
+       {{"type", "Sequence"}, {"pretokenizers", {open}}},
+       "pre_tokenizer.pretokenizers[0]: pattern '('"},
+      {"/normalizer",
+       {{"type", "Replace"}, {"content", "x"}, {"pattern", {{"String", ""}}}},
+       "normalizer.pattern"},
+      {"/post_processor",
+       {{"type", "TemplateProcessing"}, {"single", {{{"SpecialToken", {{"id", "<s>"}}}}}}},
+       "post_processor.special_tokens.<s>"}};
+  for (const auto& [path, value, named] : changes) {
     nlohmann::json file = SmallFile();
     file[nlohmann::json::json_pointer(path)] = value;
-    EXPECT_FALSE(Refusal(file).ok()) << path;
+    const absl::Status status = Refusal(file);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << path;
+    EXPECT_THAT(std::string(status.message()), testing::StartsWith("t.json: " + named));
   }
   EXPECT_FALSE(Tokenizer::Parse("{", "t.json").ok());
   EXPECT_FALSE(Tokenizer::Parse("[]", "t.json").ok());

@@ -23,6 +23,7 @@ struct AddedToken {
   bool single_word = false;             // Not inside a word.
   bool lstrip = false, rstrip = false;  // Swallows the white space on this side.
   bool normalized = false;              // Looked for after normalisation.
+  bool in_vocabulary = false;           // The model has a token of this spelling.
 };
 
 // Finds added tokens in a text, leftmost first, then longest: a trie over their bytes.

@@ -11,7 +11,10 @@
 namespace conclave::worker {
 namespace {
 
-constexpr uint32_t kMatchLimit = 10'000'000;  // Backtracking steps of one match.
+// Backtracking steps: of one match at first, at most, and of all matches that need more than the
+// first for a text.
+constexpr uint32_t kFirstLimit = 1000, kMatchLimit = 16'000'000;
+constexpr size_t kSpareSteps = 1'000'000, kStepsAByte = 256;
 constexpr uint32_t kHeapLimitKib = 64 << 10;
 constexpr size_t kJitStackBytes = size_t{1} << 20;
 
@@ -51,39 +54,56 @@ std::string WithUnicodeSpace(const std::string& pattern) {
   return result;
 }
 
-// What one call needs to match; never shared between threads.
+// What every match of a thread needs: made once, as its stack is costly.
+struct Workspace {
+  Owned<pcre2_match_data> data{pcre2_match_data_create(1, nullptr)};  // The whole match's borders.
+  Owned<pcre2_match_context> context{pcre2_match_context_create(nullptr)};
+  Owned<pcre2_jit_stack> stack{pcre2_jit_stack_create(32 << 10, kJitStackBytes, nullptr)};
+
+  Workspace() {
+    pcre2_set_heap_limit(context.get(), kHeapLimitKib);
+    pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
+  }
+};
+
+// Matches one pattern in one text. A match that goes back and forth more than a little is tried
+// again with twice the limit, and what that takes is bounded over the whole text: linear in it.
 class Matcher {
  public:
-  explicit Matcher(const pcre2_code* code)
-      : code_(code),
-        data_(pcre2_match_data_create_from_pattern(code, nullptr)),
-        context_(pcre2_match_context_create(nullptr)),
-        stack_(pcre2_jit_stack_create(32 << 10, kJitStackBytes, nullptr)) {
-    pcre2_set_match_limit(context_.get(), kMatchLimit);
-    pcre2_set_heap_limit(context_.get(), kHeapLimitKib);
-    pcre2_jit_stack_assign(context_.get(), nullptr, stack_.get());
-  }
+  Matcher(const pcre2_code* code, std::string_view text)
+      : code_(code), text_(text), budget_(kSpareSteps + kStepsAByte * text.size()) {}
 
-  // PCRE2's result: > 0 a match, whose borders are then at begin() and end().
-  int Next(std::string_view text, size_t from) {
-    const int result = Run(text, from, PCRE2_NO_UTF_CHECK);
-    // The compiled code's stack is small; the interpreter has the heap, under its own limit.
-    return result == PCRE2_ERROR_JIT_STACKLIMIT ? Run(text, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT)
-                                                : result;
+  // PCRE2's result: >= 0 a match, whose borders are then at begin() and end().
+  int Next(size_t from) {
+    for (uint32_t limit = kFirstLimit;; limit *= 2) {
+      pcre2_set_match_limit(space().context.get(), limit);
+      int result = Run(from, PCRE2_NO_UTF_CHECK);
+      // The compiled code's stack is small; the interpreter has the heap, under its own limit.
+      if (result == PCRE2_ERROR_JIT_STACKLIMIT) {
+        result = Run(from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT);
+      }
+      if (result != PCRE2_ERROR_MATCHLIMIT || limit > kMatchLimit) return result;
+      spent_ += limit;
+      if (spent_ > budget_) return result;
+    }
   }
-  size_t begin() const { return pcre2_get_ovector_pointer(data_.get())[0]; }
-  size_t end() const { return pcre2_get_ovector_pointer(data_.get())[1]; }
+  size_t begin() const { return pcre2_get_ovector_pointer(space().data.get())[0]; }
+  size_t end() const { return pcre2_get_ovector_pointer(space().data.get())[1]; }
 
  private:
-  int Run(std::string_view text, size_t from, uint32_t options) {
-    return pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from, options,
-                       data_.get(), context_.get());
+  static Workspace& space() {
+    thread_local Workspace workspace;
+    return workspace;
+  }
+  int Run(size_t from, uint32_t options) const {
+    return pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text_.data()), text_.size(), from,
+                       options, space().data.get(), space().context.get());
   }
 
   const pcre2_code* code_;
-  Owned<pcre2_match_data> data_;
-  Owned<pcre2_match_context> context_;
-  Owned<pcre2_jit_stack> stack_;
+  const std::string_view text_;
+  const size_t budget_;
+  size_t spent_ = 0;
 };
 
 }  // namespace
@@ -110,13 +130,13 @@ absl::StatusOr<SplitPattern> SplitPattern::Compile(const std::string& pattern, O
 }
 
 absl::Status SplitPattern::Cut(std::string_view text, std::vector<Piece>& pieces) const {
-  Matcher matcher(code_->code.get());
+  Matcher matcher(code_->code.get(), text);
   const auto put = [&](size_t begin, size_t end, bool matched) {
     if (begin < end) pieces.push_back({text.substr(begin, end - begin), matched});
   };
   size_t done = 0, from = 0;
   while (from < text.size()) {
-    const int result = matcher.Next(text, from);
+    const int result = matcher.Next(from);
     if (result == PCRE2_ERROR_NOMATCH) break;
     if (result < 0) {
       return ResourceExhausted("splitting the text at byte {} failed: {}", from, ErrorText(result));

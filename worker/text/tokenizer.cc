@@ -89,7 +89,9 @@ class Tokenizer::Tables {
     for (const AddedToken& token : file.added) {
       special_[static_cast<size_t>(token.id)] = token.special;
       // The alphabet of bytes spells the vocabulary, not what was added to it.
-      if (file.pre_tokenizer.byte_level()) texts_[static_cast<size_t>(token.id)] = token.content;
+      if (!token.in_vocabulary && file.pre_tokenizer.byte_level()) {
+        texts_[static_cast<size_t>(token.id)] = token.content;
+      }
     }
   }
 

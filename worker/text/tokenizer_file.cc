@@ -96,7 +96,10 @@ class Reader {
       token.content = TextMember(entry, "content");
       const std::optional<size_t> id = IdOf(Member(entry, "id"));
       if (!id) return InvalidArgument("added_tokens[{}].id: is no id below {}", i, IdLimit());
-      token.id = static_cast<TokenId>(*id);
+      // A token that the vocabulary has, too, is that one.
+      const auto known = ids_.find(token.content);
+      token.in_vocabulary = known != ids_.end();
+      token.id = token.in_vocabulary ? known->second : static_cast<TokenId>(*id);
       if (token.content.empty() || token.content.size() > kMaxAddedBytes) {
         return InvalidArgument("added_tokens[{}].content: has {} bytes; allowed are 1 to {}", i,
                                token.content.size(), kMaxAddedBytes);
@@ -106,7 +109,7 @@ class Reader {
       token.lstrip = FlagMember(entry, "lstrip");
       token.rstrip = FlagMember(entry, "rstrip");
       token.normalized = FlagMember(entry, "normalized");
-      Put(*id, token.content);
+      if (!token.in_vocabulary) Put(*id, token.content);
       file_.added.push_back(std::move(token));
     }
     return absl::OkStatus();
@@ -140,7 +143,9 @@ class Reader {
     }
     RETURN_IF_ERROR(ReadAdded());
     tokens.resize(file_.entries.size());
-    for (const AddedToken& token : file_.added) tokens[token.id] = token.content;
+    for (const AddedToken& token : file_.added) {
+      if (!token.in_vocabulary) tokens[token.id] = token.content;
+    }
     file_.bpe.SetVocabulary(std::move(tokens),
                             byte_level ? Bpe::Symbols::kBytes : Bpe::Symbols::kCharacters);
     if (const int byte = file_.bpe.MissingByte(); byte_level && byte >= 0) {

@@ -6,6 +6,7 @@
 #include "worker/text/json_text.h"
 #include "worker/text/template_ast.h"
 #include "worker/text/template_interpreter.h"
+#include "worker/text/template_json.h"
 
 namespace conclave::worker {
 namespace {
@@ -38,10 +39,27 @@ std::string TemplateOf(const nlohmann::json& config) {
 }
 
 TemplateValue ToValue(const TemplateVariable& variable) {
-  if (const auto* text = std::get_if<std::string>(&variable)) return TemplateValue::Text(*text);
+  if (const auto* text = std::get_if<std::string>(&variable)) return TemplateValue::Of(*text);
   if (const bool* flag = std::get_if<bool>(&variable)) return TemplateValue(*flag);
   if (const int64_t* number = std::get_if<int64_t>(&variable)) return TemplateValue(*number);
   return TemplateValue(std::get<double>(variable));
+}
+
+// Whether a role is a plain word, which can be no token that steers the model.
+bool PlainWord(const nlohmann::ordered_json& role) {
+  if (!role.is_string()) return false;
+  const auto& text = role.get_ref<const std::string&>();
+  return text.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string::npos;
+}
+
+TemplateValue MessageValue(const nlohmann::ordered_json& message) {
+  std::vector<std::pair<TemplateValue, TemplateValue>> items;
+  for (const auto& [key, value] : message.items()) {
+    const bool ours = key == "role" && PlainWord(value);
+    items.emplace_back(TemplateValue(MarkedString::Caller(key)),
+                       TemplateFromJson(value, ours ? Author::kTemplate : Author::kCaller));
+  }
+  return TemplateValue::Dict(std::move(items));
 }
 
 }  // namespace
@@ -49,6 +67,15 @@ TemplateValue ToValue(const TemplateVariable& variable) {
 struct ChatTemplate::Program {
   std::string name, source, bos_token, eos_token;
   std::vector<TemplateNode> nodes;
+
+  absl::StatusOr<MarkedString> Render(std::map<std::string, TemplateValue> globals,
+                                      int64_t time_of_day, const TemplateLimits& limits) const {
+    globals.try_emplace("bos_token", TemplateValue::Of(bos_token));
+    globals.try_emplace("eos_token", TemplateValue::Of(eos_token));
+    auto text = InterpretTemplate(nodes, std::move(globals), time_of_day, limits);
+    if (!text.ok()) return Annotate(text.status(), name);
+    return text;
+  }
 };
 
 ChatTemplate::ChatTemplate(std::shared_ptr<const Program> program) : program_(std::move(program)) {}
@@ -96,22 +123,37 @@ absl::StatusOr<ChatTemplate> ChatTemplate::Load(const std::filesystem::path& dir
 
 absl::StatusOr<MarkedString> ChatTemplate::Render(const TemplateInput& input,
                                                   const TemplateLimits& limits) const {
-  TemplateList messages;
+  TemplateItems messages;
   for (const Message& message : input.messages) {
     messages.push_back(TemplateValue::Dict(
-        {{MarkedString::Template("role"), TemplateValue::Text(RoleName(message.role))},
-         {MarkedString::Template("content"),
-          TemplateValue(MarkedString::Caller(TextOf(message)))}}));
+        {{TemplateValue::Of("role"), TemplateValue::Of(RoleName(message.role))},
+         {TemplateValue::Of("content"), TemplateValue(MarkedString::Caller(TextOf(message)))}}));
   }
   std::map<std::string, TemplateValue> globals;
   globals["messages"] = TemplateValue::List(std::move(messages));
   globals["add_generation_prompt"] = TemplateValue(input.add_generation_prompt);
-  globals["bos_token"] = TemplateValue::Text(program_->bos_token);
-  globals["eos_token"] = TemplateValue::Text(program_->eos_token);
   for (const auto& [name, variable] : input.variables) globals[name] = ToValue(variable);
-  auto text = InterpretTemplate(program_->nodes, std::move(globals), input.time_of_day, limits);
-  if (!text.ok()) return Annotate(text.status(), program_->name);
-  return text;
+  return program_->Render(std::move(globals), input.time_of_day, limits);
+}
+
+absl::StatusOr<MarkedString> ChatTemplate::RenderJson(const nlohmann::ordered_json& variables,
+                                                      int64_t time_of_day,
+                                                      const TemplateLimits& limits) const {
+  if (!variables.is_object()) return InvalidArgument("the variables are not an object");
+  std::map<std::string, TemplateValue> globals;
+  for (const auto& [name, value] : variables.items()) {
+    if (name != "messages" || !value.is_array()) {
+      globals[name] = TemplateFromJson(value, Author::kCaller);
+      continue;
+    }
+    TemplateItems messages;
+    for (const auto& each : value) {
+      messages.push_back(each.is_object() ? MessageValue(each)
+                                          : TemplateFromJson(each, Author::kCaller));
+    }
+    globals[name] = TemplateValue::List(std::move(messages));
+  }
+  return program_->Render(std::move(globals), time_of_day, limits);
 }
 
 const std::string& ChatTemplate::source() const { return program_->source; }

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -31,8 +32,8 @@ struct TemplateInput {
 
 // What one rendering may cost. Beyond it: kResourceExhausted.
 struct TemplateLimits {
-  int64_t steps = 4'000'000;              // Evaluated nodes, plus one for every 64 bytes moved.
-  int depth = 100;                        // Nested calls and expressions.
+  int64_t steps = 4'000'000;  // Evaluated nodes, elements made, and one for every 64 bytes moved.
+  int depth = 400;            // Nested calls, blocks and expressions.
   size_t output_bytes = size_t{8} << 20;  // Also of each string and, in elements, each list.
 };
 
@@ -55,6 +56,11 @@ class ChatTemplate {
   // and reason in the message); kResourceExhausted: a limit.
   absl::StatusOr<MarkedString> Render(const TemplateInput& input,
                                       const TemplateLimits& limits = {}) const;
+  // The same over variables of a caller's JSON: messages of any form, tools, documents. Every text
+  // in it is the caller's, but for the role of a message if it is a plain word.
+  absl::StatusOr<MarkedString> RenderJson(const nlohmann::ordered_json& variables,
+                                          int64_t time_of_day,
+                                          const TemplateLimits& limits = {}) const;
   const std::string& source() const;
   const std::string& bos_token() const;
   const std::string& eos_token() const;

@@ -46,13 +46,27 @@ absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t m
   return bytes;
 }
 
-absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, std::string_view name) {
+namespace {
+
+template <typename Json>
+absl::StatusOr<Json> ParseAs(std::string_view text, std::string_view name) {
   if (TooDeep(text)) {
     return InvalidArgument("{}: is nested deeper than {}", name, kMaxJsonDepth);
   }
-  nlohmann::json parsed = nlohmann::json::parse(text, nullptr, false);
+  Json parsed = Json::parse(text, nullptr, false);
   if (parsed.is_discarded()) return InvalidArgument("{}: is not valid JSON", name);
   return parsed;
+}
+
+}  // namespace
+
+absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, std::string_view name) {
+  return ParseAs<nlohmann::json>(text, name);
+}
+
+absl::StatusOr<nlohmann::ordered_json> ParseOrderedJson(std::string_view text,
+                                                        std::string_view name) {
+  return ParseAs<nlohmann::ordered_json>(text, name);
 }
 
 const nlohmann::json& Member(const nlohmann::json& object, const char* key) {

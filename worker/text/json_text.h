@@ -16,6 +16,10 @@ absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t m
 // kInvalidArgument, with `name`: no JSON, or nested deeper than 100.
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, std::string_view name);
 
+// The same, with members in the file's order.
+absl::StatusOr<nlohmann::ordered_json> ParseOrderedJson(std::string_view text,
+                                                        std::string_view name);
+
 // The member, or null when `object` is no object or lacks it.
 const nlohmann::json& Member(const nlohmann::json& object, const char* key);
 

@@ -18,13 +18,4 @@ absl::StatusOr<MarkedString> InterpretTemplate(const std::vector<TemplateNode>& 
                                                std::map<std::string, TemplateValue> globals,
                                                int64_t time_of_day, const TemplateLimits& limits);
 
-// A filter or a method of strings, lists and dictionaries: args[0] is what it is applied to.
-// kUnimplemented: unknown.
-absl::StatusOr<TemplateValue> CallTemplateFilter(const std::string& name,
-                                                 const std::vector<TemplateValue>& args);
-absl::StatusOr<TemplateValue> CallTemplateMethod(const std::string& name,
-                                                 const std::vector<TemplateValue>& args);
-absl::StatusOr<bool> TestTemplateValue(const std::string& name,
-                                       const std::vector<TemplateValue>& args);
-
 }  // namespace conclave::worker

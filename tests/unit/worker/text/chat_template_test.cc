@@ -3,26 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
-#include <set>
-#include <sstream>
 
 namespace conclave::worker {
 namespace {
-
-const std::string kFixtures = CONCLAVE_SOURCE_DIR "/../shared/fixtures/chat_templates/";
-
-// The templates whose text conversations all come out as the reference renders them.
-const std::set<std::string> kWhole = {};
-
-std::string ReadAll(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream bytes;
-  bytes << file.rdbuf();
-  return bytes.str();
-}
 
 Message User(const std::string& text) { return {Role::kUser, {{text}}}; }
 
@@ -102,6 +87,123 @@ TEST(ChatTemplateTest, NamesTemplateLineAndConstruct) {
               testing::AllOf(testing::HasSubstr("t: line 3"), testing::HasSubstr("frobnicate")));
 }
 
+TEST(ChatTemplateTest, RunsTheLanguagesStatements) {
+  EXPECT_EQ(Render("{% for x in [3, 1, 2] | sort %}{% if x == 2 %}{% continue %}{% endif %}"
+                   "{{ loop.index }}/{{ loop.length }}:{{ x }}{% if not loop.last %},{% endif %}"
+                   "{% else %}none{% endfor %}"),
+            "1/3:1,3/3:3");
+  EXPECT_EQ(Render("{% macro m(a, b=a ~ '!') %}{{ a }}{{ b }}{{ caller() if caller }}{% endmacro %}"
+                   "{{ m('x') }}{% call m('y', b='?') %}z{% endcall %}"),
+            "xx!y?z");
+  EXPECT_EQ(Render("{% set x %}a{{ 1 }}{% endset %}{% filter upper %}{{ x }}b{% endfilter %}"
+                   "{% set y | upper %}c{% endset %}{{ y }}"),
+            "A1BC");
+  EXPECT_EQ(Render("{% with a = 1, b = 2 %}{{ a + b }}{% endwith %}{{ a is defined }}"), "3False");
+  EXPECT_EQ(Render("{% raw %}{{ x }}{% endraw %}{% generation %}g{% endgeneration %}"), "{{ x }}g");
+  EXPECT_EQ(Render("{% for x in [1, [2, [3]]] recursive %}{{ loop(x) if x is sequence else x }}"
+                   "{% endfor %}"),
+            "123");
+}
+
+TEST(ChatTemplateTest, KeepsVariablesInTheirBlocks) {
+  EXPECT_EQ(Render("{% set a = 1 %}{% for i in [1, 2] %}{{ a }}{% set a = a + i %}{{ a }}"
+                   "{% endfor %}{{ a }}"),
+            "12131");
+  EXPECT_EQ(Render("{% macro m() %}{{ a }}{% endmacro %}{% set a = 1 %}"
+                   "{% for a in [5] %}{{ m() }}{% endfor %}"),
+            "1");
+  EXPECT_EQ(Render("{% set ns = namespace(n=0) %}{% for i in range(4) %}{% set ns.n = ns.n + i %}"
+                   "{% endfor %}{{ ns.n }}"),
+            "6");
+}
+
+TEST(ChatTemplateTest, KeepsACallersMarksInEverythingThatCanPrintThem) {
+  // Each prints the caller's "<s>" somehow; none of its bytes may become the template's.
+  for (const std::string expression : {"x",
+                                       "x ~ ''",
+                                       "[x] | string",
+                                       "{x: x} | tojson",
+                                       "x | tojson(ensure_ascii=true)",
+                                       "x | upper | lower",
+                                       "x.title().lower()",
+                                       "x[0:3]",
+                                       "x[::-1][::-1]",
+                                       "x | list | join",
+                                       "x.split('q')[0]",
+                                       "'%s' % x",
+                                       "'%s' | format(x)",
+                                       "'{}'.format(x)",
+                                       "x * 1",
+                                       "x | replace('q', '')",
+                                       "'q' | replace('q', x)",
+                                       "x.replace('<s>', x)",
+                                       "x | indent",
+                                       "'q' | indent(x, true)",
+                                       "x | trim",
+                                       "'q'.join([x, x])",
+                                       "[x] | map('upper') | map('lower') | first",
+                                       "[x] | sort | first",
+                                       "[x] | unique | first",
+                                       "{x: 1} | dictsort | first | first",
+                                       "({x: 1} | items | first)[0]",
+                                       "{x: 1}.keys() | first",
+                                       "dict({x: 1}) | string",
+                                       "namespace(a=x).a",
+                                       "x.ljust(9, x[0])",
+                                       "x.partition('q')[0]",
+                                       "x.splitlines()[0]",
+                                       "(x ~ '\n') | from_json | string if false else x",
+                                       "('\"' ~ x ~ '\"') | from_json",
+                                       "strftime_now(x)",
+                                       "[{'a': x}] | groupby('a') | first | first",
+                                       "x | batch(3) | first | join",
+                                       "x | default('')",
+                                       "x or ''",
+                                       "(x, ) | string",
+                                       "x | safe",
+                                       "x | reverse | reverse"}) {
+    TemplateInput input;
+    input.messages = {User("<s>")};
+    const MarkedString text =
+        RenderMarked("{% set x = messages[0].content %}{{ " + expression + " }}", input);
+    const size_t at = text.text().find("<s>");
+    ASSERT_NE(at, std::string::npos) << expression << ": " << text.text();
+    for (size_t i = at; i < at + 3; ++i) {
+      EXPECT_EQ(text.author_at(i), Author::kCaller) << expression;
+    }
+  }
+}
+
+TEST(ChatTemplateTest, RefusesACallersNameAsAKeyword) {
+  TemplateInput input;
+  input.messages = {User("<s>")};
+  auto parsed = ChatTemplate::Parse("{{ dict(**{messages[0].content: 1}) }}", "t");
+
+  EXPECT_FALSE(parsed->Render(input).ok());
+}
+
+TEST(ChatTemplateTest, SaysWhatIsWrongAsThePersonWhoWroteItWouldLookForIt) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"{{ 'a' + 1 }}", "can only concatenate str (not \"int\") to str"},
+      {"{{ nothing.x }}", "'nothing' is undefined"},
+      {"{{ {}.x.y }}", "'dict object' has no attribute 'x'"},
+      {"{{ [].append(1) }}", "access to attribute 'append' of 'list' object is unsafe"},
+      {"{{ [1] | select | length }}", "object of type 'generator' has no len()"},
+      {"{{ 'a' | frobnicate }}", "the filter 'frobnicate' is not interpreted"},
+      {"{{ 'a' is frobnicate }}", "the test 'frobnicate' is not interpreted"},
+      {"{% include 'x' %}", "the block 'include' is not interpreted"},
+      {"{% break %}", "outside of every loop"},
+      {"{% macro m(a) %}{% endmacro %}{{ m(1, 2) }}", "macro 'm' takes not more than 1"},
+      {"{{ 1 // 0 }}", "'//' by 0"},
+      {"{{ 9223372036854775807 + 1 }}", "too large"}};
+  for (const auto& [source, reason] : cases) {
+    const absl::Status status = Failure("\n" + source);
+    EXPECT_THAT(std::string(status.message()),
+                testing::AllOf(testing::HasSubstr("t: line 2"), testing::HasSubstr(reason)))
+        << source;
+  }
+}
+
 TEST(ChatTemplateTest, PassesOnWhatTheTemplateRefuses) {
   const absl::Status status = Failure("{{ raise_exception('no system turn') }}");
 
@@ -124,6 +226,21 @@ TEST(ChatTemplateTest, EndsTemplatesThatDoNotEnd) {
             absl::StatusCode::kResourceExhausted);
 }
 
+TEST(ChatTemplateTest, EndsRecursionAndGrowthWithinItsLimits) {
+  for (const std::string source :
+       {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% macro m(n) %}{% for i in [1, 2] %}{{ m(n) }}{% endfor %}{% endmacro %}{{ m(1) }}",
+        "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}", "{{ 'x' * 99999999 }}",
+        "{{ [1] * 99999999 }}", "{{ '%999999999d' % 1 }}", "{{ 'x'.ljust(999999999) }}",
+        "{{ range(999999999) }}", "{{ ('x' * 4000000) | replace('x', 'y' * 4000000) }}",
+        "{{ 'x' | indent(999999999) }}", "{{ strftime_now('%999999999d') }}",
+        // Sharing that would be walked 2^60 times.
+        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}"
+        "{% endfor %}{{ ns.l == 1 }}{{ ns.l | tojson }}"}) {
+    EXPECT_FALSE(Failure(source).ok()) << source;
+  }
+}
+
 TEST(ChatTemplateTest, RefusesExpressionsThatNestTooDeeply) {
   for (const std::string piece : {"(", "[", "not ", "-", "1+", "x.a|trim|", "1 if 1 else "}) {
     std::string source = "{{ ";
@@ -144,59 +261,19 @@ TEST(ChatTemplateTest, SurvivesANamespaceThatHoldsItself) {
 
 TEST(ChatTemplateTest, NeverFailsOnGarbage) {
   static constexpr std::string_view kPieces[] = {
-      "{%",   "%}",   "{{", "}}", "{#", "#}", "-",       " if ",     " for ", " in ",     " set ",
-      "x",    "=",    "'",  "[",  "]",  "(",  ")",       "{",        "}",     ".",        "|",
-      "trim", " is ", "1",  ":",  ",",  "\n", " endif ", " endfor ", "~",     "messages", " else "};
+      "{%",      "%}",        "{{",       "}}",          "{#",       "#}",          "-",
+      " if ",    " for ",     " in ",     " set ",       "x",        "=",           "'",
+      "[",       "]",         "(",        ")",           "{",        "}",           ".",
+      "|",       "trim",      " is ",     "1",           ":",        ",",           "\n",
+      " endif ", " endfor ",  "~",        "messages",    " else ",   " macro m(",   " endmacro ",
+      " call ",  " endcall ", " filter ", " endfilter ", " endset ", "*",           "loop",
+      ".split",  "tojson",    " break ",  "**",          "%",        " recursive ", " raw ",
+      " endraw "};
   std::mt19937 random(5);
   for (int round = 0; round < 5'000; ++round) {
     std::string source;
     for (size_t n = random() % 30; n > 0; --n) source += kPieces[random() % std::size(kPieces)];
     (void)Failure(source, {.steps = 10'000});
-  }
-}
-
-Role RoleOf(const std::string& name) {
-  return name == "system" ? Role::kSystem : name == "user" ? Role::kUser : Role::kAssistant;
-}
-
-TemplateInput InputOf(const nlohmann::json& context) {
-  TemplateInput input;
-  for (const auto& message : context.at("messages")) {
-    input.messages.push_back({RoleOf(message.at("role")), {{message.at("content")}}});
-  }
-  input.add_generation_prompt = context.at("add_generation_prompt");
-  if (context.contains("enable_thinking")) input.variables["enable_thinking"] = false;
-  input.time_of_day = 1'753'533'296;
-  return input;
-}
-
-TEST(ChatTemplateGoldenTest, RendersTextConversationsAsTheReferenceDoes) {
-  const std::string goldens = ReadAll(kFixtures + "goldens.json");
-  if (goldens.empty()) GTEST_SKIP() << kFixtures << " is not there";
-  const auto cases = nlohmann::json::parse(goldens).at("cases");
-  const auto contexts = nlohmann::json::parse(ReadAll(kFixtures + "contexts.json"));
-  std::map<std::string, std::vector<std::string>> wrong;
-  for (const auto& golden : cases) {
-    const std::string name = golden.at("template"), context = golden.at("context");
-    if (context == "tools" || context == "toolcall" || context == "image") continue;
-    const auto parsed =
-        ChatTemplate::Parse(ReadAll(kFixtures + "jinja/" + name), name, "<BOS>", "<EOS>");
-    const auto text = parsed.ok() ? parsed->Render(InputOf(contexts.at(context)))
-                                  : absl::StatusOr<MarkedString>(parsed.status());
-    const bool right =
-        golden.contains("error") ? !text.ok() : text.ok() && text->text() == golden.at("expected");
-    if (!right) {
-      wrong[name].push_back(context + ": " +
-                            (text.ok() ? text->text() : std::string(text.status().message())));
-    } else {
-      wrong[name];
-    }
-  }
-  for (const auto& [name, errors] : wrong) {
-    if (errors.empty())
-      printf("PASS \"%s\",\n", name.c_str());
-    else
-      printf("WRONG %s %s\n", name.c_str(), errors[0].substr(0, 200).c_str());
   }
 }
 

@@ -84,7 +84,11 @@ absl::StatusOr<StepCost> MeasureStepCost(ModelRunner& runner) {
 absl::Status RunRank(const RankFlags& flags, const WorkerConfig& config, const Logger& log) {
   ASSIGN_OR_RETURN(GroupMemory memory, EnterRank(flags));
   RankCell& cell = memory.cell(flags.rank);
-  const Beat beat(cell, memory.header().launcher_beat, [] { _exit(1); });
+  const Beat beat(cell, memory.header().launcher_beat, [&cell, &log] {
+    SayLastWords(cell, "the launcher was silent for 10s");
+    log.Error("the launcher is silent: this rank ends");
+    _exit(kLauncherSilentExit);
+  });
   ASSIGN_OR_RETURN(const auto device,
                    MakeCpuDevice(config.group.instruction_set, config.group.threads));
   const auto collective = JoinRanks(memory, flags.rank);
@@ -161,6 +165,10 @@ int Main(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
   const auto flags = TakeRankFlags(arguments);
   if (!flags.ok()) return Complain(flags.status(), 2);
+  if (flags->has_value()) {
+    const absl::Status bound = BindToLauncher(**flags);
+    if (!bound.ok()) return Complain(bound);
+  }
   CLI::App app{kAbout, "conclave-worker"};
   std::string path;
   std::vector<std::string> overrides;

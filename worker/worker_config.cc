@@ -81,7 +81,8 @@ void Read(ConfigNode node, WorkerConfig::Server* server) {
 void Read(ConfigNode node, WorkerConfig::Launch* launch) {
   const Range<absl::Duration> range = {absl::Milliseconds(10), absl::Hours(24)};
   node.Read("first_beat", &launch->judge.first_beat, range);
-  node.Read("beat", &launch->judge.beat, range);
+  // A rank beats every 50 ms, and is looked at as often.
+  node.Read("beat", &launch->judge.beat, {absl::Milliseconds(250), absl::Hours(24)});
   node.Read("loop", &launch->judge.loop, range);
   node.Read("ready", &launch->judge.ready, range);
   node.Read("max_restarts", &launch->max_restarts, {0, 1'000'000, "restarts"});

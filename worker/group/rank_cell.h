@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
+#include <string>
 #include <string_view>
 
 namespace conclave::worker {
@@ -44,7 +45,12 @@ struct alignas(64) RankCell {
   std::atomic<uint64_t> ring_read{0};
   std::array<Mark, 4> marks;
 
-  // Why the rank ends its process: read by the launcher when that has ended. Ends with a zero byte.
+  // The hashes of the last steps done, for the flight recorder: that of step s lies at s % size.
+  std::array<std::atomic<uint64_t>, 32768> step_hashes;
+
+  // What the rank computes with, as one line of text: told before it is ready.
+  std::array<char, 256> identity{};
+  // Why the rank ends its process: read by the launcher when that has ended.
   std::array<char, 512> last_words{};
 };
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
@@ -58,16 +64,25 @@ inline void BeginStep(RankCell& cell, uint64_t number, absl::Duration patience) 
   cell.step_begun.store(number, std::memory_order_release);
 }
 
-// One thread, just before the process exits.
-inline void SayLastWords(RankCell& cell, std::string_view why) {
-  const size_t size = std::min(why.size(), cell.last_words.size() - 1);
-  std::copy_n(why.begin(), size, cell.last_words.begin());
-  cell.last_words[size] = 0;
-}
-
 inline void EndStep(RankCell& cell, uint64_t number, uint64_t hash) {
+  cell.step_hashes[number % cell.step_hashes.size()].store(hash, std::memory_order_release);
   cell.step_hash.store(hash, std::memory_order_release);
   cell.step_done.store(number, std::memory_order_release);
 }
+
+// Texts end with a zero byte, and are cut where they don't fit. One thread.
+template <size_t kSize>
+void PutText(std::string_view text, std::array<char, kSize>& into) {
+  const size_t size = std::min(text.size(), kSize - 1);
+  std::copy_n(text.begin(), size, into.begin());
+  into[size] = 0;
+}
+template <size_t kSize>
+std::string TextOf(const std::array<char, kSize>& from) {
+  return std::string(from.begin(), std::find(from.begin(), from.end(), '\0'));
+}
+
+// Just before the process exits.
+inline void SayLastWords(RankCell& cell, std::string_view why) { PutText(why, cell.last_words); }
 
 }  // namespace conclave::worker

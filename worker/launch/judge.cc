@@ -1,5 +1,7 @@
 #include "worker/launch/judge.h"
 
+#include <algorithm>
+#include <cstring>
 #include <string_view>
 
 #include "common/check.h"
@@ -10,7 +12,7 @@ namespace {
 
 std::string Describe(const RankSight& sight) {
   const RankExit& exit = *sight.exit;
-  std::string text = exit.signal != 0 ? fmt::format("was killed by signal {}", exit.signal)
+  std::string text = exit.signal != 0 ? fmt::format("was killed by {}", SignalName(exit.signal))
                                       : fmt::format("exited with code {}", exit.code);
   if (!sight.last_words.empty()) text += fmt::format(": {}", sight.last_words);
   return text;
@@ -22,6 +24,12 @@ Loss MakeLoss(size_t rank, int pid, std::string_view what) {
 }
 
 }  // namespace
+
+std::string SignalName(int signal) {
+  const char* name = sigabbrev_np(signal);
+  if (name == nullptr) return fmt::format("signal {}", signal);
+  return fmt::format("signal {} (SIG{})", signal, name);
+}
 
 // Reads begun, then the deadline, then done: see BeginStep.
 RankSight LookAt(const RankCell& cell) {
@@ -68,16 +76,23 @@ std::optional<Loss> Judge::Turn(const std::vector<RankSight>& ranks) {
   return loss;
 }
 
+// A beat that is seen for the first time may be as old as a tick; another one is left for all the
+// lateness of the ticks together.
+int64_t Judge::TicksOfSilence(absl::Duration limit) const {
+  absl::Duration rest;
+  return std::max(absl::IDivDuration(limit, tick_, &rest) - 2, int64_t{1});
+}
+
 std::optional<std::string> Judge::Complaint(const RankSight& sight, Watch& watch) const {
   const absl::Duration age = ++watch.turns * tick_;
-  const absl::Duration beat = watch.beat.Turn(sight.beat) * tick_;
+  const int64_t silence = watch.beat.Turn(sight.beat);
   const absl::Duration step = watch.step.Turn(sight.step_begun) * tick_;
   const std::optional<std::string> loop = LoopComplaint(sight, watch);
 
   const absl::Duration beat_limit =
       sight.beat == 0 && !sight.ready ? limits_.first_beat : limits_.beat;
-  if (beat >= beat_limit) {
-    return fmt::format("has not moved its beat for {}", absl::FormatDuration(beat));
+  if (silence >= TicksOfSilence(beat_limit)) {
+    return fmt::format("has not moved its beat for {}", absl::FormatDuration(silence * tick_));
   }
   if (sight.step_begun != sight.step_done && step > sight.step_patience) {
     return fmt::format("is late with step {}: {} of {}", sight.step_begun,

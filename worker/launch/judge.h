@@ -14,12 +14,17 @@ namespace conclave::worker {
 
 struct JudgeLimits {
   absl::Duration first_beat = absl::Seconds(30);  // From the process's start, until it is ready.
-  absl::Duration beat = absl::Seconds(1);         // For which a beat may stand still.
-  absl::Duration loop = absl::Seconds(5);         // The same for a loop, beside the running step.
-  absl::Duration ready = absl::Minutes(30);       // From the start until the weights are loaded.
+  // From a rank's last beat to the verdict, at most: ticks are counted so that this holds although
+  // they look only now and then, and come a little late on a busy machine.
+  absl::Duration beat = absl::Seconds(1);
+  absl::Duration loop = absl::Seconds(5);    // The same for a loop, beside the running step.
+  absl::Duration ready = absl::Minutes(30);  // From the start until the weights are loaded.
 
   bool operator==(const JudgeLimits&) const = default;
 };
+
+// "signal 9 (SIGKILL)".
+std::string SignalName(int signal);
 
 // How a process ended.
 struct RankExit {
@@ -68,6 +73,7 @@ class Judge {
     int64_t turns = 0;  // Since the process started.
   };
   std::optional<std::string> Complaint(const RankSight& sight, Watch& watch) const;
+  int64_t TicksOfSilence(absl::Duration limit) const;
   std::optional<std::string> LoopComplaint(const RankSight& sight, Watch& watch) const;
 
   const absl::Duration tick_;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <ctime>
 #include <utility>
@@ -19,20 +20,24 @@ absl::Status RunLauncher(LauncherOptions options) {
   if (pthread_sigmask(SIG_BLOCK, &signals, nullptr) != 0) {
     return Internal("cannot block signals");
   }
+  // Whoever started this process may have ignored it: then children would leave no exit status.
+  std::signal(SIGCHLD, SIG_DFL);
   const absl::Duration tick = options.tick;
   Supervisor supervisor(std::move(options));
   RETURN_IF_ERROR(supervisor.Start());
 
-  int64_t next = MonotonicNanos() + absl::ToInt64Nanoseconds(tick);
+  const int64_t length = absl::ToInt64Nanoseconds(tick);
+  int64_t next = MonotonicNanos() + length;
   while (true) {
     const int64_t left = std::max(next - MonotonicNanos(), int64_t{0});
     const timespec wait = absl::ToTimespec(absl::Nanoseconds(left));
     const int signal = sigtimedwait(&signals, nullptr, &wait);
     if (signal == SIGTERM || signal == SIGINT) supervisor.Drain();
-    // Ticks that were missed are not made up for: they are what a pause of the machine looks like.
+    // A late tick does not move the later ones; those that were missed are not made up for: they
+    // are what a pause of the machine looks like.
     const int64_t now = MonotonicNanos();
     const bool ticked = now >= next;
-    if (ticked) next = now + absl::ToInt64Nanoseconds(tick);
+    if (ticked) next = next + length > now ? next + length : now + length;
     if (std::optional<absl::Status> end = supervisor.Turn(ticked)) return *end;
   }
 }

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <utility>
 
 #include "common/check.h"
@@ -23,11 +24,13 @@ class SpawnOrders {
     posix_spawn_file_actions_init(&actions_);
     posix_spawnattr_init(&attributes_);
     // A descriptor duplicated onto itself loses its close-on-exec mark, in the child alone.
-    posix_spawn_file_actions_adddup2(&actions_, inherited_fd, inherited_fd);
-    sigset_t none, all;
-    sigemptyset(&none);
+    posix_spawn_file_actions_adddup2(&actions_, inherited_fd, Process::kInheritedFd);
+    posix_spawn_file_actions_addclosefrom_np(&actions_, Process::kInheritedFd + 1);
+    sigset_t drain, all;
+    sigemptyset(&drain);
+    for (const int each : {SIGTERM, SIGINT}) sigaddset(&drain, each);
     sigfillset(&all);
-    posix_spawnattr_setsigmask(&attributes_, &none);
+    posix_spawnattr_setsigmask(&attributes_, &drain);
     posix_spawnattr_setsigdefault(&attributes_, &all);
     posix_spawnattr_setpgroup(&attributes_, 0);
     posix_spawnattr_setflags(
@@ -91,7 +94,9 @@ void Process::End() {
 std::optional<RankExit> Process::Exit() {
   if (exit_.has_value()) return exit_;
   int status = 0;
-  if (waitpid(pid_, &status, WNOHANG) == pid_) exit_ = ToExit(status);
+  const pid_t reaped = waitpid(pid_, &status, WNOHANG);
+  CHECK(reaped == pid_ || reaped == 0 || errno == EINTR);
+  if (reaped == pid_) exit_ = ToExit(status);
   return exit_;
 }
 
@@ -99,12 +104,16 @@ void Process::Signal(int signal) {
   if (!exit_.has_value()) kill(pid_, signal);
 }
 
-RankExit Process::Reap() {
-  while (!exit_.has_value()) {
-    int status = 0;
-    const pid_t reaped = waitpid(pid_, &status, 0);
-    CHECK(reaped == pid_ || errno == EINTR);
-    if (reaped == pid_) exit_ = ToExit(status);
+// SIGCHLD is not waited for: it may be another child's, or be handled elsewhere.
+RankExit Process::Reap(absl::Duration impatience, const std::function<void()>& on_wait) {
+  constexpr absl::Duration kLook = absl::Milliseconds(1);
+  const timespec look = absl::ToTimespec(kLook);
+  for (absl::Duration waited; !Exit().has_value(); waited += kLook) {
+    if (waited >= impatience) {
+      if (on_wait) on_wait();
+      waited = absl::ZeroDuration();
+    }
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &look, nullptr);
   }
   return *exit_;
 }

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <absl/status/statusor.h>
+#include <absl/time/time.h>
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,9 +16,13 @@ namespace conclave::worker {
 // thread.
 class Process {
  public:
+  // Where a child finds the descriptor that it inherits.
+  static constexpr int kInheritedFd = 3;
+
   // Starts `program` with its own process group (a Ctrl-C in a terminal reaches the launcher
-  // alone), no blocked signals, default dispositions, and the standard streams of the caller.
-  // Other descriptors that are closed on exec stay so, except `inherited_fd`.
+  // alone), default dispositions, and the standard streams of the caller. SIGTERM and SIGINT are
+  // blocked from the first instruction on, so that a drain waits until the child looks for it.
+  // `inherited_fd` becomes kInheritedFd; whatever else the caller has open stays outside.
   static absl::StatusOr<Process> Spawn(const std::string& program,
                                        const std::vector<std::string>& arguments, int inherited_fd);
 
@@ -29,8 +35,10 @@ class Process {
   std::optional<RankExit> Exit();
   // Nothing happens when it was reaped.
   void Signal(int signal);
-  // Waits for its end. REQUIRES: it was sent SIGKILL.
-  RankExit Reap();
+  // Waits for its end, without end: a process may hang in the kernel. Each time that `impatience`
+  // goes by, `on_wait` is called. REQUIRES: it was sent SIGKILL.
+  RankExit Reap(absl::Duration impatience = absl::Seconds(1),
+                const std::function<void()>& on_wait = {});
 
  private:
   explicit Process(int pid) : pid_(pid) {}

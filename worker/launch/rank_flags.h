@@ -29,8 +29,17 @@ struct RankFlags {
 // twice there, or not a number in range.
 absl::StatusOr<std::optional<RankFlags>> TakeRankFlags(std::vector<std::string>& arguments);
 
-// What a rank does before it starts a thread or opens a file of the model: from now on the process
-// dies with its launcher, and if the launcher has gone already, kAborted. Maps the group's memory.
-absl::StatusOr<GroupMemory> EnterRank(const RankFlags& flags);
+// The first thing that a rank does in main: from now on the process dies with its launcher, and if
+// the launcher has gone already, kAborted.
+absl::Status BindToLauncher(const RankFlags& flags);
+
+// Maps the group's memory.
+inline absl::StatusOr<GroupMemory> EnterRank(const RankFlags& flags) {
+  return GroupMemory::Attach(flags.memory_fd, flags.tp, flags.epoch);
+}
+
+// The exit code of a rank whose launcher was silent for too long: told apart from a rank that
+// cannot work (EX_TEMPFAIL).
+inline constexpr int kLauncherSilentExit = 75;
 
 }  // namespace conclave::worker

@@ -52,7 +52,7 @@ absl::Status Supervisor::Form() {
   for (int rank = 0; rank < options_.tp; ++rank) {
     const RankFlags flags{.rank = rank,
                           .tp = options_.tp,
-                          .memory_fd = memory_->fd(),
+                          .memory_fd = Process::kInheritedFd,
                           .epoch = epoch_,
                           .parent = getpid()};
     std::vector<std::string> arguments = flags.ToArguments();
@@ -105,10 +105,7 @@ std::vector<RankSight> Supervisor::Look() {
     RankSight sight = LookAt(cell);
     sight.pid = process.pid();
     sight.exit = process.Exit();
-    if (sight.exit.has_value()) {
-      const auto end = std::find(cell.last_words.begin(), cell.last_words.end(), '\0');
-      sight.last_words.assign(cell.last_words.begin(), end);
-    }
+    if (sight.exit.has_value()) sight.last_words = TextOf(cell.last_words);
     sights.push_back(std::move(sight));
   }
   return sights;
@@ -123,7 +120,8 @@ std::optional<absl::Status> Supervisor::Watch(bool ticked) {
   const std::optional<Loss> loss = ticked ? judge_->Turn(ranks) : FindExit(ranks);
   if (!loss.has_value()) return std::nullopt;
   const std::optional<RankExit>& exit = ranks[static_cast<size_t>(loss->rank)].exit;
-  if (epoch_ == 1 && !said_ready_ && exit.has_value() && exit->signal == 0 && exit->code != 0) {
+  if (epoch_ == 1 && !said_ready_ && exit.has_value() && exit->signal == 0 && exit->code != 0 &&
+      exit->code != kLauncherSilentExit) {
     return End(FailedPrecondition("{} before it was ready", loss->reason));
   }
   return OnLoss(*loss);
@@ -153,7 +151,9 @@ std::optional<absl::Status> Supervisor::WatchDrain(bool ticked) {
   return std::nullopt;
 }
 
+// What is known is said before anything is waited for.
 std::optional<absl::Status> Supervisor::OnLoss(const Loss& loss) {
+  Log(fmt::format("{}; epoch {} ends{}", loss.reason, epoch_, Whereabouts()));
   KillRanks();
   KeepFlight(loss.reason);
   memory_.reset();
@@ -163,7 +163,6 @@ std::optional<absl::Status> Supervisor::OnLoss(const Loss& loss) {
   losses_.push_back(now_);
   while (losses_.front() < now_ - Ticks(options_.restart_window)) losses_.pop_front();
   if (losses_.size() > static_cast<size_t>(options_.max_restarts)) {
-    Log(fmt::format("{}; group ends", loss.reason));
     return ResourceExhausted("group was lost {} times within {}; the last time because {}",
                              losses_.size(), absl::FormatDuration(options_.restart_window),
                              loss.reason);
@@ -172,8 +171,7 @@ std::optional<absl::Status> Supervisor::OnLoss(const Loss& loss) {
   for (size_t i = 1; i < losses_.size() && backoff < options_.max_backoff; ++i) backoff *= 2;
   backoff = std::min(backoff, options_.max_backoff);
   form_at_ = now_ + Ticks(backoff);
-  Log(fmt::format("{}; group ends, epoch {} begins in {}", loss.reason, epoch_ + 1,
-                  absl::FormatDuration(backoff)));
+  Log(fmt::format("epoch {} begins in {}", epoch_ + 1, absl::FormatDuration(backoff)));
   return std::nullopt;
 }
 
@@ -191,8 +189,36 @@ absl::Status Supervisor::End(const absl::Status& how) {
 // All are told before the first is waited for: ranks that share a collective may wait for another.
 void Supervisor::KillRanks() {
   for (Process& rank : ranks_) rank.Signal(SIGKILL);
-  for (Process& rank : ranks_) rank.Reap();
+  for (size_t rank = 0; rank < ranks_.size(); ++rank) {
+    Process& process = ranks_[rank];
+    process.Reap(absl::Seconds(5), [&] {
+      Log(fmt::format(
+          "rank {} (pid {}) was sent signal 9 and has not ended: it hangs in the kernel", rank,
+          process.pid()));
+    });
+  }
   ranks_.clear();
+}
+
+// Where each rank was, as it said last.
+std::string Supervisor::Whereabouts() const {
+  std::string text;
+  if (!memory_.has_value()) return text;
+  for (size_t rank = 0; rank < ranks_.size(); ++rank) {
+    const RankCell& cell = memory_->cell(static_cast<int>(rank));
+    const RankSight sight = LookAt(cell);
+    text += fmt::format("{} rank {} ", rank == 0 ? ":" : ",", rank);
+    if (!sight.ready) {
+      text += "was loading";
+    } else if (sight.step_begun != sight.step_done) {
+      text += fmt::format(
+          "was in step {} for {}", sight.step_begun,
+          absl::FormatDuration(absl::Nanoseconds(MonotonicNanos() - cell.step_begun_ns.load())));
+    } else {
+      text += fmt::format("had ended step {}", sight.step_done);
+    }
+  }
+  return text;
 }
 
 void Supervisor::KeepFlight(const std::string& loss) const {

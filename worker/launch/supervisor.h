@@ -22,10 +22,10 @@ struct LauncherOptions {
   int tp = 2;
   std::string program = "/proc/self/exe";   // What a rank runs.
   std::vector<std::string> rank_arguments;  // Follow the flags of the rank.
-  size_t ring_bytes = size_t{4} << 20;
+  size_t ring_bytes = size_t{64} << 20;     // Of plans: how far a flight reaches back.
   size_t collective_bytes = size_t{64} << 20;
 
-  absl::Duration tick = absl::Milliseconds(100);
+  absl::Duration tick = absl::Milliseconds(50);
   JudgeLimits judge;
   absl::Duration drain_timeout = absl::Seconds(30);
   // More losses than this within the window end the launcher.
@@ -82,6 +82,7 @@ class Supervisor {
   absl::Status End(const absl::Status& how);
   void KillRanks();
   void KeepFlight(const std::string& loss) const;
+  std::string Whereabouts() const;
   int64_t Ticks(absl::Duration duration) const;
   void Log(std::string_view line) const;
 

@@ -45,15 +45,24 @@ class JudgeTest : public ::testing::Test {
 
 TEST_F(JudgeTest, LetsAHealthyGroupLive) { EXPECT_FALSE(Ticks(100'000).has_value()); }
 
-TEST_F(JudgeTest, EndsTheGroupWhenABeatStandsStillForASecond) {
+TEST_F(JudgeTest, EndsTheGroupWithinASecondOfTheLastBeat) {
   ASSERT_FALSE(Ticks(20).has_value());
 
   const auto loss = Ticks(100, true, false);
 
+  // The last beat may have come just after the tick before: that is one tick more, and another one
+  // is left for lateness.
   ASSERT_TRUE(loss.has_value());
   EXPECT_EQ(loss->rank, 1);
-  EXPECT_EQ(ticks_, 10);
-  EXPECT_EQ(loss->reason, "rank 1 (pid 101) has not moved its beat for 1s");
+  EXPECT_LE((ticks_ + 2) * kTick, kLimits.beat);
+  EXPECT_EQ(loss->reason, "rank 1 (pid 101) has not moved its beat for 800ms");
+}
+
+TEST_F(JudgeTest, BeatsThatComeRarelyOnABusyMachineAreEnough) {
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_FALSE(Ticks(7, false, false).has_value());
+    ASSERT_FALSE(Ticks(1).has_value());
+  }
 }
 
 TEST_F(JudgeTest, APauseOfTheMachineIsOneTick) {
@@ -71,7 +80,7 @@ TEST_F(JudgeTest, AProcessHasLongerUntilItsFirstBeat) {
   const auto loss = Ticks(1000, false, true);
 
   ASSERT_TRUE(loss.has_value());
-  EXPECT_EQ(ticks_, 300);
+  EXPECT_EQ(ticks_, 298);
 }
 
 TEST_F(JudgeTest, ARankMustBecomeReady) {
@@ -148,7 +157,7 @@ TEST_F(JudgeTest, AnExitEndsTheGroupAtOnce) {
   const auto loss = Ticks(1);
 
   ASSERT_TRUE(loss.has_value());
-  EXPECT_EQ(loss->reason, "rank 1 (pid 101) was killed by signal 9");
+  EXPECT_EQ(loss->reason, "rank 1 (pid 101) was killed by signal 9 (SIGKILL)");
 }
 
 TEST_F(JudgeTest, LastWordsAreQuoted) {
@@ -167,7 +176,7 @@ TEST_F(JudgeTest, AKilledProcessIsRatherTheCauseThanOneThatExited) {
 }
 
 TEST_F(JudgeTest, AnExitIsRatherTheCauseThanASilence) {
-  Ticks(9, false, true);
+  Ticks(7, false, true);
   ranks_[1].exit = RankExit{.code = 1};
 
   const auto loss = Ticks(1, false, true);

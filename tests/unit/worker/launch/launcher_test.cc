@@ -1,5 +1,6 @@
 #include "worker/launch/launcher.h"
 
+#include <absl/time/clock.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,6 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
+#include <fstream>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,15 +27,17 @@ constexpr int kMaxWaitMs = 60'000;
 // A launcher of two ranks as a process of its own, whose log is read line by line.
 class LauncherProcess {
  public:
-  LauncherProcess() {
+  explicit LauncherProcess(std::vector<std::string> arguments = {}) {
     int ends[2];
     EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
     std::string program = CONCLAVE_BINARY_DIR "/launch_rank_child";
-    char* argv[] = {program.data(), nullptr};
-    EXPECT_EQ(posix_spawn(&pid_, program.c_str(), &actions, nullptr, argv, environ), 0);
+    std::vector<char*> argv{program.data()};
+    for (std::string& each : arguments) argv.push_back(each.data());
+    argv.push_back(nullptr);
+    EXPECT_EQ(posix_spawn(&pid_, program.c_str(), &actions, nullptr, argv.data(), environ), 0);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
     out_ = ends[0];
@@ -91,6 +97,17 @@ class LauncherProcess {
   std::string log_;
 };
 
+// Whether a process that is not our child becomes a zombie, or goes, within a minute.
+bool EndsByItself(int pid) {
+  for (absl::Duration waited; waited < absl::Minutes(1); waited += absl::Milliseconds(5)) {
+    std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+    const std::string text{std::istreambuf_iterator<char>(stat), {}};
+    if (text.empty() || text.find(") Z ") != std::string::npos) return true;
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  return false;
+}
+
 TEST(LauncherTest, SigtermDrainsAndEndsWell) {
   LauncherProcess launcher;
   ASSERT_TRUE(launcher.ReadUntil("epoch 1 is ready"));
@@ -110,7 +127,32 @@ TEST(LauncherTest, AKilledRankIsReplacedByANewEpoch) {
   kill(launcher.RankPids()[1], SIGKILL);
 
   EXPECT_TRUE(launcher.ReadUntil("epoch 2 is ready"));
-  EXPECT_THAT(launcher.log(), HasSubstr("was killed by signal 9; group ends, epoch 2 begins"));
+  EXPECT_THAT(launcher.log(), HasSubstr("was killed by signal 9 (SIGKILL); epoch 1 ends"));
+}
+
+TEST(LauncherTest, AParentThatIgnoresItsChildrenChangesNothing) {
+  const auto before = std::signal(SIGCHLD, SIG_IGN);
+  LauncherProcess launcher;
+  std::signal(SIGCHLD, before);
+  ASSERT_TRUE(launcher.ReadUntil("epoch 1 is ready"));
+
+  kill(launcher.RankPids()[0], SIGKILL);
+
+  EXPECT_TRUE(launcher.ReadUntil("epoch 2 is ready"));
+  EXPECT_THAT(launcher.log(), HasSubstr("was killed by signal 9 (SIGKILL)"));
+}
+
+TEST(LauncherTest, RanksThatAStoppedLauncherLostAreReplacedWhenItGoesOn) {
+  LauncherProcess launcher({"--launcher-patience=300ms"});
+  ASSERT_TRUE(launcher.ReadUntil("epoch 1 is ready"));
+  const std::vector<int> old = launcher.RankPids();
+
+  launcher.Signal(SIGSTOP);
+  for (const int pid : old) EXPECT_TRUE(EndsByItself(pid));
+  launcher.Signal(SIGCONT);
+
+  EXPECT_TRUE(launcher.ReadUntil("epoch 2 is ready"));
+  EXPECT_THAT(launcher.log(), HasSubstr("the launcher was silent"));
 }
 
 TEST(LauncherTest, RanksDieWithAKilledLauncher) {

@@ -1,7 +1,10 @@
 // A rank, or a whole launcher, that does as it is told. The tests' stand-in for the worker.
-//   --mode=run|exit|refuse|mute|hang|stall   what the rank named by --rank-at-fault does,
+//   --mode=run|exit|refuse|mute|hang|stall|count   what the rank named by --rank-at-fault does,
 //   --rank-at-fault=R --until-epoch=E        in epochs up to E; the others run.
+//   --launcher-patience=D                    how long a launcher may be silent.
 // Without the flags of a rank it is a launcher of two such ranks.
+#include <fcntl.h>
+#include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -40,7 +43,18 @@ int Serve(RankCell& cell, bool turning) {
   }
 }
 
+// Descriptors that this process was born with, as text.
+std::string OpenDescriptors() {
+  std::vector<int> found;
+  for (int fd = 0; fd < 1024; ++fd) {
+    if (fcntl(fd, F_GETFD) >= 0) found.push_back(fd);
+  }
+  return fmt::format("descriptors {}", fmt::join(found, " "));
+}
+
 int RunRank(const RankFlags& flags, const std::vector<std::string>& arguments) {
+  if (!BindToLauncher(flags).ok()) return 3;
+  const std::string descriptors = OpenDescriptors();
   absl::StatusOr<GroupMemory> memory = EnterRank(flags);
   if (!memory.ok()) return 3;
   sigset_t signals;
@@ -55,13 +69,23 @@ int RunRank(const RankFlags& flags, const std::vector<std::string>& arguments) {
     SayLastWords(cell, "the config is wrong");
     return 1;
   }
+  if (mode == "count") {
+    SayLastWords(cell, descriptors);
+    return 1;
+  }
   if (mode == "mute") {
     cell.beat = 1;
     cell.ready = 1;
     return Serve(cell, false);
   }
-  Beat beat(cell, memory->header().launcher_beat, [] { _exit(4); },
-            {.interval = absl::Milliseconds(10)});
+  absl::Duration patience = absl::Seconds(10);
+  if (!absl::ParseDuration(Flag(arguments, "--launcher-patience", "10s"), &patience)) return 2;
+  const auto on_lost = [&cell] {
+    SayLastWords(cell, "the launcher was silent");
+    _exit(kLauncherSilentExit);
+  };
+  Beat beat(cell, memory->header().launcher_beat, on_lost,
+            {.interval = absl::Milliseconds(10), .lost_after = patience});
   if (flags.rank == 0) {
     ShmLeaderChannel channel(*memory);
     const std::string plan = "plan of epoch " + std::to_string(flags.epoch);

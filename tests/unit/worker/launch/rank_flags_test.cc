@@ -55,10 +55,10 @@ TEST(RankFlagsTest, AMissingDoubledOrSenselessFlagIsRefused) {
   }
 }
 
-TEST(EnterRankTest, RefusesWhenTheLauncherHasGone) {
+TEST(BindToLauncherTest, RefusesWhenTheLauncherHasGone) {
   const RankFlags flags{.rank = 0, .tp = 1, .memory_fd = 0, .epoch = 1, .parent = 0x7ffffff0};
 
-  EXPECT_EQ(EnterRank(flags).status().code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(BindToLauncher(flags).code(), absl::StatusCode::kAborted);
 
   prctl(PR_SET_PDEATHSIG, 0);  // Undoes what the call above asked for this process.
 }

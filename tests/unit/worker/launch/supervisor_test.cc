@@ -1,8 +1,10 @@
 #include "worker/launch/supervisor.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <ctime>
 #include <filesystem>
@@ -85,8 +87,9 @@ TEST_F(SupervisorTest, KillingAnyRankEndsAllAndBeginsANewEpoch) {
 
     ASSERT_TRUE(TurnUntilReady(epoch + 1));
     for (int pid : old) EXPECT_FALSE(Alive(pid));
-    EXPECT_THAT(log_, Contains(AllOf(HasSubstr("was killed by signal 9; group ends, epoch"),
-                                     HasSubstr("rank " + std::to_string(victim)))));
+    EXPECT_THAT(log_, Contains(AllOf(HasSubstr("was killed by signal 9 (SIGKILL); epoch"),
+                                     HasSubstr("rank " + std::to_string(victim)),
+                                     HasSubstr("rank 1 had ended step 0"))));
   }
 }
 
@@ -153,6 +156,37 @@ TEST_F(SupervisorTest, AnErrorBeforeTheFirstReadinessIsNotTriedAgain) {
 
   EXPECT_EQ(end_->code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(end_->message()), HasSubstr("the config is wrong"));
+}
+
+TEST_F(SupervisorTest, ARankInheritsTheGroupsMemoryAndNothingElse) {
+  // As a launcher is started by somebody who left a file open for its children.
+  const int leaked = open("/dev/null", O_RDONLY);
+  ASSERT_GT(leaked, 2);
+  Start({"--mode=count", "--rank-at-fault=1"});
+  close(leaked);
+
+  ASSERT_TRUE(TurnUntilEnd());
+
+  EXPECT_THAT(std::string(end_->message()), HasSubstr("descriptors 0 1 2 3 before"));
+}
+
+TEST_F(SupervisorTest, ARankThatALoadingGroupLostIsReplaced) {
+  Start({});
+  const std::vector<int> old = supervisor_->pids();
+
+  kill(old[0], SIGKILL);  // Before it is ready, most often.
+
+  ASSERT_TRUE(TurnUntilReady(2));
+  for (int pid : old) EXPECT_FALSE(Alive(pid));
+}
+
+TEST_F(SupervisorTest, ADrainThatComesBeforeTheRanksListenIsKeptForThem) {
+  Start({});
+
+  supervisor_->Drain();
+
+  ASSERT_TRUE(TurnUntilEnd());
+  EXPECT_TRUE(end_->ok()) << *end_;
 }
 
 TEST_F(SupervisorTest, ADrainEndsWellWhenTheLeaderExits) {

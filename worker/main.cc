@@ -14,15 +14,18 @@
 #include "common/status.h"
 #include "worker/backend/cpu/cpu_device.h"
 #include "worker/collective/shared_collective.h"
+#include "worker/flight_command.h"
 #include "worker/group/beat.h"
 #include "worker/group/follower.h"
 #include "worker/group/group_runner.h"
 #include "worker/group/shm_channel.h"
+#include "worker/launch/flight_file.h"
 #include "worker/launch/launcher.h"
 #include "worker/launch/rank_flags.h"
 #include "worker/leader.h"
 #include "worker/reserved_port.h"
 #include "worker/runner/model_runner.h"
+#include "worker/runner_options.h"
 #include "worker/worker_config.h"
 
 namespace conclave::worker {
@@ -46,7 +49,8 @@ constexpr char kExitCodeText[] =
     "Exit codes:\n"
     "  0  drained after SIGTERM or SIGINT\n"
     "  1  it could not serve: an address in use, a model that does not load, ranks lost too often\n"
-    "  2  the command line or the config is wrong";
+    "  2  the command line or the config is wrong\n"
+    "  3  --replay-flight: a step differs, fails, kills its rank or never ends";
 
 int Complain(const absl::Status& status, int exit_code = 1) {
   std::cerr << ComplaintText("conclave-worker", status);
@@ -57,15 +61,6 @@ std::unique_ptr<Collective> JoinRanks(GroupMemory& memory, int rank) {
   if (memory.tp() == 1) return std::make_unique<SoloCollective>();
   return std::make_unique<SharedCollective>(memory.collective().data(), rank, memory.tp(),
                                             kCollectivePatience);
-}
-
-RunnerOptions RunnerOptionsOf(const WorkerConfig& config) {
-  RunnerOptions options;
-  options.model_dir = config.model.directory;
-  options.kv_tokens = config.group.kv_tokens;
-  options.max_slots = config.group.max_agents;
-  options.max_rows = std::max(config.group.max_batched_tokens, config.group.max_agents);
-  return options;
 }
 
 // What steps cost here: measured on all ranks at once, before the first plan. Never less than what
@@ -102,6 +97,7 @@ absl::Status RunRank(const RankFlags& flags, const WorkerConfig& config, const L
                       {"backend", device->name()},
                       {"threads", config.group.threads}});
   ModelRunner& mine = **runner;
+  PutText(IdentityOf(mine.shape()), cell.identity);
   const absl::StatusOr<StepCost> cost = MeasureStepCost(mine);
   if (!cost.ok()) {
     SayLastWords(cell, MessageOf(cost.status()));
@@ -147,6 +143,7 @@ absl::Status Launch(const WorkerConfig& config, std::vector<std::string> argumen
   options.restart_window = config.launcher.restart_window;
   options.first_backoff = config.launcher.first_backoff;
   options.max_backoff = config.launcher.max_backoff;
+  options.ring_bytes = static_cast<size_t>(config.launcher.flight_ring.bytes) / 64 * 64;
   options.flight_directory = config.launcher.flight_directory;
   options.max_flight_files = config.launcher.max_flight_files;
   options.log = [&log](std::string_view line) { log.Info(line); };
@@ -180,6 +177,11 @@ int Main(int argc, char** argv) {
   app.add_option("--set", overrides, "Overrides one key: group.tensor_parallel=4")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
+  std::string flight;
+  app.add_option("--replay-flight", flight,
+                 "Says what a lost group did last, runs it again and compares every step's hash; "
+                 "FILE is one of launcher.flight_directory")
+      ->type_name("FILE");
   app.footer(kExitCodeText);
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
@@ -191,6 +193,7 @@ int Main(int argc, char** argv) {
   const NamedFiles files = flags->has_value() ? NamedFiles::kIgnore : NamedFiles::kCheck;
   const auto config = LoadWorkerConfig(path, overrides, files);
   if (!config.ok()) return Complain(config.status(), 2);
+  if (!flight.empty()) return ReplayFlightFile(flight, *config);
   const Logger log(config->log);
   if (flags->has_value()) BlockStopSignals();
   const absl::Status end =

@@ -89,6 +89,7 @@ void Read(ConfigNode node, WorkerConfig::Launch* launch) {
   node.Read("restart_window", &launch->restart_window, range);
   node.Read("first_backoff", &launch->first_backoff, range);
   node.Read("max_backoff", &launch->max_backoff, range);
+  node.Read("flight_ring", &launch->flight_ring, {{1 << 16}, {1 << 30}});
   node.Read("flight_directory", &launch->flight_directory);
   node.Read("max_flight_files", &launch->max_flight_files, {1, 10'000, "files"});
 }

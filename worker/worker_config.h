@@ -60,6 +60,7 @@ struct WorkerConfig {
     absl::Duration restart_window = absl::Minutes(10);
     absl::Duration first_backoff = absl::Milliseconds(200);
     absl::Duration max_backoff = absl::Seconds(10);
+    ByteSize flight_ring{64 << 20};
     std::string flight_directory;  // Empty: flights are not kept.
     int max_flight_files = 8;
 

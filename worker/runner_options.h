@@ -1,0 +1,20 @@
+#pragma once
+
+#include <algorithm>
+
+#include "worker/runner/model_runner.h"
+#include "worker/worker_config.h"
+
+namespace conclave::worker {
+
+// What a rank is made of, from what the worker is told.
+inline RunnerOptions RunnerOptionsOf(const WorkerConfig& config) {
+  RunnerOptions options;
+  options.model_dir = config.model.directory;
+  options.kv_tokens = config.group.kv_tokens;
+  options.max_slots = config.group.max_agents;
+  options.max_rows = std::max(config.group.max_batched_tokens, config.group.max_agents);
+  return options;
+}
+
+}  // namespace conclave::worker

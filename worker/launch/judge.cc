@@ -86,9 +86,15 @@ int64_t Judge::TicksOfSilence(absl::Duration limit) const {
 std::optional<std::string> Judge::Complaint(const RankSight& sight, Watch& watch) const {
   const absl::Duration age = ++watch.turns * tick_;
   const int64_t silence = watch.beat.Turn(sight.beat);
+  watch.stopped_turns = sight.stopped ? watch.stopped_turns + 1 : 0;
   const absl::Duration step = watch.step.Turn(sight.step_begun) * tick_;
   const std::optional<std::string> loop = LoopComplaint(sight, watch);
 
+  // Also before the first beat.
+  if (watch.stopped_turns >= TicksOfSilence(limits_.beat)) {
+    return fmt::format("has been stopped for {}",
+                       absl::FormatDuration(watch.stopped_turns * tick_));
+  }
   const absl::Duration beat_limit =
       sight.beat == 0 && !sight.ready ? limits_.first_beat : limits_.beat;
   if (silence >= TicksOfSilence(beat_limit)) {

@@ -36,6 +36,7 @@ struct RankExit {
 struct RankSight {
   int pid = 0;
   std::optional<RankExit> exit;
+  bool stopped = false;    // By SIGSTOP, as long as nobody lets it go on.
   std::string last_words;  // Of a rank that exited; empty when it said none.
   bool ready = false;
   uint64_t beat = 0;
@@ -70,7 +71,8 @@ class Judge {
  private:
   struct Watch {
     Stillness beat, step, engine, service;
-    int64_t turns = 0;  // Since the process started.
+    int64_t turns = 0;          // Since the process started.
+    int64_t stopped_turns = 0;  // Since it was seen to be stopped.
   };
   std::optional<std::string> Complaint(const RankSight& sight, Watch& watch) const;
   int64_t TicksOfSilence(absl::Duration limit) const;

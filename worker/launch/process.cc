@@ -73,12 +73,15 @@ absl::StatusOr<Process> Process::Spawn(const std::string& program,
 }
 
 Process::Process(Process&& other) noexcept
-    : pid_(std::exchange(other.pid_, -1)), exit_(std::exchange(other.exit_, std::nullopt)) {}
+    : pid_(std::exchange(other.pid_, -1)),
+      stopped_(other.stopped_),
+      exit_(std::exchange(other.exit_, std::nullopt)) {}
 
 Process& Process::operator=(Process&& other) noexcept {
   if (this == &other) return *this;
   End();
   pid_ = std::exchange(other.pid_, -1);
+  stopped_ = other.stopped_;
   exit_ = std::exchange(other.exit_, std::nullopt);
   return *this;
 }
@@ -94,9 +97,13 @@ void Process::End() {
 std::optional<RankExit> Process::Exit() {
   if (exit_.has_value()) return exit_;
   int status = 0;
-  const pid_t reaped = waitpid(pid_, &status, WNOHANG);
-  CHECK(reaped == pid_ || reaped == 0 || errno == EINTR);
-  if (reaped == pid_) exit_ = ToExit(status);
+  pid_t changed = 0;
+  while (!exit_.has_value() &&
+         (changed = waitpid(pid_, &status, WNOHANG | WUNTRACED | WCONTINUED)) == pid_) {
+    stopped_ = WIFSTOPPED(status);
+    if (!stopped_ && !WIFCONTINUED(status)) exit_ = ToExit(status);
+  }
+  CHECK(exit_.has_value() || changed == 0 || errno == EINTR);
   return exit_;
 }
 

@@ -31,8 +31,11 @@ class Process {
   ~Process();
 
   int pid() const { return pid_; }
-  // Looks, without waiting, whether it has ended, and reaps it. nullopt while it runs.
+  // Looks, without waiting, whether it has ended, and reaps it. nullopt while it runs, or is
+  // stopped.
   std::optional<RankExit> Exit();
+  // Whether somebody had stopped it (SIGSTOP) when Exit looked last.
+  bool stopped() const { return stopped_; }
   // Nothing happens when it was reaped.
   void Signal(int signal);
   // Waits for its end, without end: a process may hang in the kernel. Each time that `impatience`
@@ -45,6 +48,7 @@ class Process {
   void End();
 
   int pid_ = -1;  // -1: moved from.
+  bool stopped_ = false;
   std::optional<RankExit> exit_;
 };
 

@@ -105,6 +105,7 @@ std::vector<RankSight> Supervisor::Look() {
     RankSight sight = LookAt(cell);
     sight.pid = process.pid();
     sight.exit = process.Exit();
+    sight.stopped = process.stopped();
     if (sight.exit.has_value()) sight.last_words = TextOf(cell.last_words);
     sights.push_back(std::move(sight));
   }

@@ -83,6 +83,28 @@ TEST_F(JudgeTest, AProcessHasLongerUntilItsFirstBeat) {
   EXPECT_EQ(ticks_, 298);
 }
 
+TEST_F(JudgeTest, AProcessThatIsStoppedBeforeItsFirstBeatHasNoLonger) {
+  ranks_[0].beat = 0;
+  ranks_[0].ready = false;
+  ASSERT_FALSE(Ticks(100, false, true).has_value());
+  ranks_[0].stopped = true;
+
+  const auto loss = Ticks(1000, false, true);
+
+  ASSERT_TRUE(loss.has_value());
+  EXPECT_LE((ticks_ + 2) * kTick, kLimits.beat);
+  EXPECT_EQ(loss->reason, "rank 0 (pid 100) has been stopped for 800ms");
+}
+
+TEST_F(JudgeTest, AStopThatIsTakenBackInTimeIsForgiven) {
+  for (int i = 0; i < 100; ++i) {
+    ranks_[1].stopped = true;
+    ASSERT_FALSE(Ticks(7, true, false).has_value());
+    ranks_[1].stopped = false;
+    ASSERT_FALSE(Ticks(1).has_value());
+  }
+}
+
 TEST_F(JudgeTest, ARankMustBecomeReady) {
   ranks_[1].ready = false;
 

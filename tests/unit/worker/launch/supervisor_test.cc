@@ -109,7 +109,19 @@ TEST_F(SupervisorTest, AStoppedRankIsNoticed) {
 
   ASSERT_TRUE(TurnUntilReady(2));
   EXPECT_THAT(losses_, Contains(HasSubstr("rank 1")));
-  EXPECT_THAT(losses_, Contains(HasSubstr("has not moved its beat")));
+  EXPECT_THAT(losses_, Contains(HasSubstr("has been stopped for")));
+}
+
+TEST_F(SupervisorTest, ARankThatIsStoppedBeforeItsFirstBeatIsNoticed) {
+  Start({}, [](LauncherOptions& options) {
+    options.judge.beat = absl::Seconds(2);
+    options.judge.first_beat = absl::Hours(1);
+  });
+
+  kill(supervisor_->pids()[1], SIGSTOP);
+
+  ASSERT_TRUE(TurnUntilReady(2));
+  EXPECT_THAT(losses_, Contains(HasSubstr("rank 1")));
 }
 
 TEST_F(SupervisorTest, ARankThatStopsBeatingIsNoticed) {

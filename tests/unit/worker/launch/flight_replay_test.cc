@@ -2,7 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
 
+#include <functional>
+#include <memory>
 #include <random>
 #include <string>
 #include <utility>
@@ -12,6 +16,7 @@
 #include "worker/group/agreement.h"
 #include "worker/group/plan_codec.h"
 #include "worker/launch/flight_ledger.h"
+#include "worker/launch/flight_watch.h"
 
 namespace conclave::worker {
 namespace {
@@ -132,7 +137,8 @@ std::vector<StepPlan> Course() {
 
 // The flight of a group that ran `plans`; its last step was ended by no rank. `first`: plans before
 // it were overwritten.
-Flight Record(const std::vector<StepPlan>& plans, size_t first = 1) {
+Flight Record(const std::vector<StepPlan>& plans, size_t first = 1,
+              absl::Duration patience = absl::Seconds(5)) {
   Flight flight{.account = "epoch 4: rank 1 (pid 9) was killed by signal 9 (SIGKILL)\nmore\n",
                 .plans = {},
                 .identity = IdentityOf(Shape()),
@@ -140,7 +146,7 @@ Flight Record(const std::vector<StepPlan>& plans, size_t first = 1) {
   FakeRank rank;
   for (const StepPlan& plan : plans) {
     if (plan.number >= first) {
-      const TimedPlan timed{.plan = plan, .patience = absl::Seconds(5)};
+      const TimedPlan timed{.plan = plan, .patience = patience};
       flight.plans.push_back({.number = plan.number, .bytes = EncodePlan(timed)});
     }
     for (RankFlight& each : flight.ranks) {
@@ -295,6 +301,68 @@ TEST(FlightReplayTest, WordsSayWhatEachRankDidLast) {
   EXPECT_THAT(words, HasSubstr("rank 1: had ended step 12 and was in step 13; it said: step 13"));
   EXPECT_THAT(words, HasSubstr("plans 1 to 13 are kept"));
   EXPECT_THAT(words, HasSubstr("step 13 (may take 5s), 1 rows: slot 2 at 7; 1 samples"));
+}
+
+// Runs the flight as the program does; what it printed, and how it ended.
+struct Watched {
+  FlightEnd end = FlightEnd::kEqual;
+  std::string out, err;
+};
+Watched WatchFlight(const Flight& flight, const std::function<void(const StepPlan&)>& before) {
+  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
+  Watched watched;
+  watched.end = WatchReplay(
+      flight,
+      [&before] {
+        const auto rank = std::make_shared<FakeRank>();
+        const RankStep step = [rank, &before](const StepPlan& plan) {
+          before(plan);
+          return rank->Run(plan);
+        };
+        return FlightGroup{.shape = Shape(), .step = step};
+      },
+      absl::Minutes(1));
+  watched.out = ::testing::internal::GetCapturedStdout();
+  watched.err = ::testing::internal::GetCapturedStderr();
+  return watched;
+}
+
+TEST(FlightWatchTest, AFlightThatRunsWellEndsWell) {
+  const Watched watched = WatchFlight(Record(Course()), [](const StepPlan&) {});
+
+  EXPECT_EQ(watched.end, FlightEnd::kEqual) << watched.err;
+  EXPECT_THAT(watched.out, HasSubstr("12 steps, 1 to 12: 12 equal, 0 different"));
+}
+
+TEST(FlightWatchTest, APlanThatKillsItsRankIsNamed) {
+  const Watched watched = WatchFlight(Record(Course()), [](const StepPlan& plan) {
+    if (plan.rows.size() == 3) raise(SIGKILL);
+  });
+
+  EXPECT_EQ(watched.end, FlightEnd::kFound);
+  EXPECT_THAT(watched.out, HasSubstr("step 8 kills its rank: signal 9 (SIGKILL)"));
+}
+
+TEST(FlightWatchTest, APlanThatNeverEndsIsNamed) {
+  const Flight flight = Record(Course(), 1, absl::Milliseconds(500));
+
+  const Watched watched = WatchFlight(flight, [](const StepPlan& plan) {
+    while (plan.rows.size() == 3) pause();
+  });
+
+  EXPECT_EQ(watched.end, FlightEnd::kFound);
+  EXPECT_THAT(watched.out, HasSubstr("step 8 does not end within its deadline"));
+}
+
+TEST(FlightWatchTest, AGroupThatCannotBeMadeIsNoFinding) {
+  Flight flight = Record(Course());
+  flight.identity = "3 ranks";
+
+  const Watched watched = WatchFlight(flight, [](const StepPlan&) {});
+
+  EXPECT_EQ(watched.end, FlightEnd::kUnusable);
+  EXPECT_THAT(watched.err, HasSubstr("a group with 3 ranks"));
 }
 
 // Plans from a file may hold anything: the ledger never reads or writes outside itself.

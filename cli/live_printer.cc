@@ -80,19 +80,21 @@ void LivePrinter::Draw() {
 
 void LivePrinter::OnEnd() {
   Stop();
-  const int columns = terminal_.Size().columns;
+  guard_.reset();
+  terminal_.Write(Ending(terminal_.Size().columns));
+}
+
+std::string LivePrinter::Ending(int columns) {
   absl::MutexLock lock(&mutex_);
   const double seconds = Seconds();
   const double rate = seconds > 0 ? static_cast<double>(round_.Tokens()) / seconds : 0;
-  guard_.reset();
   const ViewTitle title = {.stop = stop_, .seconds = seconds, .tokens_per_second = rate};
   std::string bytes = Kept(FinalLines(round_, title, columns), color_);
   if (!round_.answer().empty()) bytes += "\n" + Printable(round_.answer()) + "\n";
   if (round_.completed().incomplete()) bytes += "the answer is incomplete\n";
-  bytes += "\n";
-  bytes +=
-      round_.is_complete() ? ReceiptText(round_.completed().receipt(), columns) : KnownText(round_);
-  terminal_.Write(bytes);
+  return bytes + "\n" +
+         (round_.is_complete() ? ReceiptText(round_.completed().receipt(), columns)
+                               : KnownText(round_));
 }
 
 }  // namespace conclave::cli

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <optional>
+#include <string>
 #include <thread>
 
 #include "cli/printer.h"
@@ -31,7 +32,8 @@ class LivePrinter : public Printer {
 
   void Draw();
   void Stop();
-  double Seconds() const;  // Since OnStart().
+  std::string Ending(int columns);  // All that stays.
+  double Seconds() const;           // Since OnStart().
 
   const Terminal terminal_;
   const bool color_;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <google/protobuf/util/json_util.h>
 
+#include <utility>
+
 #include "cli/receipt_text.h"
 #include "cli/terminal_text.h"
 
@@ -82,14 +84,7 @@ void TextPrinter::OnCompleted(const v1::Completed& completed) {
   if (!quiet_) notes_ << ReceiptText(completed.receipt()) << std::flush;
 }
 
-void TextPrinter::OnStopping() {
-  absl::MutexLock lock(&mutex_);
-  Note(fmt::format("{:<11} : the best answer so far is asked for; Ctrl-C again ends the program",
-                   "stopping"));
-}
-
 void TextPrinter::OnEnd() {
-  absl::MutexLock lock(&mutex_);
   if (round_.is_complete()) return;
   for (const auto& [agent, row] : round_.agents()) FlushLine(agent);
   if (answer_began_) answer_ << '\n' << std::flush;
@@ -98,11 +93,10 @@ void TextPrinter::OnEnd() {
 }
 
 void TextPrinter::On(const v1::GenerateResponse& event) {
-  absl::MutexLock lock(&mutex_);
-  Show(event);
-}
-
-void TextPrinter::Show(const v1::GenerateResponse& event) {
+  if (stopping_ && !std::exchange(told_of_stopping_, true)) {
+    Note(fmt::format("{:<11} : the best answer so far was asked for; Ctrl-C again ends the program",
+                     "stopping"));
+  }
   round_.On(event);
   switch (event.event_case()) {
     case v1::GenerateResponse::kAdmitted:

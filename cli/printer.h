@@ -1,8 +1,6 @@
 #pragma once
 
-#include <absl/base/thread_annotations.h>
-#include <absl/synchronization/mutex.h>
-
+#include <atomic>
 #include <map>
 #include <ostream>
 #include <set>
@@ -21,7 +19,7 @@ class Printer {
   virtual void OnStart() {}
   virtual void On(const v1::GenerateResponse& event) = 0;
   // The person asked for the end (Ctrl-C); what is under way may still come. Any thread, beside the
-  // other calls.
+  // other calls; never waits for the terminal.
   virtual void OnStopping() {}
   // The stream has ended, whether Completed came or not. What is known of a request without a
   // receipt is shown now. The last call.
@@ -47,28 +45,28 @@ class TextPrinter : public Printer {
   TextPrinter(std::ostream& answer, std::ostream& notes, bool quiet)
       : quiet_(quiet), answer_(answer), notes_(notes) {}
   void On(const v1::GenerateResponse& event) override;
-  void OnStopping() override;
+  // Said with the next event.
+  void OnStopping() override { stopping_ = true; }
   void OnEnd() override;
 
  private:
-  void Show(const v1::GenerateResponse& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void OnDelta(uint32_t agent, const v1::AgentDelta& delta) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void OnFinished(uint32_t agent, const v1::AgentFinished& finished)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void OnVote(const v1::VoteUpdate& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void OnCompleted(const v1::Completed& completed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void FlushLine(uint32_t agent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Note(const std::string& line) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnDelta(uint32_t agent, const v1::AgentDelta& delta);
+  void OnFinished(uint32_t agent, const v1::AgentFinished& finished);
+  void OnVote(const v1::VoteUpdate& update);
+  void OnCompleted(const v1::Completed& completed);
+  void FlushLine(uint32_t agent);
+  void Note(const std::string& line);
 
   const bool quiet_;
-  absl::Mutex mutex_;
-  std::ostream& answer_ ABSL_GUARDED_BY(mutex_);
-  std::ostream& notes_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<bool> stopping_ = false;
+  bool told_of_stopping_ = false;
+  std::ostream& answer_;
+  std::ostream& notes_;
   // What each agent wrote since its last line break.
-  std::map<uint32_t, std::string> lines_ ABSL_GUARDED_BY(mutex_);
-  std::set<uint32_t> answering_ ABSL_GUARDED_BY(mutex_);  // Agents whose thinking is over.
-  bool answer_began_ ABSL_GUARDED_BY(mutex_) = false;
-  Round round_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint32_t, std::string> lines_;
+  std::set<uint32_t> answering_;  // Agents whose thinking is over.
+  bool answer_began_ = false;
+  Round round_;
 };
 
 }  // namespace conclave::cli

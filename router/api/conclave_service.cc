@@ -196,19 +196,18 @@ void ConclaveRpc::Service::Start(const Prepared& prepared, Ticket ticket,
   auto generation =
       std::make_shared<Generation>(parts, prepared.plan, options_.limits, std::move(ticket),
                                    HooksOf(prepared), keeps ? &requests_ : nullptr);
-  const absl::Status added = requests_.Add(prepared.name, generation, prepared.terms.keep_for);
-  if (!added.ok()) return Refuse(call, NameOf(prepared.plan.mode), prepared.name.id, added);
   const auto attached =
       generation->Attach(prepared.terms.resume, [weak = std::weak_ptr<ClientCall>(call)] {
         if (const auto alive = weak.lock()) alive->Wake();
       });
   CHECK(attached.ok());  // The first one.
+  const absl::Status added = requests_.Add(prepared.name, generation, prepared.terms.keep_for);
+  if (!added.ok()) return Refuse(call, NameOf(prepared.plan.mode), prepared.name.id, added);
   if (prepared.terms.resume) metrics_.Resumed("run_again");
   parts_.log.Info("admitted", {{"request", prepared.name.id},
                                {"tenant", prepared.name.tenant},
                                {"mode", NameOf(prepared.plan.mode)},
                                {"agents", prepared.plan.agents.size()}});
-  generation->Start();
   Attach(call, prepared.name, std::move(generation), attached->client);
 }
 

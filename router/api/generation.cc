@@ -195,10 +195,12 @@ void Generation::Do(Emit& command) {
                    receipt.discarded_tokens + receipt.prompt.computed;
     hooks_.on_completed(receipt);
   }
-  if (kept_ != nullptr) Log(command.event);
+  const int64_t bytes = TakeBytes(command.event);
   bool unwanted = false;
   {
+    // At once: a client that attaches finds the event in the log, or is told of it.
     absl::MutexLock lock(&mutex_);
+    if (log_) Log(command.event, bytes);
     if (attached_ && differs_.ok()) {
       differs_ = Tell(std::move(command.event));
       unwanted = !differs_.ok();
@@ -213,11 +215,15 @@ void Generation::Do(Emit& command) {
   Wake();
 }
 
-void Generation::Log(const ClientEvent& event) {
-  if (!has_log()) return;
+int64_t Generation::TakeBytes(const ClientEvent& event) {
+  if (!has_log()) return 0;
   const int64_t bytes = BytesOf(event);
-  if (!kept_->Take(bytes)) return ForgetLog();
-  absl::MutexLock lock(&mutex_);
+  if (kept_->Take(bytes)) return bytes;
+  ForgetLog();
+  return 0;
+}
+
+void Generation::Log(const ClientEvent& event, int64_t bytes) {
   log_bytes_ += bytes;
   log_->Push(event);
   if (const auto* delta = std::get_if<AnswerDelta>(&event.what)) answer_ += delta->text;

@@ -110,7 +110,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Found(const GroupFound& found);
   void Conclude(const absl::Status& status);
   void Wake();
-  void Log(const ClientEvent& event);
+  // What it takes to log the event; without bytes for it the log is given up.
+  int64_t TakeBytes(const ClientEvent& event);
+  void Log(const ClientEvent& event, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ForgetLog();
   // Of the event, what the client lacks.
   absl::Status Tell(ClientEvent event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -56,6 +56,7 @@ absl::Status KeptRequests::Add(const RequestName& name, std::shared_ptr<Generati
     entries_.erase(former);
     --gone_;
   }
+  generation->Start();  // Before anybody else can reach it.
   entries_.emplace(name, Entry{std::move(generation), keep_for, std::nullopt});
   SetGauges();
   return absl::OkStatus();
@@ -180,6 +181,7 @@ bool KeptRequests::Take(int64_t bytes) {
       absl::MutexLock lock(&mutex_);
       if (bytes_ + bytes <= options_.max_bytes.bytes) {
         bytes_ += bytes;
+        SetGauges();
         return true;
       }
       leaving = TakeEnded();
@@ -192,6 +194,7 @@ bool KeptRequests::Take(int64_t bytes) {
 void KeptRequests::Give(int64_t bytes) {
   absl::MutexLock lock(&mutex_);
   bytes_ -= bytes;
+  SetGauges();
 }
 
 void KeptRequests::SetGauges() {

@@ -51,7 +51,8 @@ class KeptRequests {
   // kAlreadyExists: one of this name runs and keeps a log, so a second one could not be told from
   // it.
   absl::Status CheckNew(const RequestName& name) const;
-  // As CheckNew; then it is known by its name. One that has ended and was kept makes way.
+  // As CheckNew; then it is started, and known by its name. One that has ended and was kept makes
+  // way. REQUIRES: a client is attached to it.
   absl::Status Add(const RequestName& name, std::shared_ptr<Generation> generation,
                    absl::Duration keep_for);
   struct TakenUp {

@@ -1,13 +1,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
+#include <thread>
+#include <vector>
+
 #include "tests/unit/router/api/held.h"
 
 // What outlives its client's stream, for how long, and what makes way for what.
 namespace conclave::router {
 namespace {
 
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
+
+constexpr int kPieces = 40;
 
 v1::GenerateRequest Named(const std::string& id) {
   v1::GenerateRequest request = KeptQuestion();
@@ -201,6 +208,58 @@ TEST(KeepTest, ARequestThatOutgrowsItsBytesWithoutAClientIsCancelled) {
   rig.rpc().Sweep();
   EXPECT_TRUE(AwaitMetric(rig, "conclave_requests_kept 0"));
   EXPECT_TRUE(AwaitMetric(rig, "conclave_kept_log_bytes 0"));
+}
+
+// Clients that ask, take up, stop and leave under one name, all at once: each call ends with one of
+// the words that the API has for it, and nothing is left in the end.
+TEST(KeepTest, ManyClientsUnderOneNameHarmNobody) {
+  ApiRig rig({}, SpeechOf(kPieces));
+  const auto client = [&rig](unsigned seed) {
+    std::mt19937 random(seed);
+    for (int i = 0; i < 60; ++i) {
+      grpc::ClientContext context;
+      grpc::Status status;
+      if (random() % 4 == 0) {
+        v1::StopRequest stop;
+        stop.set_request_id("r1");
+        v1::StopResponse response;
+        status = rig.stub().Stop(&context, stop, &response);
+      } else {
+        const bool resumes = random() % 2 == 0;
+        const std::string held = AnswerOf(static_cast<int>(random() % 3));
+        const auto reader =
+            rig.stub().Generate(&context, resumes ? Resume(KeptQuestion(), held) : KeptQuestion());
+        v1::GenerateResponse event;
+        for (auto left = random() % 20; left > 0 && reader->Read(&event); --left) {
+        }
+        if (random() % 3 == 0) context.TryCancel();
+        while (reader->Read(&event)) {
+        }
+        status = reader->Finish();
+      }
+      EXPECT_THAT(
+          status.error_code(),
+          AnyOf(grpc::StatusCode::OK, grpc::StatusCode::CANCELLED, grpc::StatusCode::ABORTED,
+                grpc::StatusCode::ALREADY_EXISTS, grpc::StatusCode::NOT_FOUND))
+          << status.error_message();
+    }
+  };
+  std::vector<std::thread> clients;
+  for (unsigned seed = 1; seed <= 6; ++seed) clients.emplace_back(client, seed);
+  for (std::thread& thread : clients) thread.join();
+
+  // A call's end may still be on its way to the router.
+  for (const absl::Time end = absl::Now() + absl::Seconds(10); absl::Now() < end;) {
+    rig.rpc().LetGo();
+    const bool no_log =
+        rig.metrics().Text().find("\nconclave_kept_log_bytes 0\n") != std::string::npos;
+    if (no_log && rig.admission().running() == 0) break;
+    std::this_thread::yield();
+  }
+  EXPECT_TRUE(rig.worker().AwaitOpenFamilies(0));
+  rig.rpc().LetGo();
+  EXPECT_TRUE(AwaitMetric(rig, "conclave_kept_log_bytes 0"));
+  EXPECT_EQ(rig.admission().running(), 0);
 }
 
 TEST(KeepTest, ASlowReaderIsNeverSentMoreThanAClientTakes) {

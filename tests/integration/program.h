@@ -41,6 +41,9 @@ std::string FileText(const std::string& path);
 // A fresh folder that only this test uses.
 std::string FreshFolder();
 
+// Whether the process runs, or is stopped: not one that ended, whoever reaps it.
+bool IsAlive(pid_t pid);
+
 // Process ids of the direct children of `parent`.
 std::vector<pid_t> ChildrenOf(pid_t parent);
 

@@ -131,7 +131,7 @@ void AddVoteOptions(CLI::App& ask, AskOptions& o) {
           "boxed|answer-line|json:FIELD|regex:PATTERN|last-line|whole-text",
           "How an agent's answer is found in its text, so that answers can be compared")
       ->group(kGroup);
-  AddWord(ask, "--aggregation", o.aggregation, "auto|vote|synthesise",
+  AddWord(ask, "--aggregation", o.aggregation, "auto|vote|weighted-vote|synthesise",
           "How the answers become one (auto: the vote, or a synthesis where none leads)")
       ->group(kGroup);
   AddWord(ask, "--stop-rule", o.stop_rule, "none|settled|beta|window|first|quorum",
@@ -145,6 +145,17 @@ void AddVoteOptions(CLI::App& ask, AskOptions& o) {
   ask.add_option("--stop-certainty", o.stop_certainty,
                  "Beta stops when the leader beats the runner-up this surely, 0.5 to 1 (0.95)")
       ->type_name("P")
+      ->group(kGroup);
+  AddWord(ask, "--vote-weight", o.vote_weight, "mean-probability|top20-mean|top20-lowest-window",
+          "What a weighted vote weighs by (top20-lowest-window)")
+      ->group(kGroup);
+  ask.add_option("--confidence-bar", o.confidence_bar,
+                 "Agents whose confidence falls below it end there and do not vote (none)")
+      ->type_name("X")
+      ->group(kGroup);
+  ask.add_option("--confidence-window", o.confidence_window,
+                 "Drawn tokens over which confidence is looked at, 1 to 65536 (2048)")
+      ->type_name("N")
       ->group(kGroup);
 }
 

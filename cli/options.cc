@@ -52,6 +52,9 @@ absl::Status RefuseContemplation(const AskOptions& options) {
                        : !options.stop_rule.empty()   ? "--stop-rule"
                        : options.stop_votes           ? "--stop-votes"
                        : options.stop_certainty       ? "--stop-certainty"
+                       : !options.vote_weight.empty() ? "--vote-weight"
+                       : options.confidence_bar       ? "--confidence-bar"
+                       : options.confidence_window    ? "--confidence-window"
                                                       : nullptr;
   if (option == nullptr) return absl::OkStatus();
   return InvalidArgument("{} is for --mode contemplating; --mode {} has one agent", option,
@@ -78,6 +81,21 @@ absl::Status CheckDeadline(const AskOptions& options) {
                          kMaxDeadline);
 }
 
+absl::Status SetConfidence(const AskOptions& options, v1::Contemplation& how) {
+  if (!options.vote_weight.empty()) {
+    ASSIGN_OR_RETURN(
+        const v1::VoteWeight weight,
+        Choose<v1::VoteWeight>("--vote-weight", options.vote_weight,
+                               {{"mean-probability", v1::VOTE_WEIGHT_MEAN_PROBABILITY},
+                                {"top20-mean", v1::VOTE_WEIGHT_TOP20_MEAN},
+                                {"top20-lowest-window", v1::VOTE_WEIGHT_TOP20_LOWEST_WINDOW}}));
+    how.set_vote_weight(weight);
+  }
+  if (options.confidence_bar) how.set_confidence_bar(*options.confidence_bar);
+  if (options.confidence_window) how.set_confidence_window(*options.confidence_window);
+  return absl::OkStatus();
+}
+
 absl::Status SetMode(const AskOptions& options, v1::GenerateRequest& request) {
   ASSIGN_OR_RETURN(const v1::Mode mode,
                    Choose<v1::Mode>("--mode", options.mode,
@@ -94,6 +112,7 @@ absl::Status SetMode(const AskOptions& options, v1::GenerateRequest& request) {
                      Choose<v1::Aggregation>("--aggregation", options.aggregation,
                                              {{"auto", v1::AGGREGATION_AUTO},
                                               {"vote", v1::AGGREGATION_VOTE},
+                                              {"weighted-vote", v1::AGGREGATION_WEIGHTED_VOTE},
                                               {"synthesise", v1::AGGREGATION_SYNTHESISE}}));
     how.set_aggregation(aggregation);
   }
@@ -110,7 +129,7 @@ absl::Status SetMode(const AskOptions& options, v1::GenerateRequest& request) {
   }
   if (options.stop_votes) how.set_stop_votes(*options.stop_votes);
   if (options.stop_certainty) how.set_stop_certainty(*options.stop_certainty);
-  return absl::OkStatus();
+  return SetConfidence(options, how);
 }
 
 absl::Status SetAnswerKey(const std::string& text, v1::AnswerKey& key) {

@@ -20,7 +20,9 @@ struct AskOptions {
   std::string mode = "contemplating";  // instant, thinking, contemplating
   std::optional<int> agents, min_agents, stop_votes;
   std::optional<double> stop_certainty;
-  std::string aggregation, stop_rule, answer_key, on_loss;
+  std::string aggregation, stop_rule, answer_key, on_loss, vote_weight;
+  std::optional<double> confidence_bar;
+  std::optional<int> confidence_window;
   std::optional<int> thinking_tokens, answer_tokens;
   std::optional<int64_t> total_tokens;
   std::optional<double> deadline_seconds, temperature, top_p, min_p;

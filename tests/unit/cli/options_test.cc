@@ -52,6 +52,24 @@ TEST(AskOptionsTest, AnUnknownWordIsRefusedWithTheOnesThatExist) {
   EXPECT_NE(status.ToString().find("contemplating"), std::string::npos);
 }
 
+TEST(AskOptionsTest, AWeightedVoteAndABarReachTheRequest) {
+  AskOptions options = Question();
+  options.aggregation = "weighted-vote";
+  options.vote_weight = "top20-mean";
+  options.confidence_bar = 6.5;
+  options.confidence_window = 64;
+
+  const auto request = MakeRequest(options);
+
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->contemplation().aggregation(), v1::AGGREGATION_WEIGHTED_VOTE);
+  EXPECT_EQ(request->contemplation().vote_weight(), v1::VOTE_WEIGHT_TOP20_MEAN);
+  EXPECT_EQ(request->contemplation().confidence_bar(), 6.5);
+  EXPECT_EQ(request->contemplation().confidence_window(), 64);
+  options.vote_weight = "loudness";
+  EXPECT_EQ(MakeRequest(options).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(AskOptionsTest, AnAnswerKeyCarriesItsArgument) {
   AskOptions options = Question();
   options.answer_key = "regex:result: (\\d+)";

@@ -19,7 +19,7 @@ namespace conclave {
 
 Program::Program(const std::string& name, std::vector<std::string> arguments, std::string log)
     : log_(std::move(log)) {
-  arguments.insert(arguments.begin(), std::string(CONCLAVE_BINARY_DIR) + "/" + name);
+  arguments.insert(arguments.begin(), std::string(CONCLAVE_BINARY_DIR "/") + name);
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);

@@ -1,5 +1,5 @@
-# The four commands of the house. Everything else is a CMake preset: dev, release, tsan, tidy.
-.PHONY: run serve test format install build
+# The commands of the house. Everything else is a CMake preset: dev, release, tsan, tidy.
+.PHONY: run serve test bench format install build
 SHELL := /bin/bash
 
 QUESTION ?= Tom has 12 apples and buys 3 boxes with 15 apples each. How many apples does Tom have now?
@@ -16,6 +16,12 @@ build: install
 
 test: install
 	@deploy/test.sh
+
+# What this machine makes of it, each figure beside its ceiling. About three minutes after the build.
+bench: install
+	@cmake --preset release -DCONCLAVE_TESTS=ON --log-level=WARNING >/dev/null
+	@cmake --build --preset release --target conclave_bench
+	@build/release/bin/conclave_bench
 
 format: install
 	@command -v clang-format >/dev/null || apt-get install -y -qq clang-format

@@ -100,6 +100,26 @@ absl::Status ParseConfidence(const v1::Contemplation& how, Request& request) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<absl::Duration> ParseDuration(std::string_view field,
+                                             const google::protobuf::Duration& wire) {
+  const bool sound = wire.seconds() >= 0 && wire.seconds() <= 315'576'000'000 &&
+                     wire.nanos() >= 0 && wire.nanos() < 1'000'000'000;
+  if (!sound)
+    return BadField(field, fmt::format("is {} s and {} ns; it can be 0 to 315576000000 s with 0 to "
+                                       "999999999 ns",
+                                       wire.seconds(), wire.nanos()));
+  return absl::Seconds(wire.seconds()) + absl::Nanoseconds(wire.nanos());
+}
+
+// A time that somebody waits: 0 would be none.
+absl::StatusOr<absl::Duration> ParseWait(std::string_view field,
+                                         const google::protobuf::Duration& wire) {
+  ASSIGN_OR_RETURN(const absl::Duration wait, ParseDuration(field, wire));
+  if (wait >= absl::Milliseconds(1)) return wait;
+  return BadField(
+      field, fmt::format("is {} ns; at least 1 ms is allowed", absl::ToInt64Nanoseconds(wait)));
+}
+
 absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) {
   if (how.has_min_agents()) {
     RETURN_IF_ERROR(CheckRange("contemplation.min_agents", how.min_agents(), 1, kMostAgents));
@@ -127,18 +147,10 @@ absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) 
     request.aggregation = Aggregation::kSynthesise;
   if (how.aggregation() == v1::AGGREGATION_WEIGHTED_VOTE)
     request.aggregation = Aggregation::kWeightedVote;
+  if (how.has_patience()) {
+    ASSIGN_OR_RETURN(request.patience, ParseWait("contemplation.patience", how.patience()));
+  }
   return ParseConfidence(how, request);
-}
-
-absl::StatusOr<absl::Duration> ParseDuration(std::string_view field,
-                                             const google::protobuf::Duration& wire) {
-  const bool sound = wire.seconds() >= 0 && wire.seconds() <= 315'576'000'000 &&
-                     wire.nanos() >= 0 && wire.nanos() < 1'000'000'000;
-  if (!sound)
-    return BadField(field, fmt::format("is {} s and {} ns; it can be 0 to 315576000000 s with 0 to "
-                                       "999999999 ns",
-                                       wire.seconds(), wire.nanos()));
-  return absl::Seconds(wire.seconds()) + absl::Nanoseconds(wire.nanos());
 }
 
 absl::Status ParseBudget(const v1::Budget& budget, Request& request) {
@@ -155,11 +167,7 @@ absl::Status ParseBudget(const v1::Budget& budget, Request& request) {
     request.total_tokens = budget.total_tokens();
   }
   if (budget.has_deadline()) {
-    ASSIGN_OR_RETURN(request.deadline, ParseDuration("budget.deadline", budget.deadline()));
-    if (*request.deadline < absl::Milliseconds(1)) {
-      return BadField("budget.deadline", fmt::format("is {} ns; at least 1 ms is allowed",
-                                                     absl::ToInt64Nanoseconds(*request.deadline)));
-    }
+    ASSIGN_OR_RETURN(request.deadline, ParseWait("budget.deadline", budget.deadline()));
   }
   return absl::OkStatus();
 }

@@ -32,7 +32,14 @@ struct Agent {
   std::optional<std::string> answer = {};  // What it voted.
   double weight = 0;                       // Of its vote; 0 without one.
   std::optional<int> kept = {};            // Set when it is counted or cut.
-  absl::Time moved = {};                   // When it was sent, entered, or last brought a token.
+  absl::Time seated = {};  // When it was sent; of the synthesiser, when it could first be.
+  absl::Time moved = absl::InfinitePast();  // When it last brought a token.
+};
+
+// One that can do nothing until those behind its clock have got as far.
+struct Waiter {
+  int64_t clock = 0;
+  absl::Time since;
 };
 
 }  // namespace conclave::router

@@ -3,6 +3,7 @@
 #include <absl/time/time.h>
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -52,9 +53,13 @@ class Contemplation::Course {
   void FireTimers();
   void SetTimer();
   absl::Time NextDue() const;
+  void Progress();
+
+  // family_stragglers.cc: who holds others back, and for how long.
+  std::vector<Waiter> Waiters() const;
+  absl::Time HoldsSince(const Agent& agent, const std::vector<Waiter>& waiters) const;
   absl::Time StragglerDue() const;
   void DropStragglers();
-  void Progress();
 
   // family_groups.cc: attempts.
   void Visit(const Placed& placed);
@@ -62,6 +67,7 @@ class Contemplation::Course {
   void Visit(const CreditsChanged& changed);
   void Visit(const FamilyEnded& ended);
   void Visit(const Lost& lost);
+  void Admit(const std::string& fingerprint);
   void OpenAttempt(int agents, int least);
   void CloseAttempt();
   void Break(const absl::Status& why);
@@ -85,7 +91,7 @@ class Contemplation::Course {
   void JoinRefused(const Refused& refused);
   void ReturningRefused(const Refused& refused);
   void NarrowTo(const std::vector<AgentId>& gang, int width);
-  void WithdrawJoin();
+  void WithdrawUnanswered();
   void Cancel(const std::vector<AgentId>& agents);
   void RaiseLeads();
   int RunTo(const Agent& agent) const;
@@ -112,6 +118,7 @@ class Contemplation::Course {
 
   // family_decisions.cc: decisions taken, and taken again.
   Decision NewDecision(Decision::Kind kind) const;
+  Decision NarrowOf(std::vector<AgentId> agents) const;
   void Record(const Decision& decision);
   void Narrow(const Decision& decision);
   void Drop(const Decision& decision);
@@ -143,9 +150,7 @@ class Contemplation::Course {
 
   Agent& At(AgentId id);
   Agent* Find(AgentId id);
-  bool Runs(const Agent& agent) const {
-    return tally_.StateOf(agent.recipe.id) == Tally::State::kRuns;
-  }
+  bool Runs(const Agent& agent) const;
   void EmitEvent(AgentId agent, decltype(ClientEvent::what) what) {
     out_.push_back(Emit{.event = {.sequence = 0, .agent = agent, .what = std::move(what)}});
   }
@@ -172,11 +177,11 @@ class Contemplation::Course {
   int credits_ = 0;
   int gang_limit_ = 0;  // Most agents of a gang, after refusals; 0 = any.
   bool first_gang_entered_ = false;
-  std::vector<AgentId> join_;  // The gang that is on its way late.
+  std::vector<AgentId> join_;               // The gang that is on its way late.
+  std::deque<std::vector<AgentId>> asked_;  // Gangs sent on the live attempt, not answered yet.
   PromptBill prompts_;
-  int losses_ = 0;          // Since the last new token.
-  bool returning_ = false;  // A loss was not made good yet.
-  int resumes_ = 0;
+  int losses_ = 0, resumes_ = 0;  // Losses since the last new token; resumptions in all.
+  bool returning_ = false;        // A loss was not made good yet.
 
   absl::Time now_ = absl::InfinitePast();
   absl::Time started_, first_answer_ = absl::InfiniteFuture();

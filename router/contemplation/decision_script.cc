@@ -98,7 +98,9 @@ absl::Status DecisionScript::Check(const std::vector<Decision>& decisions, int p
     if (status.ok()) status = CheckCuts(decision, planned, most, named);
     if (!status.ok()) return InvalidArgument("{} {}", NameOf(decision), MessageOf(status));
   }
-  if (named.joined.size() + named.kept_out.size() >= static_cast<size_t>(planned)) {
+  const bool stopped = !decisions.empty() && decisions.back().kind == Kind::kStopNow;
+  if (named.joined.size() + named.kept_out.size() >= static_cast<size_t>(planned) &&
+      !(stopped && named.joined.empty())) {
     return InvalidArgument("let none of the {} agents begin", planned);
   }
   return absl::OkStatus();

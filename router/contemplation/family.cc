@@ -49,6 +49,8 @@ void Contemplation::Course::Visit(const Started&) {
     for (const Agent& agent : agents_) {
       if (script_->Starts(agent.recipe.id)) tally_.Enter(agent.recipe.id, 0);
     }
+    // It was stopped before anybody had entered: no group is needed to come to that again.
+    if (!tally_.Any(Tally::State::kRuns)) return Admit(plan_.fingerprint);
     OpenAttempt(1, 1);
   } else {
     OpenAttempt(std::min(planned_, std::max(plan_.group_agents, plan_.min_agents)),
@@ -98,66 +100,16 @@ void Contemplation::Course::FireTimers() {
   }
   if (due(narrow_due_) && stage_ == Stage::kThink) {
     AdvanceRound();
-    if (!Waiting().empty()) {
-      Decision narrow = NewDecision(Decision::Kind::kNarrow);
-      narrow.agents = Waiting();
-      Narrow(narrow);
-    }
+    if (!Waiting().empty()) Narrow(NarrowOf(Waiting()));
   }
-  if (stage_ == Stage::kThink && now_ >= StragglerDue()) DropStragglers();
-}
-
-absl::Time Contemplation::Course::StragglerDue() const {
-  if (script_) return absl::InfiniteFuture();
-  const std::optional<AgentId> end = tally_.NextEnd();
-  if (!end) return absl::InfiniteFuture();
-  absl::Time due = absl::InfiniteFuture();
-  for (const Agent& agent : agents_) {
-    if (!Runs(agent) || agent.seat == Seat::kNone) continue;
-    if (tally_.ClockOf(agent.recipe.id) >= tally_.ClockOf(*end)) continue;
-    due = std::min(due, agent.moved + limits_.straggler_patience);
-  }
-  return due;
-}
-
-// Gives up those that have not moved for too long while an end waits for them, if enough are left
-// without them.
-void Contemplation::Course::DropStragglers() {
-  const int64_t end = tally_.ClockOf(*tally_.NextEnd());
-  std::vector<AgentId> stragglers;
-  bool joining = false;
-  for (const Agent& agent : agents_) {
-    if (!Runs(agent) || agent.seat == Seat::kNone) continue;
-    if (tally_.ClockOf(agent.recipe.id) >= end) continue;
-    if (now_ < agent.moved + limits_.straggler_patience) continue;
-    if (agent.entered) {
-      stragglers.push_back(agent.recipe.id);
-    } else {
-      joining = true;
-    }
-  }
-  if (joining) {
-    Decision narrow = NewDecision(Decision::Kind::kNarrow);
-    narrow.agents = join_;
-    WithdrawJoin();
-    Narrow(narrow);
-  }
-  if (stage_ == Stage::kThink && !stragglers.empty() && EnoughWithout(stragglers)) {
-    AdvanceRound();  // What the gang held up is counted first: a decision comes after it.
-    std::erase_if(stragglers, [this](AgentId id) { return !Runs(At(id)); });
-    if (stage_ == Stage::kThink && !stragglers.empty()) GiveUp(stragglers);
-  }
+  if (now_ >= StragglerDue()) DropStragglers();
 }
 
 absl::Time Contemplation::Course::NextDue() const {
   absl::Time due = std::min({deadline_due_, receipt_due_, place_due_, reopen_due_, resume_due_});
-  if (stage_ == Stage::kThink) {
-    due = std::min(due, narrow_due_);
-    // One that can't be given up is looked at again when something happens.
-    if (const absl::Time straggler = StragglerDue(); straggler > now_) {
-      due = std::min(due, straggler);
-    }
-  }
+  if (stage_ == Stage::kThink) due = std::min(due, narrow_due_);
+  // One that can't be given up is looked at again when something happens.
+  if (const absl::Time straggler = StragglerDue(); straggler > now_) due = std::min(due, straggler);
   if (line_ == Line::kOpen && retry_due_ > now_ && stage_ != Stage::kSettle) {
     const bool joins = first_gang_entered_ && !script_ && join_.empty() && !Waiting().empty();
     if (joins || !Unsent().empty()) due = std::min(due, retry_due_);
@@ -183,6 +135,10 @@ Agent* Contemplation::Course::Find(AgentId id) {
       std::lower_bound(agents_.begin(), agents_.end(), id,
                        [](const Agent& agent, AgentId wanted) { return agent.recipe.id < wanted; });
   return found != agents_.end() && found->recipe.id == id ? &*found : nullptr;
+}
+
+bool Contemplation::Course::Runs(const Agent& agent) const {
+  return tally_.StateOf(agent.recipe.id) == Tally::State::kRuns;
 }
 
 Agent& Contemplation::Course::At(AgentId id) {

@@ -11,7 +11,7 @@ namespace conclave::router {
 
 // The stop rule is met at T = clock: whoever is not counted keeps what it had then.
 void Contemplation::Course::Stop(int64_t clock) {
-  WithdrawJoin();
+  WithdrawUnanswered();
   std::vector<Cut> cuts;
   for (const Agent& agent : agents_) {
     const AgentId id = agent.recipe.id;
@@ -27,9 +27,8 @@ void Contemplation::Course::Stop(int64_t clock) {
 
 // A replay must know who never entered; so it is a decision too.
 void Contemplation::Course::KeepOutWaiting(int64_t clock) {
-  Decision narrow = NewDecision(Decision::Kind::kNarrow);
+  Decision narrow = NarrowOf(Waiting());
   narrow.clock = clock;
-  narrow.agents = Waiting();
   if (narrow.agents.empty()) return;
   if (script_) {
     if (script_->next() == nullptr || *script_->next() != narrow) {
@@ -43,8 +42,8 @@ void Contemplation::Course::KeepOutWaiting(int64_t clock) {
 
 void Contemplation::Course::EndRound(int64_t clock) {
   resume_due_ = absl::InfiniteFuture();
+  if (counted_.empty()) return Differs("every agent is given up");
   if (plan_.mode != Mode::kContemplating) {
-    CHECK(agents_.front().kept.has_value());
     return AnswerBy(agents_.front(), /*incomplete=*/false, std::nullopt);
   }
   const bool vote = plan_.request.aggregation == Aggregation::kVote ||
@@ -84,6 +83,7 @@ void Contemplation::Course::StartSynthesis(int64_t clock) {
   }
   recipe.messages = AggregationMessages(plan_.profile, plan_.request.messages, candidates);
   agents_.emplace_back().recipe = std::move(recipe);
+  agents_.back().seated = now_;
   tally_.Enter(plan_.synthesis.id, clock);
   stage_ = Stage::kSynthesise;
   EmitEvent({}, AggregationStarted{.method = Aggregation::kSynthesise,
@@ -151,13 +151,18 @@ const Agent* Contemplation::Course::Spokesman() {
 
 void Contemplation::Course::AnswerByVote(bool incomplete) {
   const Agent* agent = Spokesman();
-  if (agent == nullptr || plan_.mode != Mode::kContemplating) {
-    const bool late = !decisions_.empty() && decisions_.back().kind == Decision::Kind::kDeadline;
-    return Fail(late ? DeadlineExceeded("there was no answer when the deadline came")
-                     : Cancelled("stopped before there was an answer"));
+  std::optional<Aggregation> method;
+  if (plan_.mode == Mode::kContemplating) {
+    const bool weighted = plan_.vote_weight != VoteWeight::kOne;
+    method = weighted ? Aggregation::kWeightedVote : Aggregation::kVote;
+    if (agent != nullptr) return AnswerBy(*agent, incomplete, method);
   }
-  const bool weighted = plan_.vote_weight != VoteWeight::kOne;
-  AnswerBy(*agent, incomplete, weighted ? Aggregation::kWeightedVote : Aggregation::kVote);
+  // Nobody has said anything yet. Who asked for the best answer so far gets that, and the bill.
+  CHECK(!decisions_.empty());
+  if (decisions_.back().kind != Decision::Kind::kStopNow) {
+    return Fail(DeadlineExceeded("there was no answer when the deadline came"));
+  }
+  Settle({.answer = {}, .incomplete = true, .method = method, .critical_path = reached_});
 }
 
 // An answer that is cut short, or whose agent did not end by itself, is incomplete.

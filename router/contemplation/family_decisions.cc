@@ -16,6 +16,12 @@ Decision Contemplation::Course::NewDecision(Decision::Kind kind) const {
           .cuts = {}};
 }
 
+Decision Contemplation::Course::NarrowOf(std::vector<AgentId> agents) const {
+  Decision narrow = NewDecision(Decision::Kind::kNarrow);
+  narrow.agents = std::move(agents);
+  return narrow;
+}
+
 void Contemplation::Course::Record(const Decision& decision) {
   decisions_.push_back(decision);
   EmitEvent({}, decision);
@@ -64,13 +70,12 @@ void Contemplation::Course::Drop(const Decision& decision) {
 // The best answer so far, now.
 void Contemplation::Course::StopNow(Decision::Kind kind) {
   if (stage_ != Stage::kThink && stage_ != Stage::kSynthesise) return;
-  if (!AnyEntered()) {
-    return Fail(kind == Decision::Kind::kDeadline
-                    ? DeadlineExceeded("no agent had entered when the deadline came")
-                    : Cancelled("stopped before any agent had entered"));
+  if (kind == Decision::Kind::kDeadline && !AnyEntered()) {
+    return Fail(DeadlineExceeded("no agent had entered when the deadline came"));
   }
+  if (!fingerprint_) Admit(plan_.fingerprint);
   Decision stop = NewDecision(kind);
-  WithdrawJoin();
+  WithdrawUnanswered();
   stop.agents = Waiting();
   for (AgentId id : tally_.In(Tally::State::kRuns)) {
     stop.cuts.push_back({.agent = id, .kept = At(id).transcript.count()});
@@ -89,11 +94,11 @@ void Contemplation::Course::ApplyStop(const Decision& decision) {
   CutAgents(decision.cuts, reason);
   // Whose answer has begun to leave, has it.
   const Agent& last = agents_.back();
-  if (Answers(last) && !last.kept) {
+  if (Answers(last) && !last.kept && !last.kept_out) {
     return Differs(fmt::format("{} neither counts nor cuts agent {}", NameOf(decision),
                                static_cast<uint32_t>(last.recipe.id)));
   }
-  if (Answers(last) && !last.transcript.AnswerAt(*last.kept).empty()) {
+  if (Answers(last) && last.kept && !last.transcript.AnswerAt(*last.kept).empty()) {
     return AnswerBy(
         last, /*incomplete=*/true,
         stage_ == Stage::kSynthesise ? std::optional(Aggregation::kSynthesise) : std::nullopt);

@@ -7,6 +7,17 @@
 
 // Gangs: who is sent when, and what the worker answers.
 namespace conclave::router {
+namespace {
+
+// Takes off the gang whose answer is due, if this is it: each is answered whole, in the order of
+// sending.
+bool TakeOff(std::deque<std::vector<AgentId>>& asked, const std::vector<AgentId>& gang) {
+  if (asked.empty() || asked.front() != gang) return false;
+  asked.pop_front();
+  return true;
+}
+
+}  // namespace
 
 // Agents of the round that have not entered and may still.
 std::vector<AgentId> Contemplation::Course::Waiting() const {
@@ -98,31 +109,30 @@ void Contemplation::Course::Send(const std::vector<AgentId>& agents) {
   for (AgentId id : agents) {
     Agent& agent = At(id);
     agent.seat = Seat::kSent;
-    agent.moved = now_;
+    if (stage_ == Stage::kThink) agent.seated = now_;
     agent.run_to = RunTo(agent);
     gang.agents.push_back(agent.recipe);
     gang.agents.back().produced = agent.transcript.Produced();
     gang.agents.back().run_to = agent.run_to;
   }
   credits_ -= static_cast<int>(agents.size());
+  asked_.push_back(agents);
   out_.push_back(std::move(gang));
 }
 
 void Contemplation::Course::Visit(const Accepted& accepted) {
   if (accepted.attempt != attempt_ || (line_ != Line::kOpen && line_ != Line::kFinished)) return;
-  std::vector<AgentId> entered;
+  std::vector<AgentId> gang, entered;
+  for (const AcceptedAgent& taken : accepted.agents) gang.push_back(taken.id);
+  if (!TakeOff(asked_, gang)) return Break(DataLoss("a gang was accepted that was not asked for"));
   for (const AcceptedAgent& taken : accepted.agents) {
-    Agent* agent = Find(taken.id);
-    if (agent == nullptr || agent->seat != Seat::kSent) {
-      return Break(DataLoss("agent {} was accepted unasked", static_cast<uint32_t>(taken.id)));
-    }
-    agent->seat = Seat::kTaken;
-    agent->prompt_tokens = taken.prompt_tokens;
+    Agent& agent = At(taken.id);
+    agent.seat = Seat::kTaken;
+    agent.prompt_tokens = taken.prompt_tokens;
     prompts_.Accepted(taken.id, taken.prompt_tokens);
-    if (!Runs(*agent)) continue;  // Given up meanwhile, and cancelled.
-    agent->moved = now_;
-    if (agent->entered && returning_) ++resumes_;
-    if (!std::exchange(agent->entered, true)) entered.push_back(taken.id);
+    if (!Runs(agent)) continue;  // Given up meanwhile, and cancelled.
+    if (agent.entered && returning_) ++resumes_;
+    if (!std::exchange(agent.entered, true)) entered.push_back(taken.id);
     MarkResumed();
   }
   if (!join_.empty() && !entered.empty() && entered.front() == join_.front()) AcceptJoin();
@@ -148,14 +158,14 @@ void Contemplation::Course::AcceptJoin() {
 
 void Contemplation::Course::Visit(const Refused& refused) {
   if (refused.attempt != attempt_ || (line_ != Line::kOpen && line_ != Line::kFinished)) return;
+  if (!TakeOff(asked_, refused.agents)) {
+    return Break(DataLoss("a gang was refused that was not asked for"));
+  }
   bool any_runs = false;
   for (AgentId id : refused.agents) {
-    Agent* agent = Find(id);
-    if (agent == nullptr || agent->seat != Seat::kSent) {
-      return Break(DataLoss("agent {} was refused unasked", static_cast<uint32_t>(id)));
-    }
-    agent->seat = Seat::kNone;
-    any_runs = any_runs || Runs(*agent);
+    Agent& agent = At(id);
+    agent.seat = Seat::kNone;
+    any_runs = any_runs || Runs(agent);
   }
   if (!any_runs) return;  // Given up meanwhile.
   if (script_ || stage_ == Stage::kSynthesise || At(refused.agents.front()).entered) {
@@ -200,17 +210,17 @@ void Contemplation::Course::JoinRefused(const Refused& refused) {
     return;
   }
   AdvanceRound();  // What the gang held up is counted first: a decision comes after it.
-  if (stage_ == Stage::kThink) NarrowTo(refused.agents, refused.width);
+  // Whatever the group says, fewer than it refused.
+  const int width = std::min(refused.width, static_cast<int>(refused.agents.size()) - 1);
+  if (stage_ == Stage::kThink) NarrowTo(refused.agents, width);
 }
 
 // Of those that wait, only the first `width` of `gang` may still enter.
 void Contemplation::Course::NarrowTo(const std::vector<AgentId>& gang, int width) {
-  Decision narrow = NewDecision(Decision::Kind::kNarrow);
+  std::vector<AgentId> out = Waiting();
   const auto end = gang.begin() + std::clamp<int64_t>(width, 0, static_cast<int64_t>(gang.size()));
-  for (AgentId id : Waiting()) {
-    if (std::find(gang.begin(), end, id) == end) narrow.agents.push_back(id);
-  }
-  if (!narrow.agents.empty()) Narrow(narrow);
+  std::erase_if(out, [&](AgentId id) { return std::find(gang.begin(), end, id) != end; });
+  if (!out.empty()) Narrow(NarrowOf(std::move(out)));
 }
 
 void Contemplation::Course::ReturningRefused(const Refused& refused) {
@@ -219,7 +229,7 @@ void Contemplation::Course::ReturningRefused(const Refused& refused) {
     credits_ = 0;
     gang_limit_ = std::max(1, size / 2);
     retry_due_ = now_ + limits_.retry_wait;
-    // A synthesiser that never entered waits in the queue like any other.
+    // A synthesiser that never entered waits in the queue, for as long as the patience lasts.
     if (!script_ && At(refused.agents.front()).entered) {
       resume_due_ = std::min(resume_due_, now_ + limits_.resume_wait);
     }
@@ -235,11 +245,17 @@ void Contemplation::Course::ReturningRefused(const Refused& refused) {
   }
 }
 
-// A gang that is on its way late will not be waited for: it never was.
-void Contemplation::Course::WithdrawJoin() {
-  const std::vector<AgentId> join = std::exchange(join_, {});
-  for (AgentId id : join) tally_.Withdraw(id);
-  Cancel(join);
+// A gang that is on its way, the first one or a late one, will not be waited for: it never was.
+// (Those of a replay were, and run from the beginning.)
+void Contemplation::Course::WithdrawUnanswered() {
+  join_.clear();
+  if (script_ || stage_ != Stage::kThink) return;
+  std::vector<AgentId> gang;
+  for (const Agent& agent : agents_) {
+    if (agent.seat == Seat::kSent && !agent.entered && Runs(agent)) gang.push_back(agent.recipe.id);
+  }
+  for (AgentId id : gang) tally_.Withdraw(id);
+  Cancel(gang);
 }
 
 void Contemplation::Course::Cancel(const std::vector<AgentId>& agents) {

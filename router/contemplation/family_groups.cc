@@ -21,6 +21,7 @@ void Contemplation::Course::OpenAttempt(int agents, int least) {
   line_ = Line::kPlacing;
   credits_ = 0;
   gang_limit_ = 0;
+  asked_.clear();
   retry_due_ = absl::InfinitePast();
   reopen_due_ = absl::InfiniteFuture();
   least_ = least;
@@ -55,14 +56,19 @@ void Contemplation::Course::Visit(const Placed& placed) {
   place_due_ = absl::InfiniteFuture();
   credits_ = std::max(0, placed.credits);
   words_ = placed.words;
-  if (fingerprint_) return;
-  fingerprint_ = placed.fingerprint;
+  if (stage_ == Stage::kSynthesise) agents_.back().seated = now_;
+  if (!fingerprint_) Admit(placed.fingerprint);
+}
+
+// The first event for the client.
+void Contemplation::Course::Admit(const std::string& fingerprint) {
+  fingerprint_ = fingerprint;
   EmitEvent({}, Admitted{.request_id = plan_.request.id,
                          .model = plan_.model,
                          .seed = plan_.seed,
                          .mode = plan_.mode,
                          .agents = static_cast<int>(plan_.agents.size()),
-                         .fingerprint = placed.fingerprint,
+                         .fingerprint = fingerprint,
                          .time_of_day = plan_.time_of_day,
                          .decision_version = kDecisionVersion});
 }
@@ -72,7 +78,8 @@ void Contemplation::Course::Visit(const PlacementFailed& failed) {
   line_ = Line::kNone;
   place_due_ = absl::InfiniteFuture();
   if (AnyEntered()) {
-    GiveUpLost(MessageOf(failed.why));
+    // resume_wait has not passed yet: who is away may come back.
+    reopen_due_ = now_ + limits_.retry_wait;
   } else if (script_ && !fingerprint_ &&
              (absl::IsNotFound(failed.why) || absl::IsFailedPrecondition(failed.why))) {
     Fail(Aborted("the replay differs: no group has fingerprint {:.12}", plan_.fingerprint));
@@ -112,15 +119,10 @@ void Contemplation::Course::LoseLine(const absl::Status& why) {
   prompts_.Lost();
   const bool served = std::any_of(agents_.begin(), agents_.end(),
                                   [](const Agent& a) { return a.seat == Seat::kTaken; });
+  WithdrawUnanswered();
   for (Agent& agent : agents_) {
-    // A first gang that was not answered never was.
-    if (agent.seat == Seat::kSent && !agent.entered && !script_ && Runs(agent) &&
-        stage_ == Stage::kThink) {
-      tally_.Withdraw(agent.recipe.id);
-    }
     if (agent.seat != Seat::kLeft) agent.seat = Seat::kNone;
   }
-  join_.clear();
   if (stage_ == Stage::kSettle) return Complete();
   if (!served && absl::IsResourceExhausted(why)) return Requeue();
   if (fingerprint_) {
@@ -132,6 +134,7 @@ void Contemplation::Course::LoseLine(const absl::Status& why) {
 // The group had no room for the stream: nothing was lost, and it is tried again.
 void Contemplation::Course::Requeue() {
   least_ = AnyEntered() ? 1 : plan_.min_agents;
+  if (AnyEntered()) resume_due_ = std::min(resume_due_, now_ + limits_.resume_wait);
   reopen_due_ = now_ + limits_.retry_wait;
 }
 
@@ -145,7 +148,8 @@ void Contemplation::Course::Return(const absl::Status& why) {
     if (absl::IsInvalidArgument(why) || absl::IsUnimplemented(why)) return Fail(why);
   } else if (on_loss == OnLoss::kFail) {
     return Fail(Unavailable("{}", MessageOf(why)));
-  } else if (on_loss == OnLoss::kContinue) {
+  } else if (on_loss == OnLoss::kContinue && !script_) {
+    // (Whom a replay gives up, its decisions say: the others are needed to the last token.)
     return GiveUpLost(MessageOf(why));
   }
   if (losses_ >= kMostLosses) return GiveUpLost(MessageOf(why));
@@ -185,9 +189,7 @@ void Contemplation::Course::GiveUpLost(std::string_view why) {
   if (stage_ == Stage::kThink && line_ == Line::kNone && !Waiting().empty()) {
     AdvanceRound();
     if (stage_ != Stage::kThink) return;
-    Decision narrow = NewDecision(Decision::Kind::kNarrow);
-    narrow.agents = Waiting();
-    Narrow(narrow);
+    Narrow(NarrowOf(Waiting()));
   }
 }
 

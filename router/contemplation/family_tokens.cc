@@ -35,13 +35,16 @@ absl::Status Contemplation::Course::Take(Agent& agent, const FamilyDelta& delta)
   }
   ASSIGN_OR_RETURN(const Transcript::Fresh fresh, agent.transcript.Append(delta));
   const int count = agent.transcript.count();
+  if (delta.end && delta.end->cause != Finish::kCancelled && count == fresh.first && Runs(agent)) {
+    // When it is counted would depend on when it came.
+    return DataLoss("its end came without its last token");
+  }
   if (delta.end) agent.seat = Seat::kLeft;
   if (count > fresh.first) {
     losses_ = 0;
     agent.moved = now_;
   }
   if (!Runs(agent)) return absl::OkStatus();
-
   tally_.Advance(agent.recipe.id, count);
   if (count > fresh.first) EmitDelta(agent, fresh);
   if (cut == count) {

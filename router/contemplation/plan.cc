@@ -250,6 +250,13 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
                                                 absl::ToInt64Milliseconds(plan.deadline),
                                                 absl::ToInt64Milliseconds(limits.deadline)));
   }
+  plan.patience = request.patience.value_or(limits.straggler_patience);
+  if (plan.patience > limits.straggler_patience) {
+    return Wrong(
+        "contemplation.patience",
+        fmt::format("is {} ms; the limit is {} ms", absl::ToInt64Milliseconds(plan.patience),
+                    absl::ToInt64Milliseconds(limits.straggler_patience)));
+  }
   RETURN_IF_ERROR(ResolveKey(request, model, plan));
   RETURN_IF_ERROR(ResolveReplay(request, plan));
   plan.model = model.name;

@@ -26,11 +26,12 @@ struct Limits {
   // A family waits this long for a group with room for all of it, then takes one with room for
   // its minimum.
   absl::Duration place_wait = absl::Seconds(2);
-  absl::Duration narrow_wait = absl::Seconds(10);         // Agents that wait, once others run.
-  absl::Duration straggler_patience = absl::Seconds(30);  // Without a token while ends wait for it.
-  absl::Duration resume_wait = absl::Seconds(20);         // From a loss to running again.
-  absl::Duration retry_wait = absl::Milliseconds(50);     // After a refusal for want of room.
-  absl::Duration receipt_wait = absl::Seconds(2);         // For the family's totals.
+  absl::Duration narrow_wait = absl::Seconds(10);  // Agents that wait, once others run.
+  // Default and greatest patience of a request: how long an end may wait for those behind it.
+  absl::Duration straggler_patience = absl::Seconds(30);
+  absl::Duration resume_wait = absl::Seconds(20);      // From a loss to running again.
+  absl::Duration retry_wait = absl::Milliseconds(50);  // After a refusal for want of room.
+  absl::Duration receipt_wait = absl::Seconds(2);      // For the family's totals.
 
   bool operator==(const Limits&) const = default;
 };
@@ -58,6 +59,7 @@ struct Plan {
   int64_t aggregation_reserve = 0;  // Of total_tokens, never granted to an agent.
   AgentRecipe synthesis;    // The aggregation pass: an agent like the others, without words.
   absl::Duration deadline;  // From Started.
+  absl::Duration patience;  // Nobody holds an end back longer.
   int group_agents = 0;     // Agents that one group can run at a time.
 };
 

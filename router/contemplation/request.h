@@ -81,8 +81,9 @@ struct Request {
   std::optional<int> min_agents;  // For contemplating only.
   std::optional<int> max_agents;
   StopRule stop_rule = StopRule::kSettled;
-  std::optional<double> stop_certainty;  // kBeta.
-  std::optional<int> stop_votes;         // kWindow, kFirst, kQuorum.
+  std::optional<double> stop_certainty;    // kBeta.
+  std::optional<int> stop_votes;           // kWindow, kFirst, kQuorum.
+  std::optional<absl::Duration> patience;  // With those that hold others back.
   Aggregation aggregation = Aggregation::kAuto;
   std::optional<double> confidence_bar;   // For contemplating only. Above 0.
   std::optional<int> confidence_window;   // For contemplating only.

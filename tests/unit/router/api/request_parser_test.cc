@@ -205,6 +205,10 @@ std::vector<Bad> BadNumbers() {
       {"DeadlineBeyondTime",
        [](auto& r) { r.mutable_budget()->mutable_deadline()->set_seconds(315'576'000'001); },
        "budget.deadline", "is 315576000001 s"},
+      {"PatienceZero", [](auto& r) { Width(r).mutable_patience(); }, "contemplation.patience",
+       "is 0 ns; at least 1 ms"},
+      {"PatienceBackwards", [](auto& r) { Width(r).mutable_patience()->set_seconds(-1); },
+       "contemplation.patience", "is -1 s"},
       {"Temperature", [](auto& r) { r.mutable_sampling()->set_temperature(-0.5f); },
        "sampling.temperature", "is -0.5; from 0 to at most 100"},
       {"TemperatureAbove", [](auto& r) { r.mutable_sampling()->set_temperature(101); },
@@ -324,6 +328,7 @@ TEST(RequestParserTest, WhatTheClientLeavesOpenStaysOpen) {
   EXPECT_FALSE(request->mode || request->min_agents || request->max_agents);
   EXPECT_FALSE(request->thinking_tokens || request->answer_tokens || request->total_tokens);
   EXPECT_FALSE(request->deadline || request->answer_key || request->replay);
+  EXPECT_FALSE(request->patience);
   EXPECT_FALSE(request->sampling.temperature || request->sampling.top_k);
   EXPECT_EQ(request->stop_rule, StopRule::kSettled);
   EXPECT_EQ(request->aggregation, Aggregation::kAuto);
@@ -389,6 +394,7 @@ TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {
   wire.mutable_contemplation()->set_strategy(v1::STRATEGY_SAMPLE);
   wire.mutable_contemplation()->set_stop_rule(v1::STOP_RULE_NONE);
   wire.mutable_contemplation()->set_aggregation(v1::AGGREGATION_SYNTHESISE);
+  wire.mutable_contemplation()->mutable_patience()->set_nanos(1'000'000);
   wire.mutable_budget()->set_thinking_tokens(1);
   wire.mutable_budget()->set_answer_tokens(1 << 24);
   wire.mutable_budget()->set_total_tokens(int64_t{1} << 40);
@@ -419,6 +425,7 @@ TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {
   EXPECT_EQ(request->max_agents, 64);
   EXPECT_EQ(request->stop_rule, StopRule::kNone);
   EXPECT_EQ(request->aggregation, Aggregation::kSynthesise);
+  EXPECT_EQ(request->patience, absl::Milliseconds(1));
   EXPECT_EQ(request->thinking_tokens, 1);
   EXPECT_EQ(request->answer_tokens, 1 << 24);
   EXPECT_EQ(request->total_tokens, int64_t{1} << 40);

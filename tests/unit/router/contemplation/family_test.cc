@@ -3,94 +3,19 @@
 #include <gtest/gtest.h>
 
 #include "common/status.h"
-#include "router/contemplation/plan.h"
+#include "tests/unit/router/contemplation/led_family.h"
 
 namespace conclave::router {
 namespace {
 
-// A family that a test leads event by event.
-class FamilyTest : public ::testing::Test {
- protected:
-  void Begin(int agents, int least, const std::optional<ReplaySpec>& replay = std::nullopt) {
-    ModelDescription model;
-    model.name = "m";
-    model.fingerprint = "f";
-    model.max_positions = 1024;
-    model.max_agents = 64;
-    model.decision_version = kDecisionVersion;
-    model.profile.aggregate_text = "{question}{candidates}";
-    model.profile.candidate_line = "{answer}";
-    model.profile.answer_tokens = 16;
-    Request request;
-    request.id = "r";
-    request.messages = {{Role::kUser, {{"What?"}}}};
-    request.mode = Mode::kContemplating;
-    request.max_agents = agents;
-    request.min_agents = least;
-    request.replay = replay;
-    const auto plan = MakePlan(request, model, limits_);
-    ASSERT_TRUE(plan.ok()) << plan.status();
-    EXPECT_EQ(plan->fingerprint, "f");
-    family_.emplace(*plan, limits_);
-    Tell(Started{});
-  }
-
-  void Tell(decltype(Event::what) what) {
-    for (Command& command : family_->On({.at = now_, .what = std::move(what)})) {
-      if (auto* open = std::get_if<OpenRun>(&command)) attempt_ = open->attempt;
-      if (auto* gang = std::get_if<AddGang>(&command)) gangs_.push_back(*gang);
-      if (auto* fail = std::get_if<Fail>(&command)) failed_ = fail->why;
-      if (auto* emit = std::get_if<Emit>(&command)) events_.push_back(emit->event);
-      if (auto* wake = std::get_if<WakeAt>(&command)) wake_ = wake->time;
-    }
-  }
-
-  void Place(int credits) {
-    Tell(Placed{.attempt = attempt_, .fingerprint = "f", .credits = credits, .words = "group g"});
-  }
-
-  void Accept(const AddGang& gang) {
-    Accepted accepted{.attempt = gang.attempt, .agents = {}};
-    for (const AgentRecipe& agent : gang.agents)
-      accepted.agents.push_back({.id = agent.id, .prompt_tokens = 5});
-    Tell(accepted);
-  }
-
-  void Refuse(const AddGang& gang, const absl::Status& why) {
-    Refused refused{.attempt = gang.attempt, .agents = {}, .why = why, .width = 0};
-    for (const AgentRecipe& agent : gang.agents) refused.agents.push_back(agent.id);
-    Tell(refused);
-  }
-
-  // Goes on to when the family wants to be woken.
-  void Wake() {
-    now_ = wake_;
-    Tell(Tick{});
-  }
-
-  template <typename T>
-  int CountOf() const {
-    return static_cast<int>(std::count_if(events_.begin(), events_.end(), [](const auto& event) {
-      return std::holds_alternative<T>(event.what);
-    }));
-  }
-
-  Limits limits_;
-  absl::Time now_ = absl::FromUnixSeconds(1000);
-  std::optional<Contemplation> family_;
-  int attempt_ = 0;
-  std::vector<AddGang> gangs_;
-  std::vector<ClientEvent> events_;
-  absl::Time wake_ = absl::InfiniteFuture();
-  std::optional<absl::Status> failed_;
-};
+using FamilyTest = LedFamily;
 
 TEST_F(FamilyTest, AWaitThatEndsWhileALateGangIsOnItsWayIsOverWhenItIsRefused) {
   Begin(2, 1);
   Place(1);
   ASSERT_EQ(gangs_.size(), 1u);
   ASSERT_EQ(gangs_[0].agents.size(), 1u);
-  Accept(gangs_[0]);
+  AcceptAll();
   now_ += limits_.retry_wait;
   Tell(Tick{});
   ASSERT_EQ(gangs_.size(), 2u);  // The second agent tries to join,
@@ -105,29 +30,21 @@ TEST_F(FamilyTest, AWaitThatEndsWhileALateGangIsOnItsWayIsOverWhenItIsRefused) {
 }
 
 TEST_F(FamilyTest, AReplayDoesNotGiveUpItsLateAgentsBecauseItTakesLong) {
-  const AgentId late = MakeAgentId(kThinkStage, 0, 1);
-  const Decision join{
-      .number = 1, .kind = Decision::Kind::kJoin, .clock = 3, .agents = {late}, .cuts = {}};
-  Begin(2, 1,
-        ReplaySpec{.seed = 0,
-                   .time_of_day = 0,
-                   .fingerprint = "f",
-                   .decision_version = kDecisionVersion,
-                   .decisions = {join},
-                   .result_hash = ""});
+  Receipt receipt;
+  receipt.fingerprint = "f";
+  receipt.decision_version = kDecisionVersion;
+  receipt.decisions = {{1, Decision::Kind::kJoin, 3, {Thinker(1)}, {}}};
+  request_.max_agents = 2;
+  BeginReplay(receipt);
   Place(2);
   ASSERT_EQ(gangs_.size(), 1u);
-  Accept(gangs_[0]);
-  now_ += 2 * limits_.narrow_wait;
-  Tell(Tick{});
+  AcceptAll();
+  Pass(2 * limits_.narrow_wait);
   EXPECT_EQ(CountOf<Decision>(), 0);
-  Delta delta{.attempt = attempt_, .delta = {}};
-  delta.delta.agent = MakeAgentId(kThinkStage, 0, 0);
-  delta.delta.tokens.resize(3);
-  Tell(delta);
+  Say(Thinker(0), "abc");
   EXPECT_EQ(CountOf<Decision>(), 1);
   ASSERT_EQ(gangs_.size(), 2u);
-  EXPECT_EQ(gangs_[1].agents[0].id, late);
+  EXPECT_EQ(gangs_[1].agents[0].id, Thinker(1));
 }
 
 TEST_F(FamilyTest, AGroupThatHasNoRoomForTheStreamIsNoLoss) {
@@ -135,55 +52,122 @@ TEST_F(FamilyTest, AGroupThatHasNoRoomForTheStreamIsNoLoss) {
   for (int i = 0; i < 10; ++i) {
     Place(2);
     const int attempt = attempt_;
-    Tell(Lost{.attempt = attempt, .why = ResourceExhausted("the group has 256 families")});
+    Lose(ResourceExhausted("the group has 256 families"));
     ASSERT_FALSE(failed_.has_value()) << *failed_;
-    Wake();
+    now_ = wake_;
+    Tell(Tick{});
     ASSERT_EQ(attempt_, attempt + 1);
   }
   EXPECT_EQ(CountOf<GroupChanged>(), 0);
   Place(2);
-  Accept(gangs_.back());
+  AcceptAll();
   EXPECT_EQ(CountOf<AgentStarted>(), 2);
   EXPECT_EQ(CountOf<GroupChanged>(), 0);
-}
-
-TEST_F(FamilyTest, ThreeLossesWithoutANewTokenEndTheRequest) {
-  Begin(2, 1);
-  for (int i = 0; i < 3; ++i) {
-    ASSERT_FALSE(failed_.has_value());
-    Place(2);
-    Tell(Lost{.attempt = attempt_, .why = Unavailable("rank 1 was killed")});
-    if (i == 1) Wake();
-  }
-  ASSERT_TRUE(failed_.has_value());
-  EXPECT_EQ(failed_->code(), absl::StatusCode::kUnavailable);
 }
 
 TEST_F(FamilyTest, AnEndIsCountedAtItsOwnClock) {
   Begin(2, 2);
   Place(2);
-  Accept(gangs_[0]);
-  const auto say = [&](int agent, int first, int count, bool end) {
-    Delta delta{.attempt = attempt_, .delta = {}};
-    delta.delta.agent = MakeAgentId(kThinkStage, 0, agent);
-    delta.delta.first = first;
-    for (int i = 0; i < count; ++i) {
-      delta.delta.tokens.push_back(
-          {.token = {.id = 1, .logprob = 0, .top_logprob_mean = 0, .kind = {}}, .text_end = 0});
-    }
-    if (end) delta.delta.end = AgentEnding{.cause = Finish::kStop, .sampled = first + count};
-    Tell(delta);
-  };
-  say(1, 0, 10, true);
-  say(0, 0, 9, false);
+  AcceptAll();
+  Say(Thinker(1), "ten words.");
+  Say(Thinker(0), "nine word");
   EXPECT_EQ(CountOf<AgentFinished>(), 0);  // Agent 0 is behind it.
-  say(0, 9, 1, true);
+  Say(Thinker(0), ".");
   ASSERT_EQ(CountOf<AgentFinished>(), 2);
   std::vector<AgentId> order;
   for (const ClientEvent& event : events_) {
     if (std::holds_alternative<AgentFinished>(event.what)) order.push_back(event.agent);
   }
   EXPECT_EQ(IndexOf(order[0]), 0);  // At the same clock, the lower id comes first.
+}
+
+// What a broken group may say of a gang, an agent or itself: each is a loss, never a wrong count.
+
+TEST_F(FamilyTest, AnEndWithoutItsLastTokenIsNotBelieved) {
+  Begin(2, 1);
+  Place(2);
+  AcceptAll();
+  Say(Thinker(0), "ab");
+  End(Thinker(0), Finish::kStop);
+  EXPECT_TRUE(closed_);
+  EXPECT_EQ(CountOf<GroupChanged>(), 1);
+  EXPECT_EQ(attempt_, 2);
+  Place(2);
+  EXPECT_EQ(gangs_[1].agents[0].id, Thinker(0)) << "it goes on elsewhere";
+}
+
+TEST_F(FamilyTest, TokensOutOfOrderOrOthersThanBeforeAreNotBelieved) {
+  Begin(2, 1);
+  Place(2);
+  AcceptAll();
+  FamilyDelta gap;
+  gap.agent = Thinker(0);
+  gap.first = 1;
+  gap.tokens = {{.token = {.id = 7}, .text_end = 0}};
+  Tell(Delta{.attempt = attempt_, .delta = gap});
+  EXPECT_EQ(attempt_, 2);
+
+  Place(2);
+  AcceptAll();
+  Say(Thinker(0), "ab");
+  FamilyDelta again = gap;
+  Tell(Delta{.attempt = attempt_, .delta = again});  // Its second token was 'b'.
+  EXPECT_EQ(attempt_, 3);
+  EXPECT_FALSE(is_done());
+}
+
+TEST_F(FamilyTest, AGangIsAnsweredWholeAndInOrder) {
+  Begin(3, 1);
+  Place(3);
+  ASSERT_EQ(gangs_[0].agents.size(), 3u);
+  Tell(Accepted{.attempt = attempt_, .agents = {{.id = Thinker(0), .prompt_tokens = 5}}});
+  EXPECT_EQ(attempt_, 2);
+  EXPECT_EQ(CountOf<AgentStarted>(), 0);
+
+  Place(3);
+  Tell(Refused{.attempt = attempt_,
+               .agents = {Thinker(2)},
+               .why = ResourceExhausted("no room now"),
+               .width = 0});
+  EXPECT_TRUE(closed_);
+  EXPECT_FALSE(is_done());
+}
+
+TEST_F(FamilyTest, ALateGangIsNarrowedBelowWhatWasRefusedWhateverTheGroupSays) {
+  Begin(4, 1);
+  Place(2);
+  AcceptAll();
+  Tell(CreditsChanged{.attempt = attempt_, .credits = 2});
+  ASSERT_EQ(gangs_.size(), 2u);
+  Refuse(gangs_[1], OutOfRange("two are too many"), /*width=*/2);
+  ASSERT_EQ(Decisions().size(), 1u);
+  EXPECT_EQ(Decisions()[0].agents, (std::vector{Thinker(3)}));
+}
+
+TEST_F(FamilyTest, AGroupWithAnotherFingerprintNeverServes) {
+  Begin(2, 1);
+  Place(2, "g");
+  EXPECT_TRUE(closed_);
+  EXPECT_TRUE(gangs_.empty());
+  EXPECT_EQ(CountOf<Admitted>(), 0);
+  EXPECT_EQ(attempt_, 2);
+  Place(2);
+  EXPECT_EQ(gangs_.size(), 1u);
+}
+
+TEST_F(FamilyTest, TheStreamIsHalfClosedWhenNothingCanBeAskedOfItAnyMore) {
+  request_.stop_rule = StopRule::kNone;
+  request_.aggregation = Aggregation::kVote;
+  Begin(2, 1);
+  Place(2);
+  AcceptAll();
+  Say(Thinker(0), "seven.");
+  EXPECT_FALSE(finished_);  // The other may still have to be cancelled.
+  Say(Thinker(1), "seven.");
+  EXPECT_TRUE(finished_);
+  EXPECT_FALSE(is_done());
+  EndFamily();
+  EXPECT_EQ(completed().answer, "seven.");
 }
 
 }  // namespace

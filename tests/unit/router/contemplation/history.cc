@@ -81,7 +81,8 @@ void DrawTrouble(Random& random, Scenario& scenario) {
   Chaos& chaos = scenario.chaos;
   const int agents = scenario.request.max_agents.value_or(1);
   const int day = random.Below(4);
-  if (day == 0) return;
+  scenario.calm = day == 0;
+  if (scenario.calm) return;
   limits.deadline = Wait(random, 40, 200);
   limits.straggler_patience = Wait(random, 30, 40);
   limits.max_lead = random.Chance(20) ? random.Between(1, 20) : 0;

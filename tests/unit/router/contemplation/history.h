@@ -23,6 +23,7 @@ struct Scenario {
   Limits limits;
   World world;
   Chaos chaos;
+  bool calm = false;  // Nothing goes wrong and no clock runs out; agents may join late.
   // Percent of the turns.
   int lose = 0, stop = 0, leave = 0, slow_client = 0, slow_clock = 0;
 };

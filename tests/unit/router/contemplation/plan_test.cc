@@ -188,7 +188,17 @@ INSTANTIATE_TEST_SUITE_P(
         BadRequest{"contemplation", [](Request& r) { r.mode = Mode::kThinking, r.max_agents = 2; }},
         BadRequest{"budget.total_tokens", [](Request& r) { r.total_tokens = 5; }},
         BadRequest{"budget.total_tokens", [](Request& r) { r.total_tokens = (1 << 20) + 1; }},
+        BadRequest{"contemplation.patience", [](Request& r) { r.patience = absl::Seconds(31); }},
         BadRequest{"budget.deadline", [](Request& r) { r.deadline = absl::Minutes(11); }}));
+
+TEST(PlanTest, PatienceIsTheServersUnlessTheRequestHasLess) {
+  Request request = Question();
+  EXPECT_EQ(MakePlan(request, Model(), Limits())->patience, absl::Seconds(30));
+  request.patience = absl::Seconds(30);
+  EXPECT_EQ(MakePlan(request, Model(), Limits())->patience, absl::Seconds(30));
+  request.patience = absl::Milliseconds(1);
+  EXPECT_EQ(MakePlan(request, Model(), Limits())->patience, absl::Milliseconds(1));
+}
 
 TEST(PlanTest, AReplayOfOtherRulesIsAborted) {
   Request request = Question();

@@ -138,7 +138,7 @@ void FakeFleet::Obey(const Command& command) {
 }
 
 bool FakeFleet::Idle() const {
-  if (!run_) return true;
+  if (!run_ || run_->silent) return true;
   if (!run_->outbox.empty() || !run_->inbox.empty()) return false;
   if (!run_->placed) return run_->gone || run_->wanted > run_->room;
   if (run_->gone) return true;
@@ -148,8 +148,10 @@ bool FakeFleet::Idle() const {
 }
 
 void FakeFleet::Work() {
-  if (!run_ || run_->gone) return;
+  if (!run_ || run_->gone || run_->silent) return;
   if (!run_->placed) return FindPlace();
+  Turn();
+  if (run_->gone || run_->silent) return;
   if (!run_->inbox.empty() && random_.Chance(50)) return ObeyNext();
   Draw();
 }
@@ -162,9 +164,74 @@ void FakeFleet::FindPlace() {
   }
   if (run_->wanted > run_->room) return;
   run_->placed = true;
+  const bool foreign = random_.Chance(chaos_.foreign);
+  lost_any_ = lost_any_ || foreign;
   const int credits = chaos_.tells_credits ? run_->room : random_.Below(3);
-  run_->outbox.push_back(Placed{
-      .attempt = run_->attempt, .fingerprint = "f", .credits = credits, .words = "group g serves"});
+  run_->outbox.push_back(Placed{.attempt = run_->attempt,
+                                .fingerprint = foreign ? "g" : "f",
+                                .credits = credits,
+                                .words = "group g serves"});
+}
+
+// What a group does of its own accord.
+void FakeFleet::Turn() {
+  if (random_.Below(1000) < chaos_.tide) {
+    run_->room = std::min(random_.Between(chaos_.least_room, chaos_.most_room), run_->pool);
+    run_->outbox.push_back(
+        CreditsChanged{.attempt = run_->attempt, .credits = std::max(0, run_->room - Running())});
+  }
+  if (random_.Below(1000) < chaos_.silent) run_->silent = true;
+  if (random_.Below(1000) < chaos_.broken && !run_->over) Break();
+}
+
+// Something that no group may say, in place of what it had to say.
+void FakeFleet::Break() {
+  run_->outbox.clear();
+  run_->inbox.clear();
+  const int attempt = run_->attempt;
+  const auto say = [this](decltype(Event::what) what) { run_->outbox.push_back(std::move(what)); };
+  FamilyDelta delta;
+  const Seated* agent = nullptr;
+  for (const Seated& seated : run_->seated) {
+    if (!seated.ended) agent = &seated;
+  }
+  const int kind = random_.Below(agent == nullptr ? 3 : 6);
+  if (agent != nullptr) {
+    const auto delivered = delivered_.find(agent->id);
+    const int count = delivered == delivered_.end() ? 0 : delivered->second;
+    delta = agent->stream->Cut(agent->id, count, count);
+    if (kind == 3) {  // A gap.
+      delta.first = count + 1;
+      delta.tokens = {{.token = {.id = 1}, .text_end = 1'000}};
+    } else if (kind == 4 && count > 0) {  // Another token than before.
+      delta = agent->stream->Cut(agent->id, 0, count);
+      delta.tokens.front().token.id += 1;
+    } else if (kind == 4) {  // More tokens than were granted.
+      delta.tokens.resize(5'000);
+    } else {  // An end without its last token.
+      delta.end = AgentEnding{.cause = Finish::kStop};
+    }
+  }
+  if (kind == 0) {
+    say(Accepted{.attempt = attempt, .agents = {{.id = AgentId{77}, .prompt_tokens = 1}}});
+  } else if (kind == 1) {
+    say(Refused{
+        .attempt = attempt, .agents = {AgentId{77}}, .why = ResourceExhausted("no"), .width = 0});
+  } else {
+    if (kind == 2) delta.agent = AgentId{77};
+    say(Delta{.attempt = attempt, .delta = std::move(delta)});
+  }
+  run_->gone = run_->broken = lost_any_ = true;
+  say(Lost{.attempt = attempt, .why = Unavailable("group g was lost")});
+}
+
+// The client of a stream may hear again what it heard.
+void FakeFleet::Repeat(FamilyDelta& delta) {
+  if (delta.first == 0 || !random_.Chance(20)) return;
+  const int to = delta.first + static_cast<int>(delta.tokens.size());
+  const std::optional<AgentEnding> end = delta.end;
+  delta = world_.StreamOf(delta.agent).Cut(delta.agent, random_.Below(delta.first), to);
+  delta.end = end;
 }
 
 int FakeFleet::Running() const {
@@ -181,6 +248,13 @@ void FakeFleet::Add(const AddGang& gang) {
                                    .agents = ids,
                                    .why = OutOfRange("the pool is small"),
                                    .width = run_->pool});
+    return;
+  }
+  if (random_.Chance(chaos_.odd_width)) {
+    run_->outbox.push_back(Refused{.attempt = run_->attempt,
+                                   .agents = ids,
+                                   .why = OutOfRange("they would not fit"),
+                                   .width = random_.Below(size + 2)});
     return;
   }
   if (Running() + size > run_->room || random_.Chance(chaos_.refuse)) {
@@ -205,7 +279,8 @@ void FakeFleet::Add(const AddGang& gang) {
                             .count = fed,
                             .run_to = recipe.run_to,
                             .end = world_.EndOf(recipe),
-                            .ended = false});
+                            .ended = false,
+                            .slow = random_.Chance(chaos_.slow)});
     accepted.agents.push_back({.id = recipe.id, .prompt_tokens = world_.PromptOf(recipe.id)});
   }
   run_->outbox.push_back(std::move(accepted));
@@ -242,7 +317,7 @@ void FakeFleet::Draw() {
   if (!run_ || run_->seated.empty() || run_->gone) return;
   Seated& agent =
       run_->seated[static_cast<size_t>(random_.Below(static_cast<int>(run_->seated.size())))];
-  if (agent.ended) return;
+  if (agent.ended || (agent.slow && !random_.Chance(5))) return;
   int to = std::min(agent.count + random_.Between(1, 4), agent.end.length);
   if (agent.run_to > 0) to = std::min(to, agent.run_to);
   if (to == agent.count) return;
@@ -298,11 +373,12 @@ void FakeFleet::EndFamily() {
 }
 
 std::optional<decltype(Event::what)> FakeFleet::Deliver() {
-  if (!run_ || run_->outbox.empty()) return std::nullopt;
+  if (!run_ || run_->outbox.empty() || run_->silent) return std::nullopt;
   if (!run_->gone && !run_->over && random_.Chance(chaos_.coalesce)) return std::nullopt;
   auto event = std::move(run_->outbox.front());
   run_->outbox.pop_front();
-  if (const auto* delta = std::get_if<Delta>(&event)) {
+  if (auto* delta = std::get_if<Delta>(&event); delta != nullptr && !run_->broken) {
+    Repeat(delta->delta);
     int& count = delivered_[delta->delta.agent];
     count = std::max(count, delta->delta.first + static_cast<int>(delta->delta.tokens.size()));
   }
@@ -324,6 +400,7 @@ void FakeFleet::Lose() {
   }
   run_->outbox.resize(arrives);
   run_->gone = true;
+  run_->silent = false;
   run_->inbox.clear();
   lost_any_ = true;
   run_->outbox.push_back(Lost{.attempt = run_->attempt, .why = Unavailable("group g was lost")});

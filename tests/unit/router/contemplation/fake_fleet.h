@@ -72,6 +72,13 @@ struct Chaos {
   int hasty_cancel = 50;                // A cancel overtakes tokens.
   int coalesce = 50;                    // How much gathers before it is sent.
   bool tells_credits = true;
+  int slow = 0;       // Agents that a group draws for seldom.
+  int odd_width = 0;  // A gang is refused for good, with whatever width.
+  int foreign = 0;    // A group has another fingerprint.
+  // Per mille of the turns.
+  int tide = 0;    // Room comes or goes, and the credits are told.
+  int silent = 0;  // The group says nothing any more, and is not lost.
+  int broken = 0;  // What the group says next breaks the stream's rules. It is lost soon after.
 };
 
 // Groups in memory. Obeys commands with delay, and says in order, one event at a time, what
@@ -87,7 +94,7 @@ class FakeFleet {
   std::optional<decltype(Event::what)> Deliver();
   // The group is lost; what it had not sent is gone.
   void Lose();
-  // Whether nothing will happen unless somebody acts.
+  // Whether nothing will happen unless somebody acts, or time goes by.
   bool Idle() const;
   bool serving() const { return run_ && run_->placed && !run_->gone; }
 
@@ -102,11 +109,13 @@ class FakeFleet {
     int fed = 0, count = 0, run_to = 0;
     FakeEnd end = {};
     bool ended = false;
+    bool slow = false;
   };
   struct Run {
     int attempt = 0;
     int wanted = 1;
     bool placed = false, gone = false, finishing = false, over = false;
+    bool silent = false, broken = false;
     int room = 0, pool = 0;
     std::vector<Seated> seated;
     std::deque<Command> inbox;
@@ -119,6 +128,9 @@ class FakeFleet {
   void Add(const AddGang& gang);
   void End(Seated& agent, Finish cause);
   void Push(FamilyDelta delta);
+  void Turn();
+  void Repeat(FamilyDelta& delta);
+  void Break();
   void EndFamily();
   int Running() const;
 

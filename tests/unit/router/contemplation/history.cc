@@ -83,8 +83,15 @@ void DrawTrouble(Random& random, Scenario& scenario) {
   const int day = random.Below(4);
   scenario.calm = day == 0;
   if (scenario.calm) return;
-  limits.deadline = Wait(random, 40, 200);
+  limits.deadline = Wait(random, 40, random.Chance(70) ? 15 : 200);
   limits.straggler_patience = Wait(random, 30, 40);
+  if (scenario.request.mode == Mode::kContemplating && random.Chance(30)) {
+    scenario.request.patience =
+        std::min(limits.straggler_patience, absl::Milliseconds(random.Between(1, 10)));
+  }
+  chaos.slow = random.Chance(25) ? random.Between(10, 60) : 0;
+  chaos.tide = random.Chance(30) ? random.Between(1, 50) : 0;
+  chaos.silent = random.Chance(10) ? random.Between(1, 10) : 0;
   limits.max_lead = random.Chance(20) ? random.Between(1, 20) : 0;
   limits.receipt_wait = Wait(random, 30, 10);
   limits.place_wait = absl::Milliseconds(random.Between(1, 10));
@@ -93,14 +100,17 @@ void DrawTrouble(Random& random, Scenario& scenario) {
     chaos.most_room = agents + random.Below(2);
     chaos.least_pool = random.Chance(30) ? random.Between(1, agents) : 64;
     chaos.refuse = random.Chance(50) ? random.Below(30) : 0;
-    chaos.no_place = random.Chance(10) ? 2 : 0;
+    chaos.no_place = random.Chance(10) ? random.Between(1, 30) : 0;
+    chaos.odd_width = random.Chance(10) ? random.Between(1, 20) : 0;
     limits.narrow_wait = Wait(random, 50, 60);
   }
   if (day != 1) {  // Losses.
-    scenario.lose = random.Between(1, 3);
+    scenario.lose = random.Chance(15) ? random.Between(30, 300) : random.Between(5, 15);
+    chaos.broken = random.Chance(20) ? random.Between(1, 10) : 0;
+    chaos.foreign = random.Chance(10) ? random.Between(1, 30) : 0;
     limits.resume_wait = Wait(random, 40, 40);
   }
-  scenario.stop = random.Chance(15) ? 1 : 0;
+  if (random.Chance(20)) scenario.stop_at = random.Below(random.Chance(30) ? 15 : 200);
   scenario.leave = random.Chance(5) ? 1 : 0;
 }
 
@@ -145,13 +155,19 @@ Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t w
   replay.limits = Limits{};
   replay.limits.deadline = replay.limits.resume_wait = absl::Minutes(5);
   replay.chaos = Chaos{};
-  replay.stop = replay.leave = replay.lose = 0;
+  replay.leave = replay.lose = 0;
+  replay.stop_at = random.Chance(10) ? random.Below(50) : -1;  // In vain.
   DrawWeather(random, replay);
+  replay.chaos.slow = random.Chance(25) ? random.Between(10, 60) : 0;
+  replay.chaos.tide = random.Chance(30) ? random.Between(1, 50) : 0;
   if (random.Chance(50)) {
     replay.chaos.least_room = 1;
     replay.chaos.refuse = random.Below(30);
   }
-  if (replay.request.on_loss == OnLoss::kResume && random.Chance(30)) replay.lose = 1;
+  if (replay.request.on_loss != OnLoss::kFail && random.Chance(30)) {
+    replay.lose = 5;
+    replay.chaos.broken = random.Below(4);
+  }
   replay.request.replay = ReplaySpec{.seed = receipt.seed,
                                      .time_of_day = receipt.time_of_day,
                                      .fingerprint = receipt.fingerprint,
@@ -191,8 +207,8 @@ Outcome RunHistory(const Scenario& scenario, const Plan& plan) {
     if (watcher.done()) break;
     fleet.Work();
     if (auto event = fleet.Deliver()) feed(*std::move(event));
-    if (!watcher.done() && fleet.serving() && random.Below(1000) < 5 * scenario.lose) fleet.Lose();
-    if (!watcher.done() && random.Below(1000) < scenario.stop) feed(StopRequested{});
+    if (!watcher.done() && fleet.serving() && random.Below(1000) < scenario.lose) fleet.Lose();
+    if (!watcher.done() && turn == scenario.stop_at) feed(StopRequested{});
     if (!watcher.done() && random.Below(1000) < scenario.leave) feed(ClientGone{});
     if (!random.Chance(scenario.slow_client)) watcher.Read();
   }
@@ -204,6 +220,7 @@ Outcome RunHistory(const Scenario& scenario, const Plan& plan) {
     watcher.Close(fleet);
   }
   outcome.status = watcher.status();
+  outcome.lost_any = fleet.lost_any();
   outcome.completed = watcher.completed();
   return outcome;
 }

@@ -24,8 +24,11 @@ struct Scenario {
   World world;
   Chaos chaos;
   bool calm = false;  // Nothing goes wrong and no clock runs out; agents may join late.
-  // Percent of the turns.
-  int lose = 0, stop = 0, leave = 0, slow_client = 0, slow_clock = 0;
+  int stop_at = -1;   // The turn at which it is stopped; negative: none.
+  // Per mille of the turns.
+  int lose = 0, leave = 0;
+  // Percent of them.
+  int slow_client = 0, slow_clock = 0;
 };
 
 Scenario MakeScenario(uint64_t seed);
@@ -36,6 +39,7 @@ Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t w
 
 struct Outcome {
   absl::Status status;
+  bool lost_any = false;  // A group was lost, or served with another fingerprint.
   std::optional<Completed> completed;
   int events = 0;
 };

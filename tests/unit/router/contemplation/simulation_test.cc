@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <map>
+#include <set>
 #include <string>
 
 #include "common/status.h"
@@ -18,9 +20,16 @@ int Histories() {
   return wanted == nullptr ? 20'000 : std::max(1, std::atoi(wanted));
 }
 
+// How often a kind of decision was taken.
+struct Taken {
+  int histories = 0, first = 0, again = 0;  // Histories with one; in first runs; in replays.
+};
+
 struct Totals {
   int histories = 0, undisturbed = 0, decided = 0, replayed = 0, refused = 0;
   int weighted = 0, overturned = 0, barred = 0;
+  int resumed = 0;             // Requests whose agents were resumed.
+  std::array<Taken, 5> taken;  // By kind.
   int64_t events = 0;
   std::map<std::string, int> ends;
 };
@@ -50,10 +59,14 @@ void ExpectReplayed(const Scenario& scenario, const Completed& completed, uint64
   const Scenario again = MakeReplay(scenario, completed.receipt, weather);
   const auto plan = MakePlan(again.request, again.model, again.limits);
   ASSERT_TRUE(plan.ok()) << plan.status();
-  const Outcome outcome = RunHistory(again, *plan);
+  Outcome outcome = RunHistory(again, *plan);
   totals.events += outcome.events;
-  // A replay may lose its groups for good; it must not come to something else.
-  if (again.lose > 0 && absl::IsUnavailable(outcome.status)) return;
+  if (outcome.lost_any && absl::IsUnavailable(outcome.status)) {
+    // It lost its groups for good. Without losses it must come to the end.
+    Scenario quiet = again;
+    quiet.lose = quiet.chaos.broken = 0;
+    outcome = RunHistory(quiet, *plan);
+  }
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   ASSERT_TRUE(outcome.completed);
   EXPECT_EQ(outcome.completed->answer, completed.answer);
@@ -64,6 +77,30 @@ void ExpectReplayed(const Scenario& scenario, const Completed& completed, uint64
   EXPECT_EQ(KeptOf(outcome.completed->receipt), KeptOf(completed.receipt));
   EXPECT_EQ(outcome.completed->receipt.decisions, completed.receipt.decisions);
   ++totals.replayed;
+  for (const Decision& decision : outcome.completed->receipt.decisions) {
+    ++totals.taken[static_cast<size_t>(decision.kind)].again;
+  }
+}
+
+void CountTaken(const std::vector<Decision>& decisions, Totals& totals) {
+  std::set<Decision::Kind> kinds;
+  for (const Decision& decision : decisions) {
+    Taken& taken = totals.taken[static_cast<size_t>(decision.kind)];
+    ++taken.first;
+    if (kinds.insert(decision.kind).second) ++taken.histories;
+  }
+}
+
+// What a history may end with, besides its answer.
+void ExpectAllowed(const Scenario& scenario, const absl::Status& status) {
+  if (status.ok()) return;
+  EXPECT_FALSE(scenario.calm) << status;
+  const bool expected = absl::IsDeadlineExceeded(status) || absl::IsUnavailable(status) ||
+                        (absl::IsCancelled(status) && scenario.leave > 0) ||
+                        (absl::IsOutOfRange(status) &&
+                         (scenario.chaos.least_pool < 64 || scenario.chaos.odd_width > 0)) ||
+                        (absl::IsFailedPrecondition(status) && scenario.chaos.foreign > 0);
+  EXPECT_TRUE(expected) << status;
 }
 
 // How often weights decide what counts would not, and bars end agents.
@@ -93,13 +130,27 @@ void RunOne(uint64_t seed, Totals& totals) {
   const Outcome outcome = RunHistory(scenario, *plan);
   totals.events += outcome.events;
   ++totals.ends[absl::StatusCodeToString(outcome.status.code())];
+  ExpectAllowed(scenario, outcome.status);
   if (!outcome.completed) return;
   CountConfidence(*outcome.completed, totals);
+  CountTaken(outcome.completed->receipt.decisions, totals);
+  totals.resumed += outcome.completed->receipt.resumes > 0 ? 1 : 0;
   const bool decided = !outcome.completed->receipt.decisions.empty();
   ++(decided ? totals.decided : totals.undisturbed);
   if (!decided) ExpectReckoned(*outcome.completed, *plan, scenario.world);
   if (decided || seed / 4 % 8 == 0) {
     ExpectReplayed(scenario, *outcome.completed, seed ^ 0xabcdefu, totals);
+  }
+}
+
+void PrintTaken(const Totals& totals) {
+  fmt::print("| decision | histories | taken in first runs | taken in replays |\n");
+  const std::array names = {"join", "narrow", "drop", "deadline", "stop now"};
+  for (size_t kind = 0; kind < names.size(); ++kind) {
+    const Taken& taken = totals.taken[kind];
+    fmt::print("| {} | {} | {} | {} |\n", names[kind], taken.histories, taken.first, taken.again);
+    EXPECT_GE(taken.histories, totals.histories / 200) << names[kind];
+    EXPECT_GE(taken.again, taken.first) << names[kind] << ": not every one was replayed";
   }
 }
 
@@ -115,11 +166,12 @@ TEST_P(SimulationTest, EveryHistoryKeepsTheRulesAndReplaysToTheSameBytes) {
   }
   std::string ends;
   for (const auto& [code, count] : totals.ends) ends += fmt::format(" {} {},", code, count);
+  PrintTaken(totals);
   fmt::print(
-      "{} histories:{} {} undisturbed, {} decided, {} replayed, {} plans refused, "
+      "{} histories:{} {} undisturbed, {} decided, {} replayed, {} resumed, {} plans refused, "
       "{} weighted votes, {} not as counts say, {} agents below their bar, {} events\n",
-      totals.histories, ends, totals.undisturbed, totals.decided, totals.replayed, totals.refused,
-      totals.weighted, totals.overturned, totals.barred, totals.events);
+      totals.histories, ends, totals.undisturbed, totals.decided, totals.replayed, totals.resumed,
+      totals.refused, totals.weighted, totals.overturned, totals.barred, totals.events);
   if (totals.histories < 500) return;
   for (const int reached : {totals.weighted, totals.overturned, totals.barred}) {
     EXPECT_GT(reached, 0);

@@ -83,8 +83,8 @@ class HelpFormatter : public CLI::Formatter {
 // A file's name: completions offer files.
 constexpr char kFile[] = "FILE";
 
-void AddRouter(CLI::App& command, std::string& router) {
-  command.add_option("--router", router, "Address of the router")
+void AddRouter(CLI::App& command, std::string& router, const char* what) {
+  command.add_option("--router", router, what)
       ->type_name("HOST:PORT")
       ->capture_default_str()
       ->group("Server");
@@ -97,7 +97,9 @@ CLI::Option* AddWord(CLI::App& command, const char* name, std::string& word, con
 }
 
 void AddServerOptions(CLI::App& ask, AskOptions& o) {
-  AddRouter(ask, o.router);
+  AddRouter(ask, o.router, "Address of the router; several with commas: the next when one is lost");
+  ask.add_flag("--no-resume", o.no_resume, "A stream that breaks is the end of it")
+      ->group("Server");
   ask.add_option("--model", o.model, "Which served model; needed where there are several")
       ->type_name("NAME")
       ->group("Server");
@@ -244,7 +246,7 @@ void DefineCommands(CLI::App& app, CommandLine& line) {
   app.footer(kExitCodeText);
   DefineAsk(app, line.ask);
   CLI::App& models = *app.add_subcommand("models", kModelsAbout);
-  AddRouter(models, line.models_router);
+  AddRouter(models, line.models_router, "Address of the router");
   models.footer(kExitCodeText);
   DefineCheck(app, line.check);
   CLI::App& completion = *app.add_subcommand("completion", kCompletionAbout);

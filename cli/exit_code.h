@@ -6,7 +6,7 @@ namespace conclave::cli {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;  // The router answered with an error, or the stream broke.
 inline constexpr int kExitUsage = 2;   // The command line or a file it names is wrong.
-inline constexpr int kExitInterrupted = 130;  // Ctrl-C; the request was cancelled.
+inline constexpr int kExitInterrupted = 130;  // Ctrl-C; the request was stopped or cancelled.
 
 // The same for people, as --help shows it.
 inline constexpr char kExitCodeText[] =
@@ -14,7 +14,8 @@ inline constexpr char kExitCodeText[] =
     "  0    the answer came\n"
     "  1    the router answered with an error, or could not be reached\n"
     "  2    the command line, or a file that it names, is wrong\n"
-    "  130  Ctrl-C stopped the request; a second one ends the program at once";
+    "  130  Ctrl-C stopped the request, with the best answer so far if there is one; a second\n"
+    "       one ends the program at once";
 inline constexpr char kCheckExitCodeText[] =
     "Exit codes:\n"
     "  0    every file is right\n"

@@ -229,9 +229,16 @@ absl::StatusOr<std::string> ReadKey(const std::string& path) {
   return key;
 }
 
-absl::Status CheckRouter(const std::string& router) {
-  if (router.find(':') != std::string::npos) return absl::OkStatus();
-  return InvalidArgument("--router is '{}'; it must be HOST:PORT, as 127.0.0.1:9100", router);
+absl::Status CheckRouter(const std::string& routers) {
+  size_t begin = 0;
+  for (size_t end = 0; end != std::string::npos; begin = end + 1) {
+    end = routers.find(',', begin);
+    const std::string router = routers.substr(begin, end == std::string::npos ? end : end - begin);
+    if (router.find(':') == std::string::npos) {
+      return InvalidArgument("--router is '{}'; it must be HOST:PORT, as 127.0.0.1:9100", router);
+    }
+  }
+  return absl::OkStatus();
 }
 
 std::string ReceiptToJson(const v1::Receipt& receipt) {

@@ -14,8 +14,10 @@ namespace conclave::cli {
 // What `conclave ask` was told. Numbers that were not given stay unset, so that the server's
 // defaults hold.
 struct AskOptions {
-  std::string router = "127.0.0.1:9100";  // Address of the router's public port.
-  std::string question;                   // "-" = standard input.
+  // Addresses of the routers' public ports, separated by commas: the next one when one is lost.
+  std::string router = "127.0.0.1:9100";
+  bool no_resume = false;  // A stream that breaks is the end.
+  std::string question;    // "-" = standard input.
   std::string model;
   std::string mode = "contemplating";  // instant, thinking, contemplating
   std::optional<int> agents, min_agents, stop_votes;
@@ -44,8 +46,8 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const AskOptions& options);
 // kInvalidArgument when it holds what a key cannot: anything but visible ASCII.
 absl::StatusOr<std::string> ReadKey(const std::string& path);
 
-// kInvalidArgument unless `router` is an address with a port.
-absl::Status CheckRouter(const std::string& router);
+// kInvalidArgument unless `routers` is an address with a port, or several with commas between them.
+absl::Status CheckRouter(const std::string& routers);
 
 // A receipt as JSON, and back. Unknown fields are refused.
 std::string ReceiptToJson(const v1::Receipt& receipt);

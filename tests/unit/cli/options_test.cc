@@ -158,6 +158,9 @@ TEST(ReadKeyTest, WhatCannotBeAKeyIsRefused) {
 TEST(CheckRouterTest, AnAddressNeedsAPort) {
   EXPECT_TRUE(CheckRouter("127.0.0.1:9100").ok());
   EXPECT_TRUE(CheckRouter("unix:router.socket").ok());
+  EXPECT_TRUE(CheckRouter("a:1,b:2").ok());
+  EXPECT_EQ(CheckRouter("a:1,b").code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(CheckRouter("a:1,").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(CheckRouter("9100").code(), absl::StatusCode::kInvalidArgument);
 }
 

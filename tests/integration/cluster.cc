@@ -21,7 +21,7 @@ void AddSettings(const std::vector<std::string>& settings, std::vector<std::stri
 Cluster::Cluster() : folder_(FreshFolder()) {}
 
 Cluster::~Cluster() {
-  router_.reset();
+  routers_.clear();
   worker_.reset();
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
@@ -33,23 +33,23 @@ void Cluster::StartWorker(const std::vector<std::string>& settings) {
                "model.fallback_profile=" + kRoot + "/configs/prompts/default.yaml"},
               arguments);
   AddSettings(settings, arguments);
-  worker_ = Start("worker", std::move(arguments));
+  worker_ = Start("worker", "worker", std::move(arguments));
 }
 
-void Cluster::StartRouter(const std::vector<std::string>& settings) {
+void Cluster::StartRouter(const std::vector<std::string>& settings, const std::string& name) {
   std::vector<std::string> arguments;
   AddSettings({"workers.addresses=[127.0.0.1:" + PortOf("worker", "server") + "]"}, arguments);
   AddSettings(settings, arguments);
-  router_ = Start("router", std::move(arguments));
+  routers_[name] = Start("router", name, std::move(arguments));
 }
 
 std::vector<pid_t> Cluster::Ranks() const { return ChildrenOf(worker_->pid()); }
 
-std::unique_ptr<Program> Cluster::Start(const std::string& name,
+std::unique_ptr<Program> Cluster::Start(const std::string& kind, const std::string& name,
                                         std::vector<std::string> arguments) {
   const std::string ports = folder_ + "/" + name + ".ports";
   const bool again = std::filesystem::exists(ports);
-  std::vector<std::string> first = {"--config", kRoot + "/configs/" + name + ".yaml"};
+  std::vector<std::string> first = {"--config", kRoot + "/configs/" + kind + ".yaml"};
   std::vector<std::string> settings = {"ports_file=" + ports};
   for (const char* server : {"server", "health", "metrics"}) {
     settings.push_back(std::string(server) +
@@ -59,7 +59,7 @@ std::unique_ptr<Program> Cluster::Start(const std::string& name,
   first.insert(first.end(), arguments.begin(), arguments.end());
   std::filesystem::remove(ports);
   auto started =
-      std::make_unique<Program>("conclave-" + name, first, folder_ + "/" + name + ".log");
+      std::make_unique<Program>("conclave-" + kind, first, folder_ + "/" + name + ".log");
   Eventually(absl::Seconds(60),
              [&] { return !FileText(ports).empty() || started->Wait(absl::ZeroDuration()) >= 0; });
   if (FileText(ports).empty()) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -8,8 +9,8 @@
 
 namespace conclave {
 
-// One router and one worker group of two tensor-parallel ranks with the model that ships, on free
-// loopback ports. Programs that are started again take the ports that they had.
+// Routers by name, and one worker group of two tensor-parallel ranks with the model that ships, on
+// free loopback ports. Programs that are started again take the ports that they had.
 class Cluster {
  public:
   Cluster();
@@ -19,21 +20,27 @@ class Cluster {
 
   // Each waits until the program has written its ports. `settings` as in --set.
   void StartWorker(const std::vector<std::string>& settings = {});
-  void StartRouter(const std::vector<std::string>& settings = {});
+  void StartRouter(const std::vector<std::string>& settings = {},
+                   const std::string& name = "router");
 
   Program& worker() { return *worker_; }
-  Program& router() { return *router_; }
+  Program& router(const std::string& name = "router") { return *routers_.at(name); }
   // Of the ranks, rank 0 (the leader's) first; empty while the group is being formed.
   std::vector<pid_t> Ranks() const;
-  std::string RouterAddress() const { return "127.0.0.1:" + PortOf("router", "server"); }
+  std::string RouterAddress(const std::string& name = "router") const {
+    return "127.0.0.1:" + PortOf(name, "server");
+  }
   const std::string& folder() const { return folder_; }
 
  private:
-  std::unique_ptr<Program> Start(const std::string& name, std::vector<std::string> arguments);
+  // Starts conclave-KIND; its files are NAME's.
+  std::unique_ptr<Program> Start(const std::string& kind, const std::string& name,
+                                 std::vector<std::string> arguments);
   std::string PortOf(const std::string& name, const std::string& which) const;
 
   std::string folder_;
-  std::unique_ptr<Program> worker_, router_;
+  std::unique_ptr<Program> worker_;
+  std::map<std::string, std::unique_ptr<Program>> routers_;
 };
 
 }  // namespace conclave

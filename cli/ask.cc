@@ -168,6 +168,7 @@ void Asking::TellOfBreak(const absl::Status& why) {
 
 void Asking::Interrupt() {
   interrupted_.Notify();
+  printer_.OnStopping();
   std::shared_ptr<Call> call;
   const auto stop = std::make_shared<StopCall>();
   {

@@ -97,7 +97,7 @@ CLI::Option* AddWord(CLI::App& command, const char* name, std::string& word, con
 }
 
 void AddServerOptions(CLI::App& ask, AskOptions& o) {
-  AddRouter(ask, o.router, "Address of the router; several with commas: the next when one is lost");
+  AddRouter(ask, o.router, "Address of the router, or of several: A,B");
   ask.add_flag("--no-resume", o.no_resume, "A stream that breaks is the end of it")
       ->group("Server");
   ask.add_option("--model", o.model, "Which served model; needed where there are several")

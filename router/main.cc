@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,8 +21,10 @@
 #include "router/admission/keys.h"
 #include "router/api/conclave_service.h"
 #include "router/api/task_pool.h"
+#include "router/fleet/discovery.h"
 #include "router/fleet/fleet.h"
 #include "router/fleet/grpc_worker_client.h"
+#include "router/fleet/resolver.h"
 #include "router/router_config.h"
 #include "router/router_server.h"
 
@@ -54,17 +57,17 @@ absl::Status WritePorts(const std::string& path, int server, int health, int met
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<FleetMember>> MakeMembers(const RouterConfig& config,
-                                                     TimerThread& timers) {
+// What makes the clients of the groups. `timers` must outlive them.
+absl::StatusOr<Fleet::MakeClient> ClientMaker(const RouterConfig& config, TimerThread& timers) {
   ASSIGN_OR_RETURN(const auto credentials, MakeChannelCredentials(config.worker_tls));
-  const WorkerChannelOptions options;
-  std::vector<FleetMember> members;
-  for (const std::string& address : config.workers) {
-    auto client = std::make_unique<GrpcWorkerClient>(
-        MakeWorkerChannel(address, credentials, options), timers, options.backoff);
-    members.push_back({.address = address, .client = std::move(client)});
-  }
-  return members;
+  const std::string name = config.workers_dns.substr(0, config.workers_dns.rfind(':'));
+  const std::set<std::string> listed(config.workers.begin(), config.workers.end());
+  return [credentials, name, listed, &timers](const std::string& address) {
+    WorkerChannelOptions options;
+    if (!listed.contains(address)) options.authority = name;  // Certificates name no addresses.
+    return std::make_unique<GrpcWorkerClient>(MakeWorkerChannel(address, credentials, options),
+                                              timers, options.backoff);
+  };
 }
 
 // Ready while a group is.
@@ -80,8 +83,14 @@ absl::Status Serve(const RouterConfig& config, const Logger& log) {
   Metrics metrics;
   TimerThread timers;
   ASSIGN_OR_RETURN(const Keys keys, Keys::Make(config.admission.tenants));
-  ASSIGN_OR_RETURN(std::vector<FleetMember> members, MakeMembers(config, timers));
-  Fleet fleet(std::move(members), log, metrics);
+  ASSIGN_OR_RETURN(const Fleet::MakeClient make_client, ClientMaker(config, timers));
+  Fleet fleet({}, log, metrics, clock);
+  SystemResolver resolver;
+  Discovery discovery({.addresses = config.workers,
+                       .dns = config.workers_dns,
+                       .every = config.resolve_every,
+                       .max_groups = config.max_groups},
+                      resolver, fleet, make_client, log, metrics);
   Admission admission(config.admission);
   TaskPool tasks(config.threads);
   ConclaveRpc service({.limits = config.limits,
@@ -96,8 +105,10 @@ absl::Status Serve(const RouterConfig& config, const Logger& log) {
                        {"health_port", server.health_port()},
                        {"metrics_port", metrics_port},
                        {"groups", config.workers.size()},
+                       {"dns", config.workers_dns},
                        {"keys", keys.open() ? "none: open to anybody" : "required"}});
   RETURN_IF_ERROR(WritePorts(config.ports_file, server.port(), server.health_port(), metrics_port));
+  discovery.Start();
 
   bool ready = false;
   while (!AwaitStop(ready ? absl::Seconds(1) : absl::Milliseconds(50))) {

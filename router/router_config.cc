@@ -25,8 +25,23 @@ void Read(ConfigNode node, RouterConfig& config, NamedFiles files) {
 }
 
 void ReadWorkers(ConfigNode node, RouterConfig& config, NamedFiles files) {
+  node.Read("dns", &config.workers_dns);
+  node.Read("resolve_every", &config.resolve_every, {absl::Milliseconds(100), absl::Hours(1)});
+  node.Read("max_groups", &config.max_groups, {1, 4096, "groups"});
+  if (!config.workers_dns.empty()) {
+    absl::Status status = CheckListenAddress(config.workers_dns);  // No form of gRPC's own.
+    if (status.ok()) status = CheckPeerAddress(config.workers_dns);
+    if (!status.ok()) node.Fail("dns", MessageOf(status));
+    if (!node.Has("addresses")) config.workers.clear();
+  }
   node.Read("addresses", &config.workers);
-  if (config.workers.empty()) node.Fail("addresses", "must name at least one group");
+  if (config.workers.empty() && config.workers_dns.empty()) {
+    node.Fail("addresses", "must name at least one group, unless workers.dns does");
+  }
+  if (config.workers.size() > static_cast<size_t>(config.max_groups)) {
+    node.Fail("addresses", fmt::format("names {} groups; workers.max_groups is {}",
+                                       config.workers.size(), config.max_groups));
+  }
   std::set<std::string> seen;
   for (const std::string& address : config.workers) {
     const absl::Status status = CheckPeerAddress(address);

@@ -27,6 +27,9 @@ struct RouterConfig {
   std::string ports_file;
 
   std::vector<std::string> workers = {"127.0.0.1:9101"};
+  std::string workers_dns;  // Empty: none.
+  absl::Duration resolve_every = absl::Seconds(5);
+  int max_groups = 256;
   TlsOptions worker_tls;
   absl::Duration place_patience = absl::Seconds(20);
 

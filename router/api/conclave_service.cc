@@ -378,11 +378,10 @@ absl::StatusOr<ConclaveRpc::Service::CountJob> ConclaveRpc::Service::PrepareCoun
   job.question.time_of_day = absl::ToUnixSeconds(parts_.clock.Now());
   job.admission.tokens = EstimateTokens(job.question.messages);
   job.admission.may_wait = false;
-  const std::vector<GroupView> groups = parts_.fleet.View();
-  for (size_t i = 0; i < groups.size(); ++i) {
-    const bool serves = groups[i].description && groups[i].description->model.name == model.name;
-    if (!groups[i].reachable || !serves) continue;
-    job.group = static_cast<int>(i);
+  for (const GroupView& group : parts_.fleet.View()) {
+    const bool serves = group.description && group.description->model.name == model.name;
+    if (!group.reachable || !serves) continue;
+    job.group = group.number;
     return job;
   }
   return parts_.fleet.WhyNot({.model = model.name, .fingerprint = "", .agents = 1});
@@ -403,8 +402,9 @@ grpc::ServerUnaryReactor* ConclaveRpc::Service::CountTokens(grpc::CallbackServer
                            if (!ticket.ok()) return reactor->Finish(ToGrpc(ticket.status()));
                            // Shared by the callback's copies.
                            auto held = std::make_shared<Ticket>(*std::move(ticket));
-                           parts_.fleet.client(job.group).Count(
-                               job.question, [reactor, response, held](absl::StatusOr<int> tokens) {
+                           parts_.fleet.Count(
+                               job.group, job.question,
+                               [reactor, response, held](absl::StatusOr<int> tokens) {
                                  if (tokens.ok()) response->set_tokens(*tokens);
                                  reactor->Finish(ToGrpc(tokens.status()));
                                });

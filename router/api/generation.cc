@@ -156,10 +156,10 @@ void Generation::Found(const GroupFound& found) {
   if (!opening_ || opening_->attempt != found.attempt) return;
   waiting_.reset();
   OpenRun opening = *std::exchange(opening_, std::nullopt);
-  const GroupView view = parts_.fleet.View()[static_cast<size_t>(found.group)];
+  const GroupView view = parts_.fleet.View(found.group);
   auto events =
       std::make_shared<Stream>(weak_from_this(), parts_.fleet, found.attempt, found.group);
-  run_ = parts_.fleet.client(found.group).Open(std::move(opening.opening), std::move(events));
+  run_ = parts_.fleet.Open(found.group, std::move(opening.opening), std::move(events));
   Feed(Placed{.attempt = found.attempt,
               .fingerprint = view.description ? view.description->model.fingerprint : "",
               .credits = opening.agents + view.load.credits,

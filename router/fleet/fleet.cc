@@ -1,10 +1,12 @@
 #include "router/fleet/fleet.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "common/status.h"
 #include "common/status_details.h"
+#include "router/fleet/fleet_group.h"
 
 namespace conclave::router {
 namespace {
@@ -12,66 +14,21 @@ namespace {
 constexpr absl::Duration kRetryAfterGone = absl::Seconds(2);
 constexpr absl::Duration kRetryAfterFull = absl::Seconds(1);
 
+// Whether a family that ended so says something about its group, and not about its request.
+bool MayBeTheGroupsFault(const absl::Status& why) {
+  switch (why.code()) {
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kInternal:
+    case absl::StatusCode::kUnknown:
+    case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kDataLoss:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
-
-// One group and what it said last. Its events arrive one at a time.
-struct Fleet::Group : public GroupEvents {
-  Group(FleetMember from, Fleet& owner, Metrics& metrics)
-      : member(std::move(from)),
-        fleet(owner),
-        logger(owner.logger_.With({{"group", member.address}})),
-        ready(metrics.AddGauge("conclave_group_ready", "1 when the group takes families",
-                               {{"group", member.address}})),
-        credits(metrics.AddGauge("conclave_group_credits", "Agents that the group would take now",
-                                 {{"group", member.address}})),
-        losses(metrics.AddCounter("conclave_group_losses_total", "Families that lost the group",
-                                  {{"group", member.address}})) {
-    view.address = member.address;
-    view.trouble = "not reached yet";
-  }
-
-  void OnDescribed(GroupDescription description) override {
-    logger.Info("group described", {{"model", description.model.name},
-                                    {"fingerprint", description.model.fingerprint},
-                                    {"epoch", description.epoch},
-                                    {"last_loss", description.last_loss}});
-    {
-      absl::MutexLock lock(&fleet.mutex_);
-      view.description = std::make_shared<const GroupDescription>(std::move(description));
-      view.reachable = true;
-      view.load = {};
-      view.trouble.clear();
-    }
-    fleet.Changed();
-  }
-
-  void OnLoad(GroupLoad load) override {
-    ready.Set(load.ready ? 1 : 0);
-    credits.Set(load.credits);
-    {
-      absl::MutexLock lock(&fleet.mutex_);
-      view.load = load;
-    }
-    fleet.Changed();
-  }
-
-  void OnGone(absl::Status why) override {
-    ready.Set(0);
-    credits.Set(0);
-    absl::MutexLock lock(&fleet.mutex_);
-    if (view.reachable) logger.Warning("group gone", {{"status", why}});
-    view.reachable = false;
-    view.trouble = std::string(MessageOf(why));
-  }
-
-  FleetMember member;
-  Fleet& fleet;
-  const Logger logger;
-  Gauge ready, credits;
-  Counter losses;
-  GroupView view;                     // Guarded by the fleet's mutex.
-  std::unique_ptr<GroupWatch> watch;  // Last: its events use the others.
-};
 
 // A family that waits for a place. Guarded by the fleet's mutex, but for the call itself.
 struct Fleet::Waiter {
@@ -81,41 +38,116 @@ struct Fleet::Waiter {
   bool calling = false;
 };
 
-Fleet::Fleet(std::vector<FleetMember> members, Logger logger, Metrics& metrics)
+Fleet::Fleet(std::vector<FleetMember> members, Logger logger, Metrics& metrics, Clock& clock,
+             LossBackoff backoff)
     : logger_(std::move(logger)),
-      waiting_(metrics.AddGauge("conclave_families_waiting", "Families that wait for a group")) {
-  for (FleetMember& member : members) {
-    groups_.push_back(std::make_unique<Group>(std::move(member), *this, metrics));
-  }
-  for (const auto& group : groups_) group->watch = group->member.client->Watch(*group);
+      metrics_(metrics),
+      clock_(clock),
+      backoff_(backoff),
+      waiting_(metrics.AddGauge("conclave_families_waiting", "Families that wait for a group")),
+      members_(metrics.AddGauge("conclave_groups", "Groups that are members")),
+      leaving_(metrics.AddGauge("conclave_groups_leaving",
+                                "Groups that are no longer members, and end what they serve")) {
+  for (FleetMember& member : members) Add(std::move(member));
 }
 
 Fleet::~Fleet() {
-  for (const auto& group : groups_) group->watch.reset();
+  std::map<int, std::shared_ptr<Group>> groups;
+  {
+    absl::MutexLock lock(&mutex_);
+    groups = groups_;
+  }
+  for (const auto& [number, group] : groups) group->watch.reset();
 }
 
-WorkerClient& Fleet::client(int group) {
-  return *groups_[static_cast<size_t>(group)]->member.client;
+void Fleet::Add(FleetMember member) {
+  std::shared_ptr<Group> group;
+  {
+    absl::MutexLock lock(&mutex_);
+    group = std::make_shared<Group>(std::move(member), *this, ++last_number_);
+    groups_[last_number_] = group;
+    ListViews();
+  }
+  group->watch = group->member.client->Watch(*group);
 }
 
-const std::string& Fleet::address(int group) const {
-  return groups_[static_cast<size_t>(group)]->member.address;
+void Fleet::ListViews() {
+  views_.clear();
+  int leaving = 0;
+  for (const auto& [number, group] : groups_) {
+    views_.push_back(&group->view);
+    leaving += group->view.leaving ? 1 : 0;
+  }
+  members_.Set(static_cast<double>(views_.size()) - leaving);
+  leaving_.Set(leaving);
+}
+
+void Fleet::SetMembers(const std::vector<std::string>& addresses, const MakeClient& make) {
+  std::set<std::string> wanted(addresses.begin(), addresses.end());
+  std::vector<std::shared_ptr<Group>> forgotten;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (auto at = groups_.begin(); at != groups_.end();) {
+      Group& group = *at->second;
+      const bool leaves = wanted.erase(group.view.address) == 0;
+      if (leaves != group.view.leaving) {
+        group.logger.Info(leaves ? "group left" : "group is a member again",
+                          {{"families", group.families}});
+      }
+      group.view.leaving = leaves;
+      if (!leaves || group.families > 0) {
+        ++at;
+        continue;
+      }
+      forgotten.push_back(at->second);
+      at = groups_.erase(at);
+    }
+    ListViews();
+  }
+  for (const auto& group : forgotten) group->Forget();
+  for (const std::string& address : wanted) {
+    logger_.Info("group joined", {{"group", address}});
+    Add({.address = address, .client = make(address)});
+  }
+  Changed(nullptr);
+}
+
+std::shared_ptr<Fleet::Group> Fleet::Find(int group) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = groups_.find(group);
+  return found == groups_.end() ? nullptr : found->second;
 }
 
 std::vector<GroupView> Fleet::View() const {
   absl::MutexLock lock(&mutex_);
   std::vector<GroupView> views;
-  views.reserve(groups_.size());
-  for (const auto& group : groups_) views.push_back(group->view);
+  views.reserve(views_.size());
+  for (const GroupView* view : views_) views.push_back(*view);
   return views;
+}
+
+GroupView Fleet::View(int group) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = groups_.find(group);
+  if (found != groups_.end()) return found->second->view;
+  GroupView forgotten;
+  forgotten.number = group;
+  forgotten.address = fmt::format("number {}", group);
+  forgotten.trouble = "it is no longer a member";
+  return forgotten;
 }
 
 absl::StatusOr<ModelDescription> Fleet::FindModel(const std::string& name,
                                                   const std::string& fingerprint) const {
-  const ModelDescription* found = nullptr;
+  struct Found {
+    const ModelDescription* model = nullptr;
+    int ready = 0;
+  };
+  std::map<std::string, Found> by_fingerprint;
+  const ModelDescription* first = nullptr;
   bool named = false;
   const std::vector<GroupView> views = View();
-  std::string troubles;
+  std::string troubles = views.empty() ? "none is known" : "";
   for (const GroupView& view : views) {
     if (view.description == nullptr) {
       troubles += fmt::format("{}{}: {}", troubles.empty() ? "" : "; ", view.address, view.trouble);
@@ -125,14 +157,19 @@ absl::StatusOr<ModelDescription> Fleet::FindModel(const std::string& name,
     if (!name.empty() && model.name != name) continue;
     named = true;
     if (!fingerprint.empty() && model.fingerprint != fingerprint) continue;
-    if (found != nullptr && found->name != model.name) {
-      return InvalidArgument("model is empty, and both {} and {} are served", found->name,
+    if (first == nullptr) first = &model;
+    if (first->name != model.name) {
+      return InvalidArgument("model is empty, and both {} and {} are served", first->name,
                              model.name);
     }
-    // A group that is there speaks for the model rather than one that is gone.
-    if (found == nullptr || view.ready()) found = &model;
+    Found& found = by_fingerprint[model.fingerprint];
+    found.model = &model;
+    found.ready += view.ready() ? 1 : 0;
   }
-  if (found != nullptr) return *found;
+  if (first != nullptr) {
+    const auto fewer = [](const auto& a, const auto& b) { return a.second.ready < b.second.ready; };
+    return *std::max_element(by_fingerprint.begin(), by_fingerprint.end(), fewer)->second.model;
+  }
   if (named && troubles.empty()) {
     return Aborted("the replay differs: no group has fingerprint {:.12}", fingerprint);
   }
@@ -145,41 +182,74 @@ std::unique_ptr<Fleet::Waiting> Fleet::Place(PlacementQuestion question,
                                              std::function<void(int group)> placed) {
   auto waiter = std::make_shared<Waiter>(Waiter{std::move(question), std::move(placed)});
   auto waiting = std::unique_ptr<Waiting>(new Waiting(*this, waiter));
+  bool found = false;
   {
     absl::MutexLock lock(&mutex_);
-    waiters_.push_back(std::move(waiter));
+    found = FindPlace(*waiter);  // Those that wait already found none.
+    if (!found) waiters_.push_back(waiter);
     waiting_.Set(static_cast<double>(waiters_.size()));
   }
-  Changed();
+  if (found) Call(*waiter);
   return waiting;
 }
 
-// Takes the first waiter that finds a place out of the queue; null: none does.
-std::shared_ptr<Fleet::Waiter> Fleet::NextPlaced() {
+bool Fleet::FindPlace(Waiter& waiter) {
+  const auto index = router::Place(views_, waiter.question, clock_.Now());
+  if (!index) return false;
+  Group& group = *groups_.at(views_[static_cast<size_t>(*index)]->number);
+  const int agents = std::max(1, waiter.question.agents);
+  // What was sent counts until the group reports.
+  group.view.load.credits -= agents;
+  group.view.load.agents_running += agents;
+  group.view.load.queued_prompt_tokens += waiter.question.prompt_tokens;
+  waiter.group = group.view.number;
+  waiter.calling = true;
+  return true;
+}
+
+void Fleet::Call(Waiter& waiter) {
+  waiter.placed(waiter.group);
   absl::MutexLock lock(&mutex_);
-  if (waiters_.empty()) return nullptr;
-  std::vector<GroupView> views;
-  for (const auto& group : groups_) views.push_back(group->view);
+  waiter.calling = false;
+}
+
+// Takes the first waiter that finds a place out of the queue, now that `group` (null: any) changed;
+// null: none does.
+std::shared_ptr<Fleet::Waiter> Fleet::NextPlaced(const Group* group) {
+  absl::MutexLock lock(&mutex_);
   for (auto at = waiters_.begin(); at != waiters_.end(); ++at) {
-    const auto group = router::Place(views, (*at)->question);
-    if (!group) continue;
+    if (group != nullptr && !CouldTake(group->view, (*at)->question)) continue;
+    if (!FindPlace(**at)) continue;
     std::shared_ptr<Waiter> waiter = *at;
     waiters_.erase(at);
     waiting_.Set(static_cast<double>(waiters_.size()));
-    waiter->group = *group;
-    waiter->calling = true;
-    groups_[static_cast<size_t>(*group)]->view.load.credits -= std::max(1, waiter->question.agents);
     return waiter;
   }
   return nullptr;
 }
 
-void Fleet::Changed() {
-  while (const std::shared_ptr<Waiter> waiter = NextPlaced()) {
-    waiter->placed(waiter->group);
-    absl::MutexLock lock(&mutex_);
-    waiter->calling = false;
-  }
+void Fleet::Changed(const Group* group) {
+  while (const std::shared_ptr<Waiter> waiter = NextPlaced(group)) Call(*waiter);
+}
+
+void Fleet::EndedWell(Group& group) {
+  absl::MutexLock lock(&mutex_);
+  group.losses_in_row = 0;
+  group.view.rests_until = absl::InfinitePast();
+}
+
+void Fleet::Rest(Group& group) {
+  absl::MutexLock lock(&mutex_);
+  const absl::Time now = clock_.Now();
+  absl::Time& until = group.view.rests_until;
+  if (now < until) return;
+  if (now - until > backoff_.most) group.losses_in_row = 0;
+  constexpr int kMostDoublings = 20;
+  const int doublings = std::min(group.losses_in_row++, kMostDoublings);
+  const absl::Duration rest = std::min(backoff_.least * (1 << doublings), backoff_.most);
+  until = now + rest;
+  group.rests.Add();
+  group.logger.Warning("group rests", {{"losses", group.losses_in_row}, {"rest", rest}});
 }
 
 Fleet::Waiting::~Waiting() {
@@ -196,6 +266,7 @@ absl::Status Fleet::WhyNot(const PlacementQuestion& question) const {
   for (const GroupView& view : View()) {
     std::string trouble;
     if (view.description != nullptr && view.description->model.name != question.model) continue;
+    if (view.leaving) continue;
     if (!view.reachable) {
       trouble = view.trouble;
     } else if (!view.load.ready) {
@@ -215,24 +286,24 @@ absl::Status Fleet::WhyNot(const PlacementQuestion& question) const {
 }
 
 std::string Fleet::LossWords(int group, const absl::Status& why) {
+  const std::string address = View(group).address;
   if (absl::IsResourceExhausted(why)) {
-    return fmt::format("group {} has no room: {}", address(group), MessageOf(why));
+    return fmt::format("group {} has no room: {}", address, MessageOf(why));
   }
-  groups_[static_cast<size_t>(group)]->losses.Add();
-  return fmt::format("group {} was lost: {}", address(group), MessageOf(why));
+  if (const std::shared_ptr<Group> found = Find(group)) {
+    found->losses.Add();
+    if (MayBeTheGroupsFault(why)) Rest(*found);
+  }
+  return fmt::format("group {} was lost: {}", address, MessageOf(why));
 }
 
 std::string Fleet::ReturnWords(int group) const {
-  std::shared_ptr<const GroupDescription> description;
-  {
-    absl::MutexLock lock(&mutex_);
-    description = groups_[static_cast<size_t>(group)]->view.description;
+  const GroupView view = View(group);
+  if (view.description == nullptr || view.description->last_loss.empty()) {
+    return fmt::format("group {} serves", view.address);
   }
-  if (description == nullptr || description->last_loss.empty()) {
-    return fmt::format("group {} serves", address(group));
-  }
-  return fmt::format("group {} serves as epoch {} (it was lost before: {})", address(group),
-                     description->epoch, description->last_loss);
+  return fmt::format("group {} serves as epoch {} (it was lost before: {})", view.address,
+                     view.description->epoch, view.description->last_loss);
 }
 
 }  // namespace conclave::router

@@ -6,10 +6,12 @@
 
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "router/fleet/placement.h"
@@ -23,29 +25,50 @@ struct FleetMember {
   std::unique_ptr<WorkerClient> client;
 };
 
+// How long a group that lost families rests: doubling with each loss from the first to the second.
+// A family that ended well on it, and a time as long as `most` after its rest, make it as new.
+// Losses while it rests are the same one.
+struct LossBackoff {
+  absl::Duration least = absl::Milliseconds(500);
+  absl::Duration most = absl::Seconds(30);
+};
+
 // The worker groups: who is there, what they serve, how full they are, and which one takes a
-// family. Thread-safe. No lock is held while anybody's callback runs.
+// family. Groups have numbers, which no other group ever gets. One that is no longer a member takes
+// no new family, keeps those that it has, and is forgotten when none is left. Thread-safe. No lock
+// is held while anybody's callback runs.
 class Fleet {
  public:
-  // Begins to watch all of them. `metrics` must outlive it.
-  Fleet(std::vector<FleetMember> members, Logger logger, Metrics& metrics);
+  // Begins to watch all of them. `metrics` and `clock` must outlive it.
+  Fleet(std::vector<FleetMember> members, Logger logger, Metrics& metrics, Clock& clock,
+        LossBackoff backoff = {});
   ~Fleet();
 
   Fleet(const Fleet&) = delete;
   Fleet& operator=(const Fleet&) = delete;
 
-  // A moment's view; the index is the group's number.
-  std::vector<GroupView> View() const;
+  using MakeClient = std::function<std::unique_ptr<WorkerClient>(const std::string& address)>;
+  // From now on the members are those at `addresses`; `make` gives the clients of new ones. One
+  // caller at a time; not from a group's event.
+  void SetMembers(const std::vector<std::string>& addresses, const MakeClient& make);
 
-  // What is served under `name` (empty: the only model), with this fingerprint (empty: any). Groups
-  // that were met count even while they are gone. kUnavailable: none was met yet. kNotFound: no
-  // such model. kAborted: none of its groups has the fingerprint. kInvalidArgument: empty, and
-  // there are several.
+  // A moment's view of all groups, in order of their numbers.
+  std::vector<GroupView> View() const;
+  // Of one; of a forgotten one without a description.
+  GroupView View(int group) const;
+
+  // What is served under `name` (empty: the only model), with this fingerprint. Empty: the one that
+  // most groups have that are ready, the lesser one of two. Groups that were met count even while
+  // they are gone. kUnavailable: none was met yet. kNotFound: no such model. kAborted: none of its
+  // groups has the fingerprint. kInvalidArgument: empty, and there are several.
   absl::StatusOr<ModelDescription> FindModel(const std::string& name,
                                              const std::string& fingerprint = "") const;
 
-  WorkerClient& client(int group);
-  const std::string& address(int group) const;
+  // As WorkerClient does. Of a forgotten group: `events` learns at once that it is lost, and
+  // there is no run; or kUnavailable. The run must not outlive the fleet.
+  std::unique_ptr<FamilyRun> Open(int group, FamilyOpening opening,
+                                  std::shared_ptr<FamilyEvents> events);
+  void Count(int group, CountQuestion question, std::function<void(absl::StatusOr<int>)> done);
 
   // Waits for a place while it lives.
   class Waiting;
@@ -60,26 +83,42 @@ class Fleet {
   // kResourceExhausted (nobody has room).
   absl::Status WhyNot(const PlacementQuestion& question) const;
 
-  // "group 127.0.0.1:7001 was lost: ...": what broke a stream on it. Counts the loss; a group
-  // without room (kResourceExhausted) was not lost, and the words say so.
+  // "group 127.0.0.1:7001 was lost: ...": what broke a stream on it. Counts the loss, and lets the
+  // group rest when it may be the group's fault; a group without room (kResourceExhausted) was not
+  // lost, and the words say so.
   std::string LossWords(int group, const absl::Status& why);
   // "group 127.0.0.1:7001 serves as epoch 4 (it was lost before: rank 1 was killed by signal 9)".
   std::string ReturnWords(int group) const;
 
  private:
+  class SeatedEvents;
+  class SeatedRun;
   struct Group;
   struct Waiter;
 
-  void Changed();
-  std::shared_ptr<Waiter> NextPlaced();
+  std::shared_ptr<Group> Find(int group) const ABSL_LOCKS_EXCLUDED(mutex_);
+  void Add(FleetMember member) ABSL_LOCKS_EXCLUDED(mutex_);
+  void ListViews() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Changed(const Group* group) ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<Waiter> NextPlaced(const Group* group) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool FindPlace(Waiter& waiter) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Call(Waiter& waiter) ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndedWell(Group& group) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Rest(Group& group) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const Logger logger_;
-  Gauge waiting_;
+  Metrics& metrics_;
+  Clock& clock_;
+  const LossBackoff backoff_;
+  Gauge waiting_, members_, leaving_;
 
   mutable absl::Mutex mutex_;
   // Shared with the handles that wait.
   std::list<std::shared_ptr<Waiter>> waiters_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::unique_ptr<Group>> groups_;  // Fixed; what changes inside is guarded by mutex_.
+  // Shared with their families; what changes inside is guarded by mutex_ too.
+  std::map<int, std::shared_ptr<Group>> groups_ ABSL_GUARDED_BY(mutex_);
+  std::vector<const GroupView*> views_ ABSL_GUARDED_BY(mutex_);  // Theirs, in order.
+  int last_number_ ABSL_GUARDED_BY(mutex_) = -1;
 };
 
 // Gives up the place in the queue when destroyed.

@@ -40,6 +40,9 @@ std::shared_ptr<grpc::Channel> MakeWorkerChannel(
                    static_cast<int>(absl::ToInt64Milliseconds(options.backoff.most)));
   // Proxies in the environment are meant for other traffic.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  if (!options.authority.empty()) {
+    arguments.SetString(GRPC_ARG_DEFAULT_AUTHORITY, options.authority);
+  }
   arguments.SetMaxReceiveMessageSize(options.max_message_bytes);
   arguments.SetMaxSendMessageSize(options.max_message_bytes);
   return grpc::CreateCustomChannel(address, credentials, arguments);

@@ -19,6 +19,8 @@ struct WorkerChannelOptions {
       5);  // A silent connection is asked after this, and given up after as long again.
   int max_message_bytes = 64 << 20;
   WatchBackoff backoff;
+  // The host whose certificate is expected, and the HTTP/2 authority. Empty: the address's.
+  std::string authority;
 };
 
 // A channel to `address` ("host:port") that notices a dead peer.

@@ -24,7 +24,10 @@ bool Serves(const GroupView& group, const PlacementQuestion& question) {
   if (!group.ready() || group.description == nullptr) return false;
   const ModelDescription& model = group.description->model;
   if (model.name != question.model) return false;
-  if (!question.fingerprint.empty() && model.fingerprint != question.fingerprint) return false;
+  return question.fingerprint.empty() || model.fingerprint == question.fingerprint;
+}
+
+bool HasRoom(const GroupView& group, const PlacementQuestion& question) {
   return group.load.credits >= std::max(1, question.agents);
 }
 
@@ -32,26 +35,61 @@ auto QueueOf(const GroupView& group) {
   return std::tuple(group.load.queued_prompt_tokens, group.load.agents_running);
 }
 
-}  // namespace
+// The best of the groups that were offered.
+class Choice {
+ public:
+  Choice(const std::vector<const GroupView*>& groups, const PlacementQuestion& question)
+      : groups_(groups), question_(question), salt_(Mix(question.prefix)) {}
 
-std::optional<int> Place(const std::vector<GroupView>& groups, const PlacementQuestion& question) {
-  std::optional<int> shortest, favourite;
-  uint64_t highest = 0;
-  for (int i = 0; i < static_cast<int>(groups.size()); ++i) {
-    if (!Serves(groups[i], question)) continue;
-    if (!shortest || QueueOf(groups[i]) < QueueOf(groups[*shortest])) shortest = i;
+  void Offer(int group) {
+    const GroupView& view = *groups_[static_cast<size_t>(group)];
+    if (!shortest_ || QueueOf(view) < QueueOf(At(*shortest_))) shortest_ = group;
     // Rendezvous hashing: a group that leaves moves only the prefixes that it held.
-    const uint64_t score = Mix(Hash(groups[i].address, question.prefix));
-    if (!favourite || score > highest) {
-      favourite = i;
-      highest = score;
+    const uint64_t score = Mix(view.address_hash ^ salt_);
+    if (!favourite_ || score > highest_) {
+      favourite_ = group;
+      highest_ = score;
     }
   }
-  if (!shortest) return std::nullopt;
-  const int64_t least = groups[*shortest].load.queued_prompt_tokens;
-  const int64_t cost = groups[*favourite].load.queued_prompt_tokens - least;
-  return cost <= question.prompt_tokens ? favourite : shortest;
+
+  std::optional<int> Best() const {
+    if (!shortest_) return std::nullopt;
+    const int64_t cost =
+        At(*favourite_).load.queued_prompt_tokens - At(*shortest_).load.queued_prompt_tokens;
+    return cost <= question_.prompt_tokens ? favourite_ : shortest_;
+  }
+
+ private:
+  const GroupView& At(int group) const { return *groups_[static_cast<size_t>(group)]; }
+
+  const std::vector<const GroupView*>& groups_;
+  const PlacementQuestion& question_;
+  const uint64_t salt_;
+  std::optional<int> shortest_, favourite_;
+  uint64_t highest_ = 0;
+};
+
+}  // namespace
+
+std::optional<int> Place(const std::vector<const GroupView*>& groups,
+                         const PlacementQuestion& question, absl::Time now) {
+  Choice awake(groups, question), resting(groups, question);
+  bool all_rest = true;
+  for (int i = 0; i < static_cast<int>(groups.size()); ++i) {
+    const GroupView& group = *groups[static_cast<size_t>(i)];
+    if (!Serves(group, question)) continue;
+    const bool rests = group.rests_until > now;
+    all_rest = all_rest && rests;
+    if (HasRoom(group, question)) (rests ? resting : awake).Offer(i);
+  }
+  return all_rest ? resting.Best() : awake.Best();
 }
+
+bool CouldTake(const GroupView& group, const PlacementQuestion& question) {
+  return Serves(group, question) && HasRoom(group, question);
+}
+
+uint64_t HashOfAddress(const std::string& address) { return Mix(Hash(address)); }
 
 uint64_t PrefixOf(const std::vector<Message>& messages) {
   uint64_t hash = Hash("");

@@ -66,6 +66,32 @@ TEST(RouterConfigTest, FilesThatAreNamedAreLookedAtWhenAsked) {
   EXPECT_THAT(MessageOf(status), HasSubstr("ports_file: /nonexistent is not a folder"));
 }
 
+TEST(RouterConfigTest, GroupsAreNamedByAListOrByDnsOrByBoth) {
+  const auto dns = LoadRouterConfig("", {"workers.dns=groups.default.svc:9101"});
+  ASSERT_TRUE(dns.ok()) << dns.status();
+  EXPECT_EQ(dns->workers_dns, "groups.default.svc:9101");
+  EXPECT_THAT(dns->workers, IsEmpty());
+  const auto none = LoadRouterConfig(kShipped, {"workers.dns=groups:9101", "workers.addresses=[]"});
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_THAT(none->workers, IsEmpty());
+  const auto both =
+      LoadRouterConfig("", {"workers.dns=groups:9101", "workers.addresses=[gpu1:9101]",
+                            "workers.max_groups=1", "workers.resolve_every=100ms"});
+  ASSERT_TRUE(both.ok()) << both.status();
+  EXPECT_EQ(both->workers.size(), 1u);
+  EXPECT_EQ(both->resolve_every, absl::Milliseconds(100));
+
+  EXPECT_THAT(WhyNot("workers.dns=groups"), HasSubstr("workers.dns: \"groups\" is not HOST:PORT"));
+  EXPECT_THAT(WhyNot("workers.dns=groups:0"), HasSubstr("the port must be 1 to 65535"));
+  EXPECT_THAT(WhyNot("workers.dns=dns:///groups:9101"), HasSubstr("workers.dns"));
+  EXPECT_THAT(WhyNot("workers.resolve_every=1ms"), HasSubstr("workers.resolve_every"));
+  EXPECT_THAT(WhyNot("workers.max_groups=0"), HasSubstr("workers.max_groups"));
+  const absl::Status many =
+      LoadRouterConfig(kShipped, {"workers.addresses=[a:1, b:1]", "workers.max_groups=1"}).status();
+  EXPECT_THAT(std::string(MessageOf(many)),
+              HasSubstr("workers.addresses: names 2 groups; workers.max_groups is 1"));
+}
+
 TEST(RouterConfigTest, TenantsAreRead) {
   const auto config = LoadRouterConfig(
       "", {fmt::format("admission.tenants=[{{name: a, keys: [{}], max_requests: 3, weight: 2}}]",

@@ -50,7 +50,7 @@ ApiRig::ApiRig(RigOptions options, std::function<FakeSpeech(AgentId)> speech)
     absl::MutexLock lock(&mutex_);
     log_.emplace_back(line);
   });
-  fleet_ = std::make_unique<Fleet>(std::move(members), logger, metrics_);
+  fleet_ = std::make_unique<Fleet>(std::move(members), logger, metrics_, clock_);
   tasks_ = std::make_unique<TaskPool>(2);
   rpc_ = std::make_unique<ConclaveRpc>(options.service, ServiceParts{.keys = keys_,
                                                                      .admission = admission_,

@@ -5,6 +5,7 @@
 
 #include "common/status.h"
 #include "common/status_details.h"
+#include "tests/unit/router/fleet/fleet_rig.h"
 
 namespace conclave::router {
 namespace {
@@ -12,63 +13,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// A group that says what the test makes it say.
-class SpokenClient : public WorkerClient {
- public:
-  explicit SpokenClient(GroupEvents** events) : events_(events) {}
-  std::unique_ptr<FamilyRun> Open(FamilyOpening, std::shared_ptr<FamilyEvents>) override {
-    return nullptr;
-  }
-  std::unique_ptr<GroupWatch> Watch(GroupEvents& events) override {
-    *events_ = &events;
-    return std::make_unique<GroupWatch>();
-  }
-  void Count(CountQuestion, std::function<void(absl::StatusOr<int>)>) override {}
-
- private:
-  GroupEvents** const events_;
-};
-
-class FleetTest : public ::testing::Test {
- protected:
-  void Make(int groups) {
-    events_.resize(static_cast<size_t>(groups));
-    std::vector<FleetMember> members;
-    for (int i = 0; i < groups; ++i) {
-      members.push_back({.address = fmt::format("g:{}", i),
-                         .client = std::make_unique<SpokenClient>(&events_[i])});
-    }
-    fleet_ = std::make_unique<Fleet>(std::move(members), Logger(), metrics_);
-  }
-
-  void Describe(int group, const std::string& model, const std::string& last_loss = "",
-                int64_t epoch = 1) {
-    GroupDescription description;
-    description.model.name = model;
-    description.model.fingerprint = "f-" + model;
-    description.epoch = epoch;
-    description.last_loss = last_loss;
-    events_[static_cast<size_t>(group)]->OnDescribed(std::move(description));
-  }
-
-  void Load(int group, int credits, bool ready = true) {
-    GroupLoad load;
-    load.credits = credits;
-    load.ready = ready;
-    events_[static_cast<size_t>(group)]->OnLoad(load);
-  }
-
-  std::unique_ptr<Fleet::Waiting> Place(int agents, std::vector<int>& places) {
-    PlacementQuestion question;
-    question.model = "m";
-    question.agents = agents;
-    return fleet_->Place(question, [&places](int group) { places.push_back(group); });
-  }
-
-  Metrics metrics_;
-  std::vector<GroupEvents*> events_;
-  std::unique_ptr<Fleet> fleet_;
-};
+class FleetTest : public FleetRig {};
 
 TEST_F(FleetTest, BeforeAnyGroupWasMetNothingIsServedYet) {
   Make(1);
@@ -136,6 +81,7 @@ TEST_F(FleetTest, AFamilyWaitsUntilAGroupHasRoomAndThenTakesItsCredits) {
   EXPECT_THAT(places, ElementsAre(0));
 
   EXPECT_EQ(fleet_->View()[0].load.credits, 1);
+  EXPECT_EQ(fleet_->View()[0].load.agents_running, 4);
   const auto second = Place(2, places);
   EXPECT_EQ(places.size(), 1u);
   const absl::Status why = fleet_->WhyNot({.model = "m", .fingerprint = "", .agents = 2});
@@ -190,6 +136,103 @@ TEST_F(FleetTest, LossesAreCountedAndReturnsToldInWords) {
   Describe(0, "m", "rank 1 was killed by signal 9", 2);
   EXPECT_EQ(fleet_->ReturnWords(0),
             "group g:0 serves as epoch 2 (it was lost before: rank 1 was killed by signal 9)");
+}
+
+TEST_F(FleetTest, OfSeveralFingerprintsTheOneThatMostReadyGroupsHaveIsServed) {
+  Make(3);
+  Describe(0, "m", "", 1, "new");
+  Describe(1, "m", "", 1, "old");
+  Describe(2, "m", "", 1, "old");
+  for (int i = 0; i < 3; ++i) Load(i, 8);
+  EXPECT_EQ(fleet_->FindModel("m")->fingerprint, "old");
+  Load(2, 8, false);
+  EXPECT_EQ(fleet_->FindModel("m")->fingerprint, "new");  // As many: the lesser one.
+  events_[0]->OnGone(Unavailable("gone"));
+  EXPECT_EQ(fleet_->FindModel("m")->fingerprint, "old");
+  events_[1]->OnGone(Unavailable("gone"));
+  EXPECT_EQ(fleet_->FindModel("m", "old")->fingerprint, "old");
+}
+
+TEST_F(FleetTest, WhatWasSentToAGroupCountsAsItsQueueUntilItReports) {
+  Make(2);
+  for (int i = 0; i < 2; ++i) Describe(i, "m");
+  for (int i = 0; i < 2; ++i) Load(i, 64);
+  std::vector<int> places;
+  std::vector<std::unique_ptr<Fleet::Waiting>> waiting;
+  PlacementQuestion question;
+  question.model = "m";
+  question.prompt_tokens = 100;
+  question.prefix = 7;
+  for (int i = 0; i < 3; ++i) {
+    waiting.push_back(fleet_->Place(question, [&](int group) { places.push_back(group); }));
+  }
+  // Two prefills are worth waiting for one, and no more.
+  EXPECT_THAT(places, ElementsAre(places[0], places[0], 1 - places[0]));
+  EXPECT_EQ(fleet_->View(places[0]).load.queued_prompt_tokens, 200);
+  Load(places[0], 64);
+  EXPECT_EQ(fleet_->View(places[0]).load.queued_prompt_tokens, 0);
+}
+
+TEST_F(FleetTest, AGroupThatDrawsFamiliesAndLosesThemIsLeftAloneForLongerEachTime) {
+  Make(2);
+  for (int i = 0; i < 2; ++i) Describe(i, "m");
+  for (int i = 0; i < 2; ++i) Load(i, 64);
+  const auto ask = [&] {
+    std::vector<int> places;
+    const auto waiting = Place(1, places);
+    return places.at(0);
+  };
+  const int broken = ask();
+  for (const int milliseconds : {500, 1000, 2000, 4000, 8000, 16000, 30000, 30000}) {
+    Load(0, 64);
+    Load(1, 64);
+    ASSERT_EQ(ask(), broken) << milliseconds;  // The prefix is its own.
+    fleet_->LossWords(broken, Unavailable("it broke"));
+    fleet_->LossWords(broken, Unavailable("it broke"));  // Of the same death.
+    EXPECT_EQ(ask(), 1 - broken);
+    clock_.Advance(absl::Milliseconds(milliseconds - 1));
+    EXPECT_EQ(ask(), 1 - broken);
+    clock_.Advance(absl::Milliseconds(1));
+  }
+  EXPECT_THAT(metrics_.Text(),
+              HasSubstr(fmt::format("conclave_group_rests_total{{group=\"g:{}\"}} 8", broken)));
+
+  // A family that ends well makes it as new.
+  const auto ends = std::make_shared<Ends>();
+  const auto run = fleet_->Open(broken, {}, ends);
+  runs_[static_cast<size_t>(broken)]->OnFamilyEnd({});
+  EXPECT_TRUE(ends->ended);
+  fleet_->LossWords(broken, Unavailable("it broke"));
+  clock_.Advance(absl::Milliseconds(500));
+  Load(0, 64);
+  Load(1, 64);
+  EXPECT_EQ(ask(), broken);
+}
+
+TEST_F(FleetTest, LossesThatARequestCausedItselfLeaveTheGroupAwake) {
+  Make(2);
+  for (int i = 0; i < 2; ++i) Describe(i, "m");
+  for (int i = 0; i < 2; ++i) Load(i, 64);
+  for (int i = 0; i < 2; ++i) {
+    fleet_->LossWords(i, InvalidArgument("no such template"));
+    fleet_->LossWords(i, ResourceExhausted("full"));
+    EXPECT_EQ(fleet_->View(i).rests_until, absl::InfinitePast());
+  }
+}
+
+TEST_F(FleetTest, TheOnlyGroupIsAskedThoughItRests) {
+  Make(2);
+  Describe(0, "m");
+  Describe(1, "m");
+  Load(0, 8);
+  Load(1, 8);
+  fleet_->LossWords(0, Unavailable("it broke"));
+  Load(1, 0);
+  std::vector<int> places;
+  const auto waiting = Place(1, places);
+  EXPECT_TRUE(places.empty());  // The other one will have room.
+  events_[1]->OnGone(Unavailable("gone too"));
+  EXPECT_THAT(places, ElementsAre(0));
 }
 
 }  // namespace

@@ -13,12 +13,21 @@ GroupView Group(const std::string& address, int credits, int64_t queued = 0) {
   description->model.fingerprint = "f";
   GroupView view;
   view.address = address;
+  view.address_hash = HashOfAddress(address);
   view.reachable = true;
   view.description = std::move(description);
   view.load.ready = true;
   view.load.credits = credits;
   view.load.queued_prompt_tokens = queued;
   return view;
+}
+
+constexpr absl::Time kNow = absl::UnixEpoch() + absl::Hours(1);
+
+std::optional<int> Place(const std::vector<GroupView>& groups, const PlacementQuestion& question) {
+  std::vector<const GroupView*> views;
+  for (const GroupView& group : groups) views.push_back(&group);
+  return Place(views, question, kNow);
 }
 
 PlacementQuestion Question(int agents = 1) {
@@ -46,6 +55,9 @@ TEST(PlacementTest, OnlyAGroupThatServesTheModelAndHasRoomTakesAFamily) {
   GroupView starting = Group("a", 8);
   starting.load.ready = false;
   EXPECT_EQ(Place({starting}, Question()), std::nullopt);
+  GroupView leaving = Group("a", 8);
+  leaving.leaving = true;
+  EXPECT_EQ(Place({leaving}, Question()), std::nullopt);
   GroupView unknown = Group("a", 8);
   unknown.description = nullptr;
   EXPECT_EQ(Place({unknown}, Question()), std::nullopt);
@@ -97,6 +109,59 @@ TEST(PlacementTest, AFavouriteWhoseQueueCostsMoreThanThePromptIsPassedBy) {
   EXPECT_EQ(Place(groups, question), favourite);
   load.queued_prompt_tokens = question.prompt_tokens + 1;
   EXPECT_EQ(Place(groups, question), 1 - favourite);
+}
+
+TEST(PlacementTest, AQueueIsPaidUpToThePriceOfAPrefillAndNotATokenMore) {
+  struct Case {
+    int64_t prompt, favourites_queue, others_queue;
+    bool favourite;
+  };
+  for (const Case& each :
+       {Case{100, 0, 0, true}, Case{100, 100, 0, true}, Case{100, 101, 0, false},
+        Case{1, 2, 0, false}, Case{5000, 5000, 0, true}, Case{5000, 5001, 0, false},
+        Case{100, 700, 600, true}, Case{100, 701, 600, false}, Case{100, 500, 900, true}}) {
+    PlacementQuestion question = Question();
+    question.prompt_tokens = each.prompt;
+    std::vector<GroupView> groups = {Group("a", 8), Group("b", 8), Group("c", 8)};
+    const int favourite = *Place(groups, question);
+    for (GroupView& group : groups) group.load.queued_prompt_tokens = each.others_queue;
+    groups[static_cast<size_t>(favourite)].load.queued_prompt_tokens = each.favourites_queue;
+    EXPECT_EQ(Place(groups, question) == favourite, each.favourite)
+        << each.prompt << " " << each.favourites_queue << " " << each.others_queue;
+  }
+}
+
+TEST(PlacementTest, AFavouriteWithoutRoomGivesWayToTheShortestQueueOrTheNextInLine) {
+  std::vector<GroupView> groups = {Group("a", 8), Group("b", 8), Group("c", 8)};
+  const int favourite = *Place(groups, Question(4));
+  groups[static_cast<size_t>(favourite)].load.credits = 3;
+  const int second = *Place(groups, Question(4));
+  EXPECT_NE(second, favourite);
+  EXPECT_EQ(Place(groups, Question(4)), second);
+  groups[static_cast<size_t>(second)].load.queued_prompt_tokens = 101;
+  EXPECT_EQ(Place(groups, Question(4)), 3 - favourite - second);
+}
+
+TEST(PlacementTest, AGroupThatRestsIsPassedByUntilAllOfThemRest) {
+  std::vector<GroupView> groups = {Group("a", 8), Group("b", 8)};
+  const int favourite = *Place(groups, Question());
+  GroupView& tired = groups[static_cast<size_t>(favourite)];
+  tired.rests_until = kNow + absl::Seconds(1);
+  EXPECT_EQ(Place(groups, Question()), 1 - favourite);
+
+  // A full group that is awake is waited for; one of another fingerprint is not.
+  GroupView& other = groups[static_cast<size_t>(1 - favourite)];
+  other.load.credits = 0;
+  EXPECT_EQ(Place(groups, Question()), std::nullopt);
+  auto description = std::make_shared<GroupDescription>(*other.description);
+  description->model.fingerprint = "g";
+  other.description = std::move(description);
+  PlacementQuestion question = Question();
+  question.fingerprint = "f";
+  EXPECT_EQ(Place(groups, question), favourite);
+
+  tired.rests_until = kNow;
+  EXPECT_EQ(Place(groups, Question()), favourite);
 }
 
 TEST(PlacementTest, AllTurnsOfAConversationHaveOnePrefix) {

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <memory>
+
+#include "router/fleet/fleet.h"
+
+// Of the fleet's own making: nobody else includes it.
+namespace conclave::router {
+
+// One group and what it said last. Its events arrive one at a time.
+struct Fleet::Group : public GroupEvents {
+  Group(FleetMember from, Fleet& owner, int number);
+
+  void OnDescribed(GroupDescription description) override;
+  void OnLoad(GroupLoad load) override;
+  void OnGone(absl::Status why) override;
+  // It is watched no more. Not from an event.
+  void Forget();
+
+  FleetMember member;
+  Fleet& fleet;
+  const Logger logger;
+  Gauge ready, credits;
+  Counter losses, rests;
+  // Guarded by the fleet's mutex.
+  GroupView view;
+  int families = 0;       // Runs that are open.
+  int losses_in_row = 0;  // Without a family that ended well between them.
+
+  std::unique_ptr<GroupWatch> watch;  // Last: its events use the others.
+};
+
+}  // namespace conclave::router

@@ -112,11 +112,13 @@ std::shared_ptr<Generation> KeptRequests::TakeEnded() {
 void KeptRequests::ClientGone(const RequestName& name,
                               const std::shared_ptr<Generation>& generation, int client,
                               absl::Time now) {
-  if (!generation->Detach(client)) return;
   Leaving leaving;
   bool keep = false;
   {
     absl::MutexLock lock(&mutex_);
+    // Under the lock: a client that takes it up comes before this or after `gone` is set, which it
+    // takes back.
+    if (!generation->Detach(client)) return;
     const auto [begin, end] = entries_.equal_range(name);
     const auto entry = std::find_if(
         begin, end, [&](const auto& each) { return each.second.generation == generation; });

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <random>
 #include <thread>
 #include <vector>
@@ -208,6 +209,47 @@ TEST(KeepTest, ARequestThatOutgrowsItsBytesWithoutAClientIsCancelled) {
   rig.rpc().Sweep();
   EXPECT_TRUE(AwaitMetric(rig, "conclave_requests_kept 0"));
   EXPECT_TRUE(AwaitMetric(rig, "conclave_kept_log_bytes 0"));
+}
+
+// A stream of which only the first event was read.
+struct OpenStream {
+  OpenStream(ApiRig& rig, const v1::GenerateRequest& request)
+      : reader(rig.stub().Generate(&context, request)) {
+    v1::GenerateResponse event;
+    admitted = reader->Read(&event);
+  }
+  ~OpenStream() {
+    context.TryCancel();
+    reader->Finish();
+  }
+
+  grpc::ClientContext context;
+  std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader;
+  bool admitted = false;
+};
+
+// The end of the broken stream and the call that takes it up come at the same time.
+TEST(KeepTest, WhoTakesUpWhileTheFormerClientLeavesIsNotTakenForGone) {
+  RigOptions options;
+  options.credits = 1000;
+  ApiRig rig(options, SpeechOf(kPieces));
+  rig.worker().HoldAfter(2);
+  v1::GenerateRequest request = Named("r1");
+  request.clear_keep_for();
+  std::vector<std::unique_ptr<OpenStream>> others;  // To be looked through for the kept one.
+  for (int i = 0; i < 200; ++i) others.push_back(std::make_unique<OpenStream>(rig, request));
+  request.mutable_keep_for()->set_nanos(1);
+  auto present = std::make_unique<OpenStream>(rig, request);
+
+  for (int i = 0; i < 2000; ++i) {
+    present->context.TryCancel();
+    auto next = std::make_unique<OpenStream>(rig, Resume(request, ""));
+    ASSERT_TRUE(next->admitted) << i;
+    rig.rpc().Sweep();  // Lets go of it if it counts as one without a client.
+    present = std::move(next);
+  }
+
+  EXPECT_EQ(rig.worker().openings().size(), 201u) << "it was let go, and run again";
 }
 
 // Clients that ask, take up, stop and leave under one name, all at once: each call ends with one of

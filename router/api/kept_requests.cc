@@ -84,11 +84,12 @@ absl::StatusOr<KeptRequests::TakenUp> KeptRequests::TakeUp(const RequestName& na
   return taken;
 }
 
-std::shared_ptr<Generation> KeptRequests::TakeEnded() {
-  std::map<std::string_view, int64_t> bytes;
+std::shared_ptr<Generation> KeptRequests::TakeEnded(Short what) {
+  std::map<std::string_view, int64_t> held;  // By each tenant, of what is short.
   const auto may_go = [](const Entry& entry) { return entry.gone && entry.generation->ended(); };
   for (const auto& [name, entry] : entries_) {
-    if (may_go(entry)) bytes[name.tenant] += entry.generation->log_bytes();
+    if (!may_go(entry)) continue;
+    held[name.tenant] += what == Short::kBytes ? entry.generation->log_bytes() : 1;
   }
   auto first = entries_.end();
   for (auto at = entries_.begin(); at != entries_.end(); ++at) {
@@ -98,7 +99,7 @@ std::shared_ptr<Generation> KeptRequests::TakeEnded() {
       continue;
     }
     const auto order = [&](const auto& entry) {
-      return std::pair(-bytes[entry.first.tenant], *entry.second.gone);
+      return std::pair(-held[entry.first.tenant], *entry.second.gone);
     };
     if (order(*at) < order(*first)) first = at;
   }
@@ -125,7 +126,7 @@ void KeptRequests::ClientGone(const RequestName& name,
     if (entry == end) return;
     keep = generation->has_log();
     if (keep && gone_ >= options_.max_requests) {
-      leaving.push_back(TakeEnded());
+      leaving.push_back(TakeEnded(Short::kPlaces));
       keep = leaving.back() != nullptr;
     }
     if (keep) {
@@ -186,7 +187,7 @@ bool KeptRequests::Take(int64_t bytes) {
         SetGauges();
         return true;
       }
-      leaving = TakeEnded();
+      leaving = TakeEnded(Short::kBytes);
       if (leaving == nullptr) return false;
     }
     // Its bytes come back when it is destroyed, here unless a client is just attaching to it.

@@ -40,7 +40,8 @@ struct RequestName {
 
 // The requests that were admitted here, by name, until their client's stream has ended; those with
 // a keep_for live on for that long, whether they still run or have ended. When there is no room,
-// those that have ended go first, of the tenant with most bytes the one whose client left first.
+// those that have ended go first: of the tenant that has most of what is short (bytes, or places
+// of requests without a client) the one whose client left first.
 // Thread-safe; no lock is held while a generation is called that calls back.
 class KeptRequests {
  public:
@@ -92,8 +93,10 @@ class KeptRequests {
   // The last one of this name that keeps a log.
   Entries::const_iterator Kept(const RequestName& name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckNewLocked(const RequestName& name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What there is no more room for.
+  enum class Short : uint8_t { kPlaces, kBytes };
   // Takes out the one that makes way first; null: none may.
-  std::shared_ptr<Generation> TakeEnded() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::shared_ptr<Generation> TakeEnded(Short what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetGauges() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const KeepOptions options_;

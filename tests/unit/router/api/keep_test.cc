@@ -153,6 +153,31 @@ TEST(KeepTest, BeyondTheirNumberWhatHasEndedMakesWayAndWhatRunsDoesNot) {
   EXPECT_TRUE(TakeUp(rig, "runs").status.ok());
 }
 
+TEST(KeepTest, BeyondTheirNumberTheTenantWithMostMakesWayFirst) {
+  RigOptions options;
+  for (const char* name : {"many", "long"}) {
+    TenantOptions tenant;
+    tenant.name = name;
+    tenant.keys = {DigestOf(name)};
+    options.admission.tenants.push_back(tenant);
+  }
+  options.service.keep.max_requests = 3;
+  ApiRig rig(options, SpeechOf(1000));
+  const auto ask = [&](const std::string& tenant, const std::string& id, int tokens) {
+    grpc::ClientContext context;
+    context.AddMetadata("authorization", "Bearer " + tenant);
+    v1::GenerateRequest request = Named(id);
+    request.mutable_budget()->set_answer_tokens(tokens);
+    return ReadOut(*rig.stub().Generate(&context, request)).status.ok();
+  };
+  ASSERT_TRUE(ask("long", "l", 2000));
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(ask("many", "m" + std::to_string(i), 1));
+
+  EXPECT_TRUE(TakeUp(rig, "l", "Bearer long").status.ok()) << "its bytes were not short";
+  EXPECT_EQ(CodeOf(TakeUp(rig, "m1", "Bearer many")), grpc::StatusCode::NOT_FOUND);
+  EXPECT_TRUE(TakeUp(rig, "m3", "Bearer many").status.ok());
+}
+
 TEST(KeepTest, BeyondTheirBytesTheTenantWithMostMakesWayFirst) {
   RigOptions options;
   for (const char* name : {"loud", "quiet"}) {

@@ -17,10 +17,17 @@ constexpr size_t kMostSaltBytes = 256;
 constexpr int kMostStops = 16;
 constexpr size_t kMostStopBytes = 256;
 constexpr int kMostInt = std::numeric_limits<int>::max();
+constexpr int64_t kMostTotal = int64_t{1} << 48;  // So that sums of totals are numbers too.
+constexpr int kMostCredits = 1 << 20;
 
 absl::Status CheckNumber(std::string_view path, int64_t value, int64_t least) {
   if (value >= least) return absl::OkStatus();
   return BadField(path, fmt::format("is {}; it must be at least {}", value, least));
+}
+
+absl::Status CheckRange(std::string_view path, int64_t value, int64_t most) {
+  if (value >= 0 && value <= most) return absl::OkStatus();
+  return BadField(path, fmt::format("is {}; it can be 0 to {}", value, most));
 }
 
 absl::Status CheckGangSize(std::string_view path, int size) {
@@ -295,7 +302,7 @@ absl::StatusOr<FamilyEvent> ReadRefused(const v1::GangRefused& wire) {
 absl::StatusOr<FamilyEvent> ReadTotals(const v1::FamilyEnd& wire) {
   for (const int64_t count : {wire.prompt_computed(), wire.prompt_shared(), wire.sampled(),
                               wire.forced(), wire.fed(), wire.recomputed()}) {
-    RETURN_IF_ERROR(CheckNumber("family_end", count, 0));
+    RETURN_IF_ERROR(CheckRange("family_end", count, kMostTotal));
   }
   return FamilyTotals{wire.prompt_computed(), wire.prompt_shared(), wire.sampled(),
                       wire.forced(),          wire.fed(),           wire.recomputed()};
@@ -412,7 +419,7 @@ v1::WatchLoadResponse ToWire(const GroupLoad& load) {
 }
 
 absl::StatusOr<GroupLoad> FromWire(const v1::WatchLoadResponse& wire) {
-  RETURN_IF_ERROR(CheckNumber("credits", wire.credits(), 0));
+  RETURN_IF_ERROR(CheckRange("credits", wire.credits(), kMostCredits));
   RETURN_IF_ERROR(CheckNumber("agents_running", wire.agents_running(), 0));
   RETURN_IF_ERROR(CheckNumber("queued_prompt_tokens", wire.queued_prompt_tokens(), 0));
   RETURN_IF_ERROR(CheckNumber("blocks_free", wire.blocks_free(), 0));

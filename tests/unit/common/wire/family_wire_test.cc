@@ -232,6 +232,10 @@ TEST(FamilyWireTest, EachWrongFieldOfAnEventIsNamed) {
          r.mutable_refused()->set_code(0);
        }},
       {"family_end", [](v1::RunResponse& r) { r.mutable_family_end()->set_fed(-1); }},
+      {"family_end",
+       [](v1::RunResponse& r) {
+         r.mutable_family_end()->set_recomputed(std::numeric_limits<int64_t>::max());
+       }},
   };
   for (const auto& [field, spoil] : table) {
     v1::RunResponse wire = ToWire(FamilyEvent(Delta()));
@@ -244,11 +248,12 @@ TEST(FamilyWireTest, EachWrongFieldOfAnEventIsNamed) {
   }
 }
 
-TEST(FamilyWireTest, NegativeLoadIsRefused) {
+TEST(FamilyWireTest, CreditsThatNoGroupHasAreRefused) {
   v1::WatchLoadResponse wire;
-  wire.set_credits(-1);
-
-  EXPECT_EQ(FieldOf(FromWire(wire).status()), "credits");
+  for (const int credits : {-1, std::numeric_limits<int>::max()}) {
+    wire.set_credits(credits);
+    EXPECT_EQ(FieldOf(FromWire(wire).status()), "credits");
+  }
 }
 
 }  // namespace

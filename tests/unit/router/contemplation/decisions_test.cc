@@ -223,6 +223,54 @@ TEST_F(DecisionsTest, AgentsForWhomThereIsNeverRoomAreNarrowedAndTheVoteIsSettle
   ExpectReplays();
 }
 
+// Two of four agree; a third thinks on, ahead of them. Without the fourth, its vote can change
+// nothing any more.
+TEST_F(DecisionsTest, ANarrowLeavesFewerVotesToComeAndCanSettleTheRound) {
+  request_.stop_rule = StopRule::kSettled;
+  Begin(4, 1);
+  Place(3);
+  AcceptAll();
+  Say(Thinker(2), "a longer thought");
+  Say(Thinker(0), "ok.");
+  Say(Thinker(1), "ok.");
+  EXPECT_FALSE(finished_);
+  Tell(CreditsChanged{.attempt = attempt_, .credits = 1});
+  ASSERT_EQ(gangs_.size(), 2u);
+  Refuse(gangs_[1], OutOfRange("it would never fit"));
+  EXPECT_TRUE(finished_);
+  EndFamily();
+
+  ASSERT_TRUE(succeeded_);
+  // F stood at 16 when it was taken: so far the third keeps what it has.
+  const std::vector<Decision> expected = {{1, Kind::kNarrow, 16, {Thinker(3)}, {}}};
+  EXPECT_EQ(completed().receipt.decisions, expected);
+  EXPECT_EQ(completed().receipt.agents[2].kept, 16);
+  EXPECT_TRUE(completed().receipt.agents[2].cut);
+  ExpectReplays();
+}
+
+TEST_F(DecisionsTest, ADropLeavesFewerVotesToComeAndCanSettleTheRound) {
+  request_.stop_rule = StopRule::kSettled;
+  Begin(4, 1);
+  Place(4);
+  AcceptAll();
+  Say(Thinker(2), "a longer thought");
+  Say(Thinker(3), "or");
+  Say(Thinker(0), "ok.");
+  Say(Thinker(1), "ok.");
+  Pass(absl::Seconds(5));
+  EXPECT_TRUE(finished_);
+  EndFamily();
+
+  ASSERT_TRUE(succeeded_);
+  const std::vector<Decision> expected = {{1, Kind::kDrop, 2, {Thinker(3)}, {{Thinker(3), 2}}}};
+  EXPECT_EQ(completed().receipt.decisions, expected);
+  // The two are counted at 3, behind the decision; there the third is cut.
+  EXPECT_EQ(completed().receipt.agents[2].kept, 3);
+  EXPECT_EQ(completed().receipt.agents[2].discarded, 13);
+  ExpectReplays();
+}
+
 TEST_F(DecisionsTest, ASlowAgentHoldsAnEndBackNoLongerThanThePatienceThoughItGoesOn) {
   Begin(3, 1);
   Place(3);

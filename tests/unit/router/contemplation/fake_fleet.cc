@@ -271,6 +271,8 @@ void FakeFleet::Add(const AddGang& gang) {
     }
     ASSERT_GE(recipe.grant, 1);
     const int fed = static_cast<int>(recipe.produced.size());
+    const auto delivered = delivered_.find(recipe.id);
+    ASSERT_EQ(fed, delivered == delivered_.end() ? 0 : delivered->second) << "not all that it said";
     ASSERT_LT(fed, world_.EndOf(recipe).length) << "an agent that had ended was sent again";
     std::erase_if(run_->seated, [&](const Seated& seated) { return seated.id == recipe.id; });
     run_->seated.push_back({.id = recipe.id,

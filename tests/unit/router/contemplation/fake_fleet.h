@@ -97,6 +97,8 @@ class FakeFleet {
   // Whether nothing will happen unless somebody acts, or time goes by.
   bool Idle() const;
   bool serving() const { return run_ && run_->placed && !run_->gone; }
+  // Whether an attempt was neither closed nor has ended.
+  bool open() const { return run_.has_value(); }
 
   // Tokens that were delivered of each agent.
   const std::map<AgentId, int>& delivered() const { return delivered_; }

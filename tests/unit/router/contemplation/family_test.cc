@@ -93,6 +93,7 @@ TEST_F(FamilyTest, AnEndWithoutItsLastTokenIsNotBelieved) {
   EXPECT_EQ(CountOf<GroupChanged>(), 1);
   EXPECT_EQ(attempt_, 2);
   Place(2);
+  ASSERT_GE(gangs_.size(), 2u);
   EXPECT_EQ(gangs_[1].agents[0].id, Thinker(0)) << "it goes on elsewhere";
 }
 

@@ -213,6 +213,7 @@ Outcome RunHistory(const Scenario& scenario, const Plan& plan) {
     if (!random.Chance(scenario.slow_client)) watcher.Read();
   }
   if (watcher.done()) {
+    EXPECT_FALSE(fleet.open()) << "an attempt outlives its request";
     for (const auto& after : {Event{.at = now, .what = Tick{}},
                               Event{.at = now + absl::Hours(1), .what = ClientGone{}}}) {
       EXPECT_TRUE(contemplation.On(after).empty()) << "something came after the end";

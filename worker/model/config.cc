@@ -6,6 +6,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "common/json_shape.h"
 #include "common/status.h"
 #include "worker/model/config_keys.h"
 #include "worker/model/family.h"
@@ -21,6 +22,7 @@ constexpr int kMostVocab = 1 << 22;
 constexpr int kMostPositions = 1 << 24;
 constexpr int kWidestHead = 512;
 constexpr size_t kMostBytes = 1 << 20;
+constexpr int kMostDepth = 16;
 
 // What no decoder here can serve, whatever its family.
 void RefuseUnserved(ConfigKeys& keys) {
@@ -100,8 +102,10 @@ absl::Status CheckHeads(const ModelConfig& model) {
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text) {
-  const auto shallow = [](int depth, json::parse_event_t, json&) { return depth <= 16; };
-  const json config = json::parse(text, shallow, /*allow_exceptions=*/false);
+  if (ShapeOfJson(text, kMostDepth).depth > kMostDepth) {
+    return InvalidArgument("is nested deeper than {}", kMostDepth);
+  }
+  const json config = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!config.is_object()) return InvalidArgument("no JSON object");
   ConfigKeys keys(config);
   std::string model_type;

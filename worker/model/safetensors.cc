@@ -11,9 +11,12 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <string_view>
 #include <utility>
 
+#include "common/json_shape.h"
 #include "common/status.h"
+#include "worker/model/config_keys.h"
 
 namespace conclave::worker {
 namespace {
@@ -32,10 +35,11 @@ absl::StatusOr<DType> ParseDType(const std::string& word) {
   return InvalidArgument("dtype {} is not supported; it can be F32, F16 or BF16", word);
 }
 
-// JSON without exceptions and without deep nesting; discarded when it is not JSON.
-json ParseFlat(const char* begin, const char* end) {
-  const auto shallow = [](int depth, json::parse_event_t, json&) { return depth <= 8; };
-  return json::parse(begin, end, shallow, /*allow_exceptions=*/false);
+// JSON without exceptions and without deep nesting; discarded when it is not that.
+json ParseFlat(std::string_view text) {
+  constexpr int kMostDepth = 8;
+  if (ShapeOfJson(text, kMostDepth).depth > kMostDepth) return json(json::value_t::discarded);
+  return json::parse(text, nullptr, /*allow_exceptions=*/false);
 }
 
 }  // namespace
@@ -103,7 +107,7 @@ absl::StatusOr<StoredTensor> ParseEntry(const std::string& name, const json& ent
   for (const json& dim : entry["shape"]) {
     if (!dim.is_number_unsigned() || dim.get<uint64_t>() > room ||
         __builtin_mul_overflow(bytes, dim.get<uint64_t>(), &bytes)) {
-      return InvalidArgument("tensor {} has the dimension {}, beyond its file", name, dim.dump());
+      return InvalidArgument("tensor {} has the dimension {}, beyond its file", name, Excerpt(dim));
     }
     tensor.shape.push_back(dim.get<int64_t>());
   }
@@ -140,7 +144,7 @@ absl::StatusOr<std::vector<std::string>> ShardNames(const std::filesystem::path&
   if (error || size > kMostIndexBytes) return InvalidArgument("{} is too large", index.string());
   std::ifstream file(index, std::ios::binary);
   const std::string text(std::istreambuf_iterator<char>(file), {});
-  const json parsed = ParseFlat(text.data(), text.data() + text.size());
+  const json parsed = ParseFlat(text);
   if (!parsed.is_object() || !parsed.contains("weight_map") || !parsed["weight_map"].is_object()) {
     return InvalidArgument("{} has no weight_map", index.string());
   }
@@ -188,8 +192,8 @@ absl::Status Safetensors::AddFile(const std::filesystem::path& path) {
                            file->size(), kMostHeaderBytes);
   }
   const char* text = reinterpret_cast<const char*>(file->data()) + 8;
-  const json header = ParseFlat(text, text + length);
-  if (!header.is_object()) return InvalidArgument("the header is no JSON object");
+  const json header = ParseFlat({text, length});
+  if (!header.is_object()) return InvalidArgument("the header is no JSON object, or too deep");
   if (header.size() > kMostTensors)
     return InvalidArgument("the header has {} entries", header.size());
   const uint64_t room = file->size() - 8 - length;

@@ -1,34 +1,16 @@
 #include "worker/text/json_text.h"
 
+#include <cstdint>
 #include <fstream>
 #include <system_error>
 
+#include "common/json_shape.h"
 #include "common/status.h"
 
 namespace conclave::worker {
 namespace {
 
 constexpr int kMaxJsonDepth = 100;
-
-// Depth by the brackets outside of strings; so that it is known before anything is built.
-bool TooDeep(std::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      in_string = c != '"';
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > kMaxJsonDepth) return true;
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return false;
-}
 
 }  // namespace
 
@@ -49,9 +31,14 @@ absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t m
 namespace {
 
 template <typename Json>
-absl::StatusOr<Json> ParseAs(std::string_view text, std::string_view name) {
-  if (TooDeep(text)) {
+absl::StatusOr<Json> ParseAs(std::string_view text, std::string_view name, size_t most_keys) {
+  const JsonShape shape = ShapeOfJson(text, kMaxJsonDepth);
+  if (shape.depth > kMaxJsonDepth) {
     return InvalidArgument("{}: is nested deeper than {}", name, kMaxJsonDepth);
+  }
+  if (shape.keys > most_keys) {
+    return InvalidArgument("{}: an object has {} keys; the limit is {}", name, shape.keys,
+                           most_keys);
   }
   Json parsed = Json::parse(text, nullptr, false);
   if (parsed.is_discarded()) return InvalidArgument("{}: is not valid JSON", name);
@@ -61,12 +48,12 @@ absl::StatusOr<Json> ParseAs(std::string_view text, std::string_view name) {
 }  // namespace
 
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, std::string_view name) {
-  return ParseAs<nlohmann::json>(text, name);
+  return ParseAs<nlohmann::json>(text, name, SIZE_MAX);
 }
 
 absl::StatusOr<nlohmann::ordered_json> ParseOrderedJson(std::string_view text,
                                                         std::string_view name) {
-  return ParseAs<nlohmann::ordered_json>(text, name);
+  return ParseAs<nlohmann::ordered_json>(text, name, kMostOrderedKeys);
 }
 
 const nlohmann::json& Member(const nlohmann::json& object, const char* key) {

@@ -16,7 +16,9 @@ absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t m
 // kInvalidArgument, with `name`: no JSON, or nested deeper than 100.
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, std::string_view name);
 
-// The same, with members in the file's order.
+// The same, with members in the file's order: they are searched one by one, so an object has at
+// most kMostOrderedKeys.
+inline constexpr size_t kMostOrderedKeys = 1024;
 absl::StatusOr<nlohmann::ordered_json> ParseOrderedJson(std::string_view text,
                                                         std::string_view name);
 

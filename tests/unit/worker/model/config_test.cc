@@ -37,7 +37,7 @@ std::vector<Bad> BadConfigs() {
   return {
       {"NoJson", "{", "no JSON object"},
       {"List", "[]", "no JSON object"},
-      {"Deep", "{\"a\":" + std::string(100'000, '[') + "}", "no JSON object"},
+      {"Deep", "{\"a\":" + std::string(100'000, '[') + "}", "nested deeper than 16"},
       {"NoFamily", Without("model_type"), "model_type is missing"},
       {"OtherFamily", With("model_type", "gemma3"),
        "model_type \"gemma3\" is not supported; it can be llama, mistral, qwen2, qwen3, qwen3_moe"},

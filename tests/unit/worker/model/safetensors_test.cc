@@ -109,6 +109,16 @@ TEST(SafetensorsTest, TensorsAreFoundWithShapeTypeAndData) {
   EXPECT_EQ(weights->Find("c").status(), NotFound("tensor c is missing"));
 }
 
+TEST(SafetensorsTest, AHeaderOfManyEntriesIsReadWithoutQuadraticTime) {
+  std::string header = "{";
+  for (int i = 0; i < 200'000; ++i) header += fmt::format("{}\"t{}\":{{}}", i > 0 ? "," : "", i);
+  const TemporaryFolder folder;
+  folder.Write("model.safetensors", SafetensorsBytes(header + "}", 4));
+
+  EXPECT_THAT(std::string(MessageOf(Safetensors::Open(folder.path()).status())),
+              HasSubstr("lacks dtype"));
+}
+
 TEST(SafetensorsTest, MetadataAndEmptyTensorsAreNoTrouble) {
   const TemporaryFolder folder;
   folder.Write("model.safetensors",

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <ctime>
 #include <utility>
 
@@ -32,6 +33,7 @@ absl::StatusOr<TemplateArguments> TemplateMachine::Arguments(const Expression& e
       args.positional.insert(args.positional.end(), items.begin(), items.end());
     } else if (keyword == "**") {
       if (value.dict() == nullptr) return InvalidArgument("** needs a dictionary");
+      RETURN_IF_ERROR(Spend(static_cast<int64_t>(value.dict()->items.size())));
       for (const auto& [key, each] : value.dict()->items) {
         // A keyword carries no marks: a caller's name must not become the template's.
         if (!Ours(key)) return InvalidArgument("keywords must be strings of the template");
@@ -170,6 +172,7 @@ absl::StatusOr<TemplateValue> TemplateMachine::CallLoop(const TemplateCallable& 
     return args.positional[static_cast<size_t>(loop.index) % args.positional.size()];
   }
   ASSIGN_OR_RETURN(Value now, MadeList(args.positional));
+  RETURN_IF_ERROR(Spend(std::min(loop.seen.weight(), now.weight())));
   const bool changed = !TemplateEquals(loop.seen, now);
   loop.seen = std::move(now);
   return Value(changed);
@@ -194,7 +197,18 @@ absl::StatusOr<TemplateValue> TemplateMachine::CallFunction(const std::string& n
     if (from.dict() == nullptr) return InvalidArgument("{} takes a dictionary", name);
     items = from.dict()->items;
   }
-  for (const auto& [key, value] : args.named) items.emplace_back(Value::Of(key), value);
+  RETURN_IF_ERROR(Spend(static_cast<int64_t>(items.size() * (1 + args.named.size() / 8))));
+  const size_t given = items.size();
+  for (const auto& [key, value] : args.named) {
+    const auto same = std::find_if(
+        items.begin(), items.begin() + static_cast<long>(given),
+        [&](const auto& item) { return item.first.text() && item.first.text()->text() == key; });
+    if (same != items.begin() + static_cast<long>(given)) {
+      same->second = value;  // A keyword goes before the dictionary's.
+    } else {
+      items.emplace_back(Value::Of(key), value);
+    }
+  }
   RETURN_IF_ERROR(Spend(static_cast<int64_t>(items.size())));
   if (name == "dict") return Made(Value::Dict(std::move(items)));
   auto space = std::make_shared<TemplateNamespace>();

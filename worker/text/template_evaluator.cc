@@ -90,7 +90,7 @@ absl::StatusOr<TemplateItems> TemplateMachine::ItemsOf(const Value& value) {
     for (const auto& [key, unused] : value.dict()->items) items.push_back(key);
   } else if (value.text()) {
     // Each becomes a value.
-    RETURN_IF_ERROR(Spend(16 * static_cast<int64_t>(value.text()->size())));
+    RETURN_IF_ERROR(SpendParts(value.text()->size()));
     items = Characters(*value.text());
   } else if (value.defined()) {
     return InvalidArgument("'{}' object is not iterable", value.type_name());
@@ -213,6 +213,7 @@ absl::StatusOr<TemplateValue> TemplateMachine::Dict(const Expression& e) {
     if (parts[i].list() || parts[i].dict()) {
       return InvalidArgument("unhashable type: '{}'", parts[i].type_name());
     }
+    RETURN_IF_ERROR(Spend(static_cast<int64_t>(items.size()) * parts[i].weight() / 8));
     const auto same = std::find_if(items.begin(), items.end(), [&](const auto& item) {
       return TemplateEquals(item.first, parts[i]);
     });
@@ -236,6 +237,7 @@ absl::StatusOr<TemplateValue> TemplateMachine::Attribute(const Value& value,
                                                          const std::string& name) {
   if (!value.defined()) return Undefined(value);
   if (value.space() != nullptr) {
+    RETURN_IF_ERROR(Spend(static_cast<int64_t>(value.space()->fields.size() / 16)));
     if (const Value* field = value.space()->Find(name)) return *field;
   } else if (value.loop() != nullptr) {
     return LoopAttribute(*value.loop(), value, name);
@@ -255,7 +257,7 @@ absl::StatusOr<TemplateValue> TemplateMachine::Attribute(const Value& value,
 absl::StatusOr<TemplateValue> TemplateMachine::Item(const Value& value, const Value& key) {
   if (!value.defined()) return Undefined(value);
   if (value.dict() != nullptr) {
-    RETURN_IF_ERROR(Spend(static_cast<int64_t>(value.dict()->items.size() / 8)));
+    RETURN_IF_ERROR(Spend(static_cast<int64_t>(value.dict()->items.size()) * key.weight() / 8));
     if (const Value* found = value.dict()->Find(key)) return *found;
   }
   int64_t index = 0;

@@ -59,7 +59,7 @@ Result Replace(Machine& machine, Name name, const Value& value, Arguments args) 
   // How often, at most: so that nothing larger than allowed is ever made.
   const size_t matches =
       from.empty() ? static_cast<size_t>(TemplateTextLength(text)) + 1 : text.size() / from.size();
-  RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(text.size() / 16)));
+  RETURN_IF_ERROR(machine.SpendSearch(text.size(), from.size()));
   if (!from.empty()) {
     size_t found = 0;
     for (size_t at = text.text().find(from.text()); at != std::string::npos && found <= matches;
@@ -100,6 +100,7 @@ Result Indent(Machine& machine, Name name, const Value& value, Arguments args) {
   const bool first = FlagArgument(bound[1]), blank = FlagArgument(bound[2]);
   ASSIGN_OR_RETURN(MarkedString text, machine.TextOf(value));
   text.Append("\n", Author::kTemplate);  // As Jinja does: an empty last line is one.
+  RETURN_IF_ERROR(machine.SpendParts(CountTemplateLines(text)));
   const std::vector<MarkedString> lines = TemplateLines(text, false);
   RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(lines.size() * (1 + indent.size() / 64))));
   if (lines.size() * indent.size() > machine.most_bytes()) {
@@ -154,7 +155,7 @@ Result FromJson(Machine& machine, Name name, const Value& value, Arguments args)
   return machine.Made(TemplateFromJson(json, ours ? Author::kTemplate : Author::kCaller));
 }
 
-Result Integer(Machine&, Name name, const Value& value, Arguments args) {
+Result Integer(Machine& machine, Name name, const Value& value, Arguments args) {
   ASSIGN_OR_RETURN(const auto bound, BindArguments(name, args, {"default", "base"}));
   const Value fallback = bound[0] != nullptr ? *bound[0] : Value(int64_t{0});
   ASSIGN_OR_RETURN(const int64_t base, IntegerArgument("base", bound[1], 10));
@@ -162,6 +163,7 @@ Result Integer(Machine&, Name name, const Value& value, Arguments args) {
   if (value.AsInteger(number)) return Value(number);
   double real = 0;
   if (value.text() != nullptr) {
+    RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(value.text()->size() / 64)));
     const MarkedString stripped = StripTemplateText(*value.text(), nullptr, TextSide::kBoth);
     std::string_view digits = stripped.text();
     if (digits.starts_with('+')) digits.remove_prefix(1);
@@ -177,11 +179,12 @@ Result Integer(Machine&, Name name, const Value& value, Arguments args) {
   return std::fabs(real) < 9e18 ? Value(static_cast<int64_t>(real)) : fallback;
 }
 
-Result Float(Machine&, Name name, const Value& value, Arguments args) {
+Result Float(Machine& machine, Name name, const Value& value, Arguments args) {
   ASSIGN_OR_RETURN(const auto bound, BindArguments(name, args, {"default"}));
   double number = 0;
   if (value.AsNumber(number)) return Value(number);
   if (value.text() != nullptr) {
+    RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(value.text()->size() / 64)));
     const MarkedString stripped = StripTemplateText(*value.text(), nullptr, TextSide::kBoth);
     const std::string& digits = stripped.text();
     const char* end = digits.data() + digits.size();

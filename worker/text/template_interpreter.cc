@@ -31,6 +31,12 @@ absl::Status TemplateMachine::Spend(int64_t steps) {
   return ResourceExhausted("the template took more than {} steps", limits_.steps);
 }
 
+absl::Status TemplateMachine::SpendSearch(size_t bytes, size_t part) {
+  constexpr size_t kCompared = 4096;  // Bytes in the time of a step.
+  const size_t places = bytes < part ? 0 : bytes - part + 1;
+  return Spend(static_cast<int64_t>(bytes / 64 + places * part / kCompared));
+}
+
 absl::StatusOr<TemplateValue> TemplateMachine::Made(Value value) {
   if (value.text()) {
     const size_t size = value.text()->size();

@@ -43,6 +43,10 @@ class TemplateMachine {
   // For filters, methods and tests. What was made is paid for before anybody sees it:
   // kResourceExhausted beyond the limits.
   absl::Status Spend(int64_t steps);
+  // Before `part` bytes are looked for in `bytes`: a search may try them at every place.
+  absl::Status SpendSearch(size_t bytes, size_t part);
+  // Before a text is taken apart: each part becomes a value.
+  absl::Status SpendParts(size_t parts) { return Spend(kStepsAPart * static_cast<int64_t>(parts)); }
   absl::StatusOr<Value> Made(Value value);
   absl::StatusOr<Value> Made(MarkedString text) { return Made(Value(std::move(text))); }
   absl::StatusOr<Value> MadeList(TemplateItems items,
@@ -63,6 +67,7 @@ class TemplateMachine {
   class Deeper;  // One more nested call, block or expression.
   enum class Flow { kNext, kBreak, kContinue };
   static constexpr int kMostValueDepth = 100;  // Of containers in containers.
+  static constexpr int64_t kStepsAPart = 16;
 
   absl::Status AtLine(int line, const absl::Status& status);
   absl::Status Print(const MarkedString& text);

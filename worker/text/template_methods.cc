@@ -61,7 +61,7 @@ Result Strip(TemplateMachine& machine, const std::string& name, const MarkedStri
   }
   ASSIGN_OR_RETURN(const MarkedString* chars, TextArgument(name, bound[0]));
   const std::string_view set = chars->text();
-  RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(set.size() / 64)));
+  RETURN_IF_ERROR(machine.SpendSearch(text.size() + set.size(), set.size()));
   return machine.Made(StripTemplateText(text, &set, side));
 }
 
@@ -75,14 +75,16 @@ Result Split(TemplateMachine& machine, const std::string& name, const MarkedStri
              const TemplateArguments& args) {
   ASSIGN_OR_RETURN(const Bound bound, BindArguments(name, args, {"sep", "maxsplit"}));
   ASSIGN_OR_RETURN(const int64_t limit, IntegerArgument("maxsplit", bound[1], -1));
-  // Parts may be as many as bytes, and each is a value.
-  RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(text.size() / 8)));
   const bool right = name == "rsplit";
   if (bound[0] == nullptr || bound[0]->none()) {
+    RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(text.size() / 8)));
+    RETURN_IF_ERROR(machine.SpendParts(CountTemplateWords(text)));
     return ListOf(machine, SplitTemplateText(text, limit, right));
   }
   ASSIGN_OR_RETURN(const MarkedString* separator, TextArgument(name, bound[0]));
   if (separator->empty()) return InvalidArgument("{}: the separator is empty", name);
+  RETURN_IF_ERROR(machine.SpendSearch(text.size(), separator->size()));
+  RETURN_IF_ERROR(machine.SpendParts(CountTemplateParts(text, separator->text(), limit)));
   return ListOf(machine, right ? SplitTemplateTextRight(text, separator->text(), limit)
                                : text.Split(separator->text(), limit));
 }
@@ -92,6 +94,7 @@ Result Partition(TemplateMachine& machine, const std::string& name, const Marked
   ASSIGN_OR_RETURN(const Bound bound, BindArguments(name, args, {"sep"}));
   ASSIGN_OR_RETURN(const MarkedString* separator, TextArgument(name, bound[0]));
   if (separator->empty()) return InvalidArgument("{}: the separator is empty", name);
+  RETURN_IF_ERROR(machine.SpendSearch(text.size(), separator->size()));
   const bool right = name == "rpartition";
   const size_t at =
       right ? text.text().rfind(separator->text()) : text.text().find(separator->text());
@@ -106,13 +109,15 @@ Result Partition(TemplateMachine& machine, const std::string& name, const Marked
   return machine.MadeList(std::move(parts), TemplateList::Kind::kTuple);
 }
 
-Result Affix(const std::string& name, const MarkedString& text, const TemplateArguments& args) {
+Result Affix(TemplateMachine& machine, const std::string& name, const MarkedString& text,
+             const TemplateArguments& args) {
   ASSIGN_OR_RETURN(const Bound bound, BindArguments(name, args, {"prefix"}));
   const auto holds = [&](const MarkedString& affix) {
     return name == "startswith" ? text.text().starts_with(affix.text())
                                 : text.text().ends_with(affix.text());
   };
   if (bound[0] != nullptr && bound[0]->list() != nullptr) {  // Any of a tuple.
+    RETURN_IF_ERROR(machine.Spend(bound[0]->weight()));
     for (const Value& each : bound[0]->list()->items) {
       ASSIGN_OR_RETURN(const MarkedString* affix, TextArgument(name, &each));
       if (holds(*affix)) return Value(true);
@@ -155,7 +160,7 @@ Result Find(TemplateMachine& machine, const std::string& name, const MarkedStrin
             const TemplateArguments& args) {
   ASSIGN_OR_RETURN(const Bound bound, BindArguments(name, args, {"sub", "start", "end"}));
   ASSIGN_OR_RETURN(const MarkedString* part, TextArgument(name, bound[0]));
-  RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(text.size() / 16)));
+  RETURN_IF_ERROR(machine.SpendSearch(text.size(), part->size()));
   ASSIGN_OR_RETURN(const size_t begin, ByteOf(text, bound[1], 0));
   ASSIGN_OR_RETURN(const size_t end, ByteOf(text, bound[2], text.size()));
   const std::string_view where =
@@ -248,6 +253,7 @@ Result Format(TemplateMachine& machine, const MarkedString& text, const Template
     }
     const std::string name(all.substr(at + 1, end - at - 1));
     const Value* value = nullptr;
+    RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(args.named.size() / 8)));
     if (name.find_first_not_of("0123456789") == std::string::npos && name.size() < 4) {
       const size_t index = name.empty() ? next++ : static_cast<size_t>(std::stoi(name));
       if (index < args.positional.size()) value = &args.positional[index];
@@ -271,7 +277,7 @@ Result TextMethod(TemplateMachine& machine, const std::string& name, const Marke
   if (name.ends_with("strip")) return Strip(machine, name, text, args);
   if (name == "split" || name == "rsplit") return Split(machine, name, text, args);
   if (name.ends_with("partition")) return Partition(machine, name, text, args);
-  if (name.ends_with("swith")) return Affix(name, text, args);
+  if (name.ends_with("swith")) return Affix(machine, name, text, args);
   if (name.starts_with("remove")) return RemoveAffix(machine, name, text, args);
   if (name == "join") return Join(machine, text, args);
   if (name == "format") return Format(machine, text, args);
@@ -286,6 +292,7 @@ Result TextMethod(TemplateMachine& machine, const std::string& name, const Marke
   if (name == "splitlines") {
     ASSIGN_OR_RETURN(const Bound bound, BindArguments(name, args, {"keepends"}));
     RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(text.size() / 8)));
+    RETURN_IF_ERROR(machine.SpendParts(CountTemplateLines(text)));
     return ListOf(machine, TemplateLines(text, FlagArgument(bound[0])));
   }
   RETURN_IF_ERROR(BindArguments(name, args, {}).status());
@@ -302,7 +309,8 @@ Result DictMethod(TemplateMachine& machine, const std::string& name, const Value
   if (name == "get") {
     ASSIGN_OR_RETURN(const Bound bound, BindArguments(name, args, {"key", "default"}));
     if (bound[0] == nullptr) return InvalidArgument("get takes a key");
-    RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(dict.items.size() / 8)));
+    RETURN_IF_ERROR(
+        machine.Spend(static_cast<int64_t>(dict.items.size()) * bound[0]->weight() / 8));
     if (const Value* found = dict.Find(*bound[0])) return *found;
     return bound[1] != nullptr ? *bound[1] : Value(nullptr);
   }

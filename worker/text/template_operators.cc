@@ -109,11 +109,12 @@ absl::StatusOr<bool> Contains(TemplateMachine& machine, const Value& whole, cons
       return InvalidArgument("'in <string>' requires string as left operand, not {}",
                              part.type_name());
     }
-    RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(whole.text()->size() / 64)));
+    RETURN_IF_ERROR(machine.SpendSearch(whole.text()->size(), part.text()->size()));
     return whole.text()->text().find(part.text()->text()) != std::string::npos;
   }
   if (whole.dict()) {
-    RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(whole.dict()->items.size() / 8)));
+    RETURN_IF_ERROR(
+        machine.Spend(static_cast<int64_t>(whole.dict()->items.size()) * part.weight() / 8));
     return whole.dict()->Find(part) != nullptr;
   }
   if (whole.defined() && !whole.list()) {

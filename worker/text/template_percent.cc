@@ -170,6 +170,7 @@ absl::StatusOr<MarkedString> TemplatePercent(TemplateMachine& machine, const Mar
     }
     const Value* value = nullptr;
     if (!field.name.empty()) {
+      RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(args.named.size() / 8)));
       for (const auto& [name, each] : args.named) {
         if (name == field.name) value = &each;
       }

@@ -22,6 +22,7 @@ Result Path(Machine& machine, const Value& value, const Value& path) {
   int64_t index = 0;
   if (path.AsInteger(index)) return machine.Item(value, path);
   if (path.text() == nullptr) return InvalidArgument("an attribute is a string or an integer");
+  RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(path.text()->size())));
   Value at = value;
   for (const MarkedString& part : path.text()->Split(".")) {
     const std::string& name = part.text();
@@ -39,8 +40,8 @@ Result KeyOf(Machine& machine, const Value& item, const Value* attribute, bool c
   if (attribute != nullptr && !attribute->none()) {
     ASSIGN_OR_RETURN(key, Path(machine, item, *attribute));
   }
+  RETURN_IF_ERROR(machine.Spend(key.weight()));  // It will be compared.
   if (case_sensitive || key.text() == nullptr) return key;
-  RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(key.text()->size() / 64)));
   return Value(CaseTemplateText(*key.text(), TextCase::kLower));
 }
 
@@ -66,8 +67,11 @@ absl::Status SortByKeys(Machine& machine, std::vector<std::pair<Value, Value>>& 
   return status;
 }
 
-Result Length(Machine&, Name, const Value& value, Arguments) {
-  if (value.text()) return Value(TemplateTextLength(*value.text()));
+Result Length(Machine& machine, Name, const Value& value, Arguments) {
+  if (value.text()) {
+    RETURN_IF_ERROR(machine.Spend(static_cast<int64_t>(value.text()->size() / 64)));
+    return Value(TemplateTextLength(*value.text()));
+  }
   if (value.list() && value.list()->sized()) {
     return Value(static_cast<int64_t>(value.list()->items.size()));
   }

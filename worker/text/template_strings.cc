@@ -23,7 +23,65 @@ bool IsOpening(uint32_t code) {
   return code == '-' || code == '(' || code == '{' || code == '[' || code == '<';
 }
 
+// Calls visit(begin, end) for each word.
+template <typename Visit>
+void ForEachWord(std::string_view bytes, const Visit& visit) {
+  size_t begin = 0;
+  bool inside = false;
+  for (size_t at = 0; at <= bytes.size();) {
+    const bool end = at == bytes.size();
+    const Utf8Char c = end ? Utf8Char{' ', 1} : ReadUtf8(bytes.substr(at));
+    const bool space = end || IsPythonSpace(c.code);
+    if (inside && space) visit(begin, at);
+    if (!inside && !space) begin = at;
+    inside = !space;
+    at += c.bytes;
+  }
+}
+
+// Calls visit(begin, end, next) for each line, which ends before its line end; `next` is behind it.
+template <typename Visit>
+void ForEachLine(std::string_view bytes, const Visit& visit) {
+  size_t begin = 0;
+  for (size_t at = 0; at < bytes.size();) {
+    const Utf8Char c = ReadUtf8(bytes.substr(at));
+    const bool ends = (c.code >= 0x0A && c.code <= 0x0D) || (c.code >= 0x1C && c.code <= 0x1E) ||
+                      c.code == 0x85 || c.code == 0x2028 || c.code == 0x2029;
+    size_t next = at + c.bytes;
+    if (c.code == '\r' && next < bytes.size() && bytes[next] == '\n') ++next;
+    if (ends) {
+      visit(begin, at, next);
+      begin = next;
+    }
+    at = next;
+  }
+  if (begin < bytes.size()) visit(begin, bytes.size(), bytes.size());
+}
+
 }  // namespace
+
+size_t CountTemplateWords(const MarkedString& text) {
+  size_t count = 0;
+  ForEachWord(text.text(), [&](size_t, size_t) { ++count; });
+  return count;
+}
+
+size_t CountTemplateParts(const MarkedString& text, std::string_view separator, int64_t limit) {
+  size_t count = 1;
+  for (size_t at = 0; limit != 0; --limit) {
+    at = text.text().find(separator, at);
+    if (at == std::string::npos) break;
+    at += separator.size();
+    ++count;
+  }
+  return count;
+}
+
+size_t CountTemplateLines(const MarkedString& text) {
+  size_t count = 0;
+  ForEachLine(text.text(), [&](size_t, size_t, size_t) { ++count; });
+  return count;
+}
 
 bool IsPythonSpace(uint32_t code) { return (code >= 0x1C && code <= 0x1F) || IsWhiteSpace(code); }
 
@@ -80,19 +138,8 @@ MarkedString CaseTemplateText(const MarkedString& text, TextCase how) {
 
 std::vector<MarkedString> SplitTemplateText(const MarkedString& text, int64_t limit,
                                             bool from_right) {
-  const std::string_view bytes = text.text();
   std::vector<std::pair<size_t, size_t>> words;  // All of them, first to last.
-  size_t begin = 0;
-  bool inside = false;
-  for (size_t at = 0; at <= bytes.size();) {
-    const bool end = at == bytes.size();
-    const Utf8Char c = end ? Utf8Char{' ', 1} : ReadUtf8(bytes.substr(at));
-    const bool space = end || IsPythonSpace(c.code);
-    if (inside && space) words.emplace_back(begin, at);
-    if (!inside && !space) begin = at;
-    inside = !space;
-    at += c.bytes;
-  }
+  ForEachWord(text.text(), [&](size_t begin, size_t end) { words.emplace_back(begin, end); });
   std::vector<MarkedString> parts;
   const size_t most = limit < 0 ? words.size() : static_cast<size_t>(limit);
   if (words.size() <= most + 1 && (limit < 0 || words.size() <= most)) {
@@ -133,22 +180,10 @@ std::vector<MarkedString> SplitTemplateTextRight(const MarkedString& text,
 }
 
 std::vector<MarkedString> TemplateLines(const MarkedString& text, bool keep) {
-  const std::string_view bytes = text.text();
   std::vector<MarkedString> lines;
-  size_t begin = 0;
-  for (size_t at = 0; at < bytes.size();) {
-    const Utf8Char c = ReadUtf8(bytes.substr(at));
-    const bool ends = (c.code >= 0x0A && c.code <= 0x0D) || (c.code >= 0x1C && c.code <= 0x1E) ||
-                      c.code == 0x85 || c.code == 0x2028 || c.code == 0x2029;
-    size_t next = at + c.bytes;
-    if (c.code == '\r' && next < bytes.size() && bytes[next] == '\n') ++next;
-    if (ends) {
-      lines.push_back(text.Slice(begin, (keep ? next : at) - begin));
-      begin = next;
-    }
-    at = next;
-  }
-  if (begin < bytes.size()) lines.push_back(text.Slice(begin));
+  ForEachLine(text.text(), [&](size_t begin, size_t end, size_t next) {
+    lines.push_back(text.Slice(begin, (keep ? next : end) - begin));
+  });
   return lines;
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string_view>
 #include <vector>
 
@@ -22,6 +24,12 @@ enum class TextCase {
   kFilterTitle,  // Behind white space, '-', and opening brackets: Jinja's filter.
 };
 MarkedString CaseTemplateText(const MarkedString& text, TextCase how);
+
+// How many parts the three below make, so that they can be paid for before they are made; of words,
+// as many as there are without a limit.
+size_t CountTemplateWords(const MarkedString& text);
+size_t CountTemplateParts(const MarkedString& text, std::string_view separator, int64_t limit);
+size_t CountTemplateLines(const MarkedString& text);
 
 // At white space, at most `limit` times (negative: always); the ends are stripped. From the right
 // where only some are made: `from_right`.

@@ -41,6 +41,9 @@ TemplateValue TemplateValue::Dict(std::vector<std::pair<TemplateValue, TemplateV
     Weigh(*dict, key);
     Weigh(*dict, value);
   }
+  // Keys are searched one by one.
+  const auto size = static_cast<int64_t>(items.size());
+  dict->weight = std::min(dict->weight + size * size / 64, kMostWeight);
   dict->items = std::move(items);
   return TemplateValue(std::shared_ptr<const TemplateDict>(std::move(dict)));
 }

@@ -76,7 +76,8 @@ struct TemplateValue {
   int depth() const;
   static constexpr int kNeverHeld = 1'000'000;
   // How many values lie in it, those that are shared as often as they are held, and 64 bytes of
-  // text as one: what going through all of it costs.
+  // text as one, and a dictionary's search for each of its keys: what going through all of it, or
+  // comparing it, costs.
   int64_t weight() const;
 };
 

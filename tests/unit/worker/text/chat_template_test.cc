@@ -1,10 +1,13 @@
 #include "worker/text/chat_template.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 #include <random>
+#include <string>
+#include <vector>
 
 namespace conclave::worker {
 namespace {
@@ -239,6 +242,74 @@ TEST(ChatTemplateTest, EndsRecursionAndGrowthWithinItsLimits) {
         "{% endfor %}{{ ns.l == 1 }}{{ ns.l | tojson }}"}) {
     EXPECT_FALSE(Failure(source).ok()) << source;
   }
+}
+
+// Each goes through more than it has steps for, and would need seconds to hours if that were free.
+TEST(ChatTemplateTest, PaysForEverythingThatItGoesThrough) {
+  const std::string begin =
+      "{% set a = 'aaaaaaaaaa' * 10000 %}{% set b = a ~ 'b' %}{% set h = a ~ a %}"
+      "{% set l = ['x'] * 10000 %}{% set m = [a] * 20 %}{% set d = {a: 1, 2: 2, 3: 3} %}";
+  std::string many;  // Keywords.
+  for (int i = 0; i < 480; ++i) many += fmt::format(", a{}=0", i);
+  std::vector<std::string> sources;
+  // A part that may be tried at every place.
+  for (const char* search :
+       {"b in h", "h.find(b)", "h.rfind(b)", "h.count(b)", "h.split(b)", "h.rsplit(b)",
+        "h.partition(b)", "h.rpartition(b)", "h.replace(b, 'x')", "('c' ~ h).strip(b)"}) {
+    sources.push_back(fmt::format("{}{{{{ ({}) and 1 }}}}", begin, search));
+  }
+  // What is looked at again and again.
+  for (const char* look :
+       {"a | length", "a | int", "a | float", "loop.changed(a)", "'y'.startswith(l)",
+        "m | max(case_sensitive=true)", "m | sort(case_sensitive=true)",
+        "m | map(attribute=a, default=0) | list", "d[a]", "d.get(a)"}) {
+    sources.push_back(fmt::format(
+        "{}{{% for i in range(600) %}}{{% if {} %}}{{% endif %}}{{% endfor %}}", begin, look));
+  }
+  sources.push_back("{% set ns = namespace(x=1" + many +
+                    ") %}{% for i in range(20000) %}{% if ns.y %}{% endif %}{% endfor %}");
+  sources.push_back("{{ ('{x}' * 5000).format(x=1" + many + ") }}");
+  sources.push_back("{{ ('%(x)s' * 5000) | format(x=1" + many + ") }}");
+  // Parts that become values.
+  for (const char* parts : {"('a,' * 20000).split(',')", "('a ' * 20000).split()",
+                            "('a\\n' * 20000).splitlines()", "('a\\n' * 20000) | indent"}) {
+    sources.push_back(fmt::format("{{{{ {} | length }}}}", parts));
+  }
+  for (const std::string& source : sources) {
+    EXPECT_EQ(Failure(source, {.steps = 200'000}).code(), absl::StatusCode::kResourceExhausted)
+        << source.substr(0, 300);
+  }
+}
+
+TEST(ChatTemplateTest, ReadsObjectsOfABoundedNumberOfKeys) {
+  const auto parsed = ChatTemplate::Parse("{{ messages[0].content | from_json | length }}", "t");
+  const auto with = [&](size_t keys) {
+    std::string json = "{";
+    for (size_t i = 0; i < keys; ++i) json += fmt::format("{}\"k{}\": {{}}", i > 0 ? "," : "", i);
+    TemplateInput input;
+    input.messages = {User(json + "}")};
+    return parsed->Render(input);
+  };
+
+  EXPECT_EQ(with(1024)->text(), "1024");
+  EXPECT_EQ(with(1025).status().code(), absl::StatusCode::kInvalidArgument);
+  // Two that are compared cost the square of their keys.
+  const auto compares = ChatTemplate::Parse(
+      "{% set x = messages[0].content | from_json %}{% set y = messages[0].content | from_json %}"
+      "{% for i in range(70) %}{% if x == y %}{% endif %}{% endfor %}",
+      "t");
+  std::string json = "{\"k\": 0";
+  for (size_t i = 1; i < 1000; ++i) json += fmt::format(",\"k{}\":0", i);
+  TemplateInput input;
+  input.messages = {User(json + "}")};
+  EXPECT_EQ(compares->Render(input, {.steps = 200'000}).status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST(ChatTemplateTest, LetsAKeywordGoBeforeTheDictionarys) {
+  EXPECT_EQ(Render("{% set d = dict({'a': 1, 'b': 2}, a=3) %}{{ d.a }}{{ d.b }}{{ d | length }}"),
+            "322");
+  EXPECT_EQ(Render("{{ namespace({'a': 1}, a=3).a }}"), "3");
 }
 
 TEST(ChatTemplateTest, RefusesExpressionsThatNestTooDeeply) {

@@ -1,5 +1,6 @@
 #include "worker/text/pre_tokenizer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/status.h"
@@ -17,6 +18,9 @@ constexpr char kGpt2Pattern[] =
 // ASCII's punctuation is what is printable and neither letter nor digit.
 constexpr char kPunctuation[] = R"([!-/:-@\[-`{-~]|\p{P})";
 constexpr char kWordsOrSigns[] = R"([\p{L}\p{M}\p{N}\p{Pc}]+|[^\p{L}\p{M}\p{N}\p{Pc}\s]+)";
+
+// Of all words that one text's steps change, each as a string.
+constexpr size_t kMostChangedBytes = size_t{64} << 20;
 
 std::string WithMarks(std::string_view text, std::string_view mark) {
   std::string marked;
@@ -139,16 +143,25 @@ absl::StatusOr<PreTokenizer> PreTokenizer::Parse(const Json& node) {
   return all;
 }
 
+absl::Status Words::Reserve(size_t bytes) {
+  changed_bytes += bytes + sizeof(std::string);
+  if (changed_bytes <= kMostChangedBytes) return absl::OkStatus();
+  return ResourceExhausted("with its marks, the text has more than {} bytes", kMostChangedBytes);
+}
+
 absl::Status PreTokenizer::Run(const Step& step, bool at_start, Words& words) const {
   std::vector<std::string_view> pieces;
   for (size_t i = 0; i < words.words.size(); ++i) {
     std::string_view word = words.words[i];
     if (step.marks_spaces && word.find(' ') != std::string_view::npos) {
+      const auto spaces = static_cast<size_t>(std::count(word.begin(), word.end(), ' '));
+      RETURN_IF_ERROR(words.Reserve(word.size() + spaces * step.mark.size()));
       word = words.changed.emplace_back(WithMarks(word, step.mark));
     }
     const bool marked =
         step.scheme == Scheme::kAlways || (step.scheme == Scheme::kFirst && at_start && i == 0);
     if (marked && !word.starts_with(step.mark)) {
+      RETURN_IF_ERROR(words.Reserve(word.size() + step.mark.size()));
       word = words.changed.emplace_back(step.mark + std::string(word));
     }
     if (step.split) {
@@ -163,6 +176,7 @@ absl::Status PreTokenizer::Run(const Step& step, bool at_start, Words& words) co
 
 absl::Status PreTokenizer::Cut(std::string_view text, bool at_start, Words& words) const {
   words.changed.clear();
+  words.changed_bytes = 0;
   words.words.assign(1, text);
   for (const Step& step : steps_) RETURN_IF_ERROR(Run(step, at_start, words));
   return absl::OkStatus();

@@ -18,6 +18,10 @@ namespace conclave::worker {
 struct Words {
   std::vector<std::string_view> words;  // Into the text, or into `changed`.
   std::deque<std::string> changed;      // Words that are not as in the text.
+  size_t changed_bytes = 0;
+
+  // Whether so many bytes more may be changed. kResourceExhausted: too many together.
+  absl::Status Reserve(size_t bytes);
 };
 
 // How a text is cut into words: the member "pre_tokenizer" of a tokenizer.json. Immutable: any
@@ -31,7 +35,7 @@ class PreTokenizer {
   // Words are bytes that the vocabulary spells (GPT-2's alphabet), not characters.
   bool byte_level() const { return byte_level_; }
   // `at_start`: the text stands at the very beginning of all. REQUIRES: valid UTF-8, not empty.
-  // kResourceExhausted: a pattern costs too much.
+  // kResourceExhausted: a pattern costs too much, or marks make the text too long.
   absl::Status Cut(std::string_view text, bool at_start, Words& words) const;
 
  private:

@@ -14,6 +14,7 @@ namespace conclave::worker {
 namespace {
 
 constexpr char kReplacement[] = "\xEF\xBF\xBD";  // U+FFFD.
+constexpr size_t kMaxAddedBytes = size_t{16} << 10;  // Of an added token that is normalised.
 
 }  // namespace
 
@@ -30,6 +31,10 @@ class Tokenizer::Tables {
         ASSIGN_OR_RETURN(const MarkedString content,
                          file.normalizer.Apply(MarkedString::Template(token.content)));
         if (content.empty()) continue;  // Nothing that could be found.
+        if (content.size() > kMaxAddedBytes) {
+          return InvalidArgument("added_tokens: '{}', normalised, has {} bytes; the limit is {}",
+                                 token.content, content.size(), kMaxAddedBytes);
+        }
         token.content = content.text();
       }
       (normalized ? tables->normalized_ : tables->plain_).Add(std::move(token));

@@ -73,6 +73,20 @@ TEST(SentencePieceTest, LooksForNormalizedTokensInTheNormalizedText) {
   EXPECT_THAT(*tokenizer->Encode(text), testing::Not(testing::Contains(1)));
 }
 
+TEST(SentencePieceTest, RefusesAddedTokensThatGrowBeyondBoundsWhenNormalized) {
+  nlohmann::json file = CharacterFile();
+  file["added_tokens"][1]["normalized"] = true;
+  const nlohmann::json grow = {
+      {"type", "Replace"}, {"pattern", {{"String", "s"}}}, {"content", std::string(256, 's')}};
+  file["normalizer"] = {{"type", "Sequence"}, {"normalizers", {grow, grow}}};
+
+  const absl::Status status = Tokenizer::Parse(file.dump(), "t.json").status();
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              testing::HasSubstr("'<s>', normalised, has 65538 bytes; the limit is 16384"));
+}
+
 TEST(SentencePieceTest, MarksWordsInMetaspacesThreeSchemes) {
   nlohmann::json file = CharacterFile();
   file["normalizer"] = nullptr;
@@ -89,6 +103,33 @@ TEST(SentencePieceTest, MarksWordsInMetaspacesThreeSchemes) {
   EXPECT_EQ(*with("first")->EncodeWithSpecials("a<s>a a"), (Ids{263, 1, 261, 263}));
   EXPECT_EQ(*with("never")->EncodeWithSpecials("a<s>a a"), (Ids{261, 1, 261, 263}));
   EXPECT_EQ(with("always")->Decode({1, 263, 263}), "a a");
+}
+
+TEST(SentencePieceTest, RefusesTextsThatMarksMakeTooLong) {
+  const auto with = [](const nlohmann::json& steps) {
+    nlohmann::json file = CharacterFile();
+    file["normalizer"] = nullptr;
+    file["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", steps}};
+    return Make(file);
+  };
+  // Each makes 256 spaces of one.
+  const nlohmann::json grow = {{"type", "Metaspace"},
+                               {"replacement", std::string(256, ' ')},
+                               {"prepend_scheme", "never"},
+                               {"split", false}};
+  const nlohmann::json words = {{"type", "WhitespaceSplit"}};
+  const nlohmann::json front = {{"type", "Metaspace"},
+                                {"replacement", std::string(256, 'a')},
+                                {"prepend_scheme", "always"},
+                                {"split", false}};
+  std::string many;
+  for (int i = 0; i < 300'000; ++i) many += "b ";
+
+  EXPECT_EQ(with({grow, grow, grow, grow, grow})->Encode("a b").status().code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(with({words, front})->Encode(many).status().code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(with({words, front})->Encode("b b b").ok());
 }
 
 TEST(SentencePieceTest, ReleasesTheSameTextPieceByPiece) {

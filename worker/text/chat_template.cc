@@ -102,6 +102,8 @@ absl::StatusOr<ChatTemplate> ChatTemplate::Load(const std::filesystem::path& dir
   nlohmann::json config;
   if (const auto text = ReadFile(config_path, size_t{16} << 20); text.ok()) {
     ASSIGN_OR_RETURN(config, ParseJson(*text, config_path.string()));
+  } else if (!absl::IsNotFound(text.status())) {
+    return text.status();
   }
   const std::string bos = TokenText(config, "bos_token"), eos = TokenText(config, "eos_token");
   const auto own = dir / "chat_template.jinja";

@@ -100,6 +100,8 @@ absl::StatusOr<std::unique_ptr<TextModel>> TextModel::Load(
     generation = *std::move(text);
     ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(generation, "generation_config.json"));
     RETURN_IF_ERROR(ReadGeneration(json, stops, model->sampling_));
+  } else if (!absl::IsNotFound(text.status())) {
+    return text.status();
   }
   model->sampling_ = model->profile_.sampling.value_or(model->sampling_);
   model->stop_tokens_.assign(stops.begin(), stops.end());

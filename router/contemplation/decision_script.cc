@@ -36,6 +36,8 @@ bool IsThinker(AgentId agent, int planned) {
 }
 
 absl::Status CheckAgents(const Decision& decision, int planned, Named& named) {
+  const bool stops = decision.kind == Kind::kDeadline || decision.kind == Kind::kStopNow;
+  if (decision.agents.empty() && !stops) return InvalidArgument("names no agent");
   for (AgentId agent : decision.agents) {
     const bool thinker = IsThinker(agent, planned);
     const bool synthesiser = agent == MakeAgentId(kAggregateStage, 0, 0);

@@ -20,7 +20,8 @@ class DecisionScript {
   // kInvalidArgument when no run could have made them: numbers that do not count up from 1, clocks
   // that go back, agents that are not `planned` (the synthesiser, `last`, may only be given up or
   // cut), an agent that joins, is narrowed or is cut twice, cuts above `most` tokens, or lists that
-  // do not belong to their kind, or nobody who begins (unless it is stopped before anybody does).
+  // do not belong to their kind (or are empty where somebody must be named), or nobody who begins
+  // (unless it is stopped before anybody does).
   static absl::Status Check(const std::vector<Decision>& decisions, int planned, int most);
 
   // The first one that was not taken yet; null when all were.

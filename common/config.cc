@@ -6,6 +6,7 @@
 
 #include "common/config_text.h"
 #include "common/config_value.h"
+#include "common/plain_text.h"
 #include "common/status.h"
 
 namespace conclave {
@@ -249,7 +250,7 @@ absl::Status Config::Finish() {
 
 std::string ComplaintText(const std::string& program, const absl::Status& status) {
   std::string text;
-  std::istringstream lines{std::string(MessageOf(status))};
+  std::istringstream lines{PlainText(MessageOf(status))};
   for (std::string line; std::getline(lines, line);) {
     text += fmt::format("{}: {}\n", program, line);
   }

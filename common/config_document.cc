@@ -5,6 +5,7 @@
 #include <climits>
 #include <sstream>
 #include <tuple>
+#include <vector>
 
 #include "common/config_value.h"
 #include "common/status.h"
@@ -108,7 +109,13 @@ class Builder {
 absl::StatusOr<std::unique_ptr<ConfigValue>> Build(const std::string& text, const std::string& name,
                                                    bool from_file, ConfigErrors& errors) {
   try {
-    return Builder(name, from_file, errors).Build(YAML::Load(text), "", 0);
+    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    if (documents.size() > 1) {
+      return InvalidArgument("{}: a second document begins; only one is read",
+                             from_file ? PlaceOf(name, documents[1].Mark()).text : name);
+    }
+    return Builder(name, from_file, errors)
+        .Build(documents.empty() ? YAML::Node() : documents[0], "", 0);
   } catch (const YAML::Exception& error) {
     if (!from_file) return InvalidArgument("{}: {}", name, error.msg);
     return InvalidArgument("{}: {}", PlaceOf(name, error.mark).text, error.msg);

@@ -4,6 +4,8 @@
 #include <memory>
 #include <utility>
 
+#include "common/config.h"
+#include "common/plain_text.h"
 #include "common/status.h"
 #include "worker/launch/flight_file.h"
 #include "worker/launch/flight_replay.h"
@@ -33,10 +35,10 @@ absl::StatusOr<FlightGroup> MakeGroup(const WorkerConfig& config) {
 int ReplayFlightFile(const std::string& path, const WorkerConfig& config) {
   const absl::StatusOr<Flight> flight = ReadFlight(path);
   if (!flight.ok()) {
-    std::cerr << "conclave-worker: " << MessageOf(flight.status()) << std::endl;
+    std::cerr << ComplaintText("conclave-worker", flight.status()) << std::flush;
     return static_cast<int>(FlightEnd::kUnusable);
   }
-  std::cout << DescribeFlight(*flight);
+  std::cout << PlainText(DescribeFlight(*flight));
   return static_cast<int>(WatchReplay(
       *flight, [&config] { return MakeGroup(config); }, config.launcher.judge.ready));
 }

@@ -13,6 +13,8 @@
 #include <iostream>
 #include <new>
 
+#include "common/config.h"
+#include "common/plain_text.h"
 #include "common/status.h"
 #include "worker/group/patience.h"
 #include "worker/launch/flight_replay.h"
@@ -29,7 +31,7 @@ struct Place {
 };
 
 FlightEnd Complain(const absl::Status& status) {
-  std::cerr << "conclave-worker: " << MessageOf(status) << std::endl;
+  std::cerr << ComplaintText("conclave-worker", status) << std::flush;
   return FlightEnd::kUnusable;
 }
 
@@ -50,7 +52,7 @@ FlightEnd Replay(const Flight& flight,
   const absl::StatusOr<FlightReplay> replay =
       ReplayFlight(flight, group->shape, group->step, on_begin);
   if (!replay.ok()) return Complain(replay.status());
-  std::cout << DescribeReplay(*replay) << std::flush;
+  std::cout << PlainText(DescribeReplay(*replay)) << std::flush;
   return replay->ok() ? FlightEnd::kEqual : FlightEnd::kFound;
 }
 

@@ -194,6 +194,13 @@ TEST(ConfigTest, AUnitThatDoesNotExistIsToldTheOnesThatDo) {
 
 TEST(ConfigTest, ComplaintsOfAProgramNameItInEveryLine) {
   EXPECT_EQ(ComplaintText("conclave-x", InvalidArgument("a\nb")), "conclave-x: a\nconclave-x: b\n");
+  EXPECT_EQ(ComplaintText("conclave-x", InvalidArgument("\x1b[2J")), "conclave-x: \\x1b[2J\n");
+}
+
+TEST(ConfigTest, ASecondDocumentIsNotPassedOver) {
+  EXPECT_EQ(Complaint("name: a\n---\nnonsense: 1"),
+            "shape.yaml:3:1: a second document begins; only one is read");
+  EXPECT_EQ(Complaint("---\nname: a\n...\n"), "");
 }
 
 TEST(ConfigTest, TextThatIsNotYamlIsRefusedWithItsPlace) {

@@ -357,12 +357,12 @@ TEST(FlightWatchTest, APlanThatNeverEndsIsNamed) {
 
 TEST(FlightWatchTest, AGroupThatCannotBeMadeIsNoFinding) {
   Flight flight = Record(Course());
-  flight.identity = "3 ranks";
+  flight.identity = "3 ranks\x1b[2J";
 
   const Watched watched = WatchFlight(flight, [](const StepPlan&) {});
 
   EXPECT_EQ(watched.end, FlightEnd::kUnusable);
-  EXPECT_THAT(watched.err, HasSubstr("a group with 3 ranks"));
+  EXPECT_THAT(watched.err, HasSubstr("a group with 3 ranks\\x1b[2J"));
 }
 
 // Plans from a file may hold anything: the ledger never reads or writes outside itself.

@@ -26,9 +26,9 @@ void CheckListeners(ConfigNode root,
   }
 }
 
-void CheckFolderOf(ConfigNode& node, std::string_view key, const std::string& path) {
-  if (path.empty()) return;
-  std::filesystem::path folder = std::filesystem::path(path).parent_path();
+namespace {
+
+void CheckWritable(ConfigNode& node, std::string_view key, std::filesystem::path folder) {
   if (folder.empty()) folder = ".";
   std::error_code error;
   if (!std::filesystem::is_directory(folder, error)) {
@@ -36,6 +36,22 @@ void CheckFolderOf(ConfigNode& node, std::string_view key, const std::string& pa
   } else if (access(folder.c_str(), W_OK) != 0) {
     node.Fail(key, fmt::format("{} may not be written to", folder.string()));
   }
+}
+
+}  // namespace
+
+void CheckFolderOf(ConfigNode& node, std::string_view key, const std::string& path) {
+  if (!path.empty()) CheckWritable(node, key, std::filesystem::path(path).parent_path());
+}
+
+void CheckFolderToMake(ConfigNode node, std::string_view key, const std::string& path) {
+  if (path.empty()) return;
+  std::filesystem::path folder = std::filesystem::path(path).lexically_normal();
+  std::error_code error;
+  while (folder.has_relative_path() && !std::filesystem::exists(folder, error)) {
+    folder = folder.parent_path();
+  }
+  CheckWritable(node, key, folder);
 }
 
 }  // namespace conclave

@@ -17,4 +17,7 @@ void CheckListeners(ConfigNode root,
 // The folder in which the file `path`, the value of `key`, would be made; nothing when it is empty.
 void CheckFolderOf(ConfigNode& node, std::string_view key, const std::string& path);
 
+// A folder that is made when it is missing: it, or the nearest one above it that is there.
+void CheckFolderToMake(ConfigNode node, std::string_view key, const std::string& path);
+
 }  // namespace conclave

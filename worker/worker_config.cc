@@ -128,6 +128,8 @@ absl::StatusOr<WorkerConfig> LoadWorkerConfig(const std::string& path,
     CheckModelFolder(root.Section("model"), config);
     CheckTlsFiles(root.Section("server").Section("tls"), config.server.tls);
     CheckFolderOf(root, "ports_file", config.ports_file);
+    CheckFolderToMake(root.Section("launcher"), "flight_directory",
+                      config.launcher.flight_directory);
   }
   RETURN_IF_ERROR(file.Finish());
   return config;

@@ -68,6 +68,23 @@ TEST(WorkerConfigTest, TheShippedModelsFolderIsRight) {
   EXPECT_EQ(WhyNotServed(std::string(kModels) + "conclave-demo"), "");
 }
 
+TEST(WorkerConfigTest, AFolderForFlightsThatCannotBeMadeIsFoundBeforeAGroupIsLost) {
+  const auto why_not = [](const std::string& folder) {
+    const absl::Status status =
+        LoadWorkerConfig("",
+                         {std::string("model.directory=") + kModels + "conclave-demo",
+                          "group.tensor_parallel=1", "launcher.flight_directory=" + folder},
+                         NamedFiles::kCheck)
+            .status();
+    return std::string(MessageOf(status));
+  };
+
+  EXPECT_EQ(why_not(testing::TempDir() + "/not_yet/there/"), "");
+  EXPECT_EQ(why_not("not-yet"), "");
+  EXPECT_THAT(why_not("/dev/null/flights"),
+              HasSubstr("launcher.flight_directory: /dev/null is not a folder"));
+}
+
 TEST(WorkerConfigTest, AModelThatDoesNotDivideAmongTheRanksIsFoundBeforeTheyStart) {
   EXPECT_THAT(WhyNotServed(std::string(kModels) + "conclave-demo", 3),
               HasSubstr("model.directory: group.tensor_parallel: "));

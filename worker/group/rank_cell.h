@@ -70,10 +70,11 @@ inline void EndStep(RankCell& cell, uint64_t number, uint64_t hash) {
   cell.step_done.store(number, std::memory_order_release);
 }
 
-// Texts end with a zero byte, and are cut where they don't fit. One thread.
+// Texts end with a zero byte, and are cut between two characters where they don't fit. One thread.
 template <size_t kSize>
 void PutText(std::string_view text, std::array<char, kSize>& into) {
-  const size_t size = std::min(text.size(), kSize - 1);
+  size_t size = std::min(text.size(), kSize - 1);
+  while (size > 0 && size < text.size() && (text[size] & 0xc0) == 0x80) --size;
   std::copy_n(text.begin(), size, into.begin());
   into[size] = 0;
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -222,6 +223,17 @@ TEST_F(FlightFileTest, ADirectoryThatCannotBeMadeIsAnError) {
   std::ofstream(directory_) << "a file is in the way";
 
   EXPECT_FALSE(WriteFlight(directory_ + "/inside", 1, 1, SomeFlight()).ok());
+}
+
+// What the log says of it is UTF-8.
+TEST(RankCellTest, CutsTextsThatDontFitBetweenTwoCharacters) {
+  std::array<char, 8> text{};
+  PutText("123456\xc3\xa9", text);
+  EXPECT_EQ(TextOf(text), "123456");
+  PutText("12345\xc3\xa9", text);
+  EXPECT_EQ(TextOf(text), "12345\xc3\xa9");
+  PutText("12345678", text);
+  EXPECT_EQ(TextOf(text), "1234567");
 }
 
 }  // namespace

@@ -17,8 +17,6 @@ namespace {
 
 using State = AgentRow::State;
 
-constexpr int kWide = 60;               // Columns from which on names and states are spelt out,
-constexpr int kNarrow = 30;             // and below which a state is one character.
 constexpr int kMaxBar = 24;             // Columns of the vote's bars.
 constexpr int kMaxLiveVotes = 4;        // Answers of a vote that a live view shows.
 constexpr int kMaxVotes = 8;            // And that stay: the receipt has them all.

@@ -24,8 +24,8 @@ bool Stops(const StopTest& test, const Ballot& ballot, int to_come);
 
 // The probability that the answer with `leader` votes is the likelier one of the two, from uniform
 // priors: 1 - I_{1/2}(leader + 1, runner_up + 1), the Beta rule of Aggarwal et al., "Let's Sample
-// Step by Step: Adaptive-Consistency" (EMNLP 2023). Exact sums of binomials: the same on every
-// machine.
+// Step by Step: Adaptive-Consistency" (EMNLP 2023). Sums of binomials, without a step
+// that could round differently elsewhere: the same on every machine.
 double LeaderProbability(int leader, int runner_up);
 
 }  // namespace conclave::router

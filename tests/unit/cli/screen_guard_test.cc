@@ -12,7 +12,8 @@
 namespace conclave::cli {
 namespace {
 
-// A program with a pipe for a terminal.
+// A program with a pipe for a terminal, in a process group of its own: a group whose parents are
+// all of another session is one that no Ctrl-Z stops, and the tests' own may be such.
 class Child {
  public:
   explicit Child(const std::function<void()>& program) {
@@ -20,6 +21,7 @@ class Child {
     if (pipe(ends) != 0) return;
     pid_ = fork();
     if (pid_ == 0) {
+      setpgid(0, 0);
       dup2(ends[1], STDOUT_FILENO);
       close(ends[0]);
       close(ends[1]);

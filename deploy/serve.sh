@@ -40,6 +40,10 @@ pids=($! "${pids[@]}")
 await router "${pids[0]}"
 
 if [ $# -gt 0 ]; then
+  for _ in $(seq 200); do  # Until the router has found its group: a line below the heading.
+    [ "$("$bin/conclave" models --router "127.0.0.1:$(port_of router server)" | wc -l)" -gt 1 ] && break
+    sleep 0.05
+  done
   "$bin/conclave" "$@" --router "127.0.0.1:$(port_of router server)"
 else
   echo "router  127.0.0.1:$(port_of router server)   metrics http://127.0.0.1:$(port_of router metrics)/metrics"

@@ -154,7 +154,12 @@ absl::StatusOr<Serving> MeasureServing(int plans_in_flight, int requests, int to
   Client client(cluster.RouterAddress());
   const pid_t router = cluster.router().pid();
   Serving serving;
-  RETURN_IF_ERROR(client.Ask(Question(true, 1, tokens)).status());  // Everything is warm then.
+  absl::Status warm;  // Until the router has found its group, it says that there is none.
+  Eventually(absl::Seconds(60), [&] {
+    warm = client.Ask(Question(true, 1, tokens)).status();
+    return !absl::IsUnavailable(warm);
+  });
+  RETURN_IF_ERROR(warm);
   RETURN_IF_ERROR(MeasureEmptyCalls(client, router, serving));
   RETURN_IF_ERROR(MeasureOne(client, requests, tokens, serving));
   RETURN_IF_ERROR(MeasureGang(client, router, requests, tokens, serving));

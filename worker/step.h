@@ -36,6 +36,9 @@ struct GroupShape {
   int max_slots = 0;               // Sequences at a time.
   int max_rows = 0;                // Rows of one step.
   int max_samples = 0;             // Sample requests of one step.
+  // Whether a token that an agent produced has another KV than the same token in a prompt: then
+  // cached blocks of the one never stand for the other.
+  bool kinds_differ = false;
   std::vector<KvPoolShape> pools;  // One for each kind of layer.
   std::string weights_hash;        // Hex SHA-256 over the weight files' bytes.
   std::string numerics;  // "cpu/avx512/f32/kv-f32/v1": backend, instruction set, compute, KV,
@@ -55,8 +58,9 @@ struct SlotChange {
   std::vector<TokenId> history;
   // kOpen, kAppend: blocks added at the table's end, [pool][k].
   std::vector<std::vector<BlockId>> blocks;
-  // kOpen: length of the prompt; what follows it in `history` was produced. kTruncate: forget KV
-  // and history from this position on; blocks behind it leave the table.
+  // kOpen: length of the prompt; rows at and behind it, and what follows it in `history`, were
+  // produced. kTruncate: forget KV and history from this position on; blocks behind it leave the
+  // table.
   int position = 0;
 };
 

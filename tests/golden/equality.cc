@@ -119,10 +119,10 @@ class Driver {
     const StepPlan sent = plan;
     RETURN_IF_ERROR(runner_->Submit(std::move(plan)));
     ASSIGN_OR_RETURN(const StepResult result, runner_->Await());
-    const Tensor logits = runner_->rank(0).last_logits();
+    ASSIGN_OR_RETURN(const auto logits, runner_->rank(0).LastLogits());
     for (size_t i = 0; i < sent.samples.size(); ++i) {
       if (sent.samples[i].slot != 0) continue;
-      trace.rows.emplace_back(logits.row(i), logits.row(i) + logits.cols);
+      trace.rows.push_back(logits[i]);
       trace.tokens.push_back(result.tokens[i].id);
     }
     return absl::OkStatus();

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,8 @@ namespace conclave::worker {
 class Buffer {
  public:
   virtual ~Buffer() = default;
-  virtual float* data() = 0;
+  virtual void* data() = 0;
+  float* floats() { return static_cast<float*>(data()); }
 };
 
 // A matrix as its backend packed it: opaque.
@@ -41,16 +43,32 @@ class RowSource {
   virtual void Read(int64_t row, void* to) const = 0;
 };
 
-// One KV pool on one rank: [layer][block], keys and values of kv_heads heads of head_width.
+// One KV pool on one rank: [layer][block], keys and values of kv_heads heads of head_width, in the
+// device's own layout and type.
 struct KvPool {
   std::unique_ptr<Buffer> keys, values;
   int layers = 0, num_blocks = 0, kv_heads = 0, head_width = 0;
 };
 
-// Where a row stands: its block table and position.
-struct RowPlace {
-  const int32_t* blocks = nullptr;
-  int32_t position = 0;
+// Consecutive rows of one sequence, at consecutive positions.
+struct Run {
+  int32_t first_row = 0, rows = 0;
+  int32_t position = 0;             // Of the first row.
+  const int32_t* blocks = nullptr;  // The sequence's block table.
+  int32_t num_blocks = 0;
+};
+
+// The rows of one step. Prompt rows stand first: a token's kind decides its arithmetic.
+struct Batch {
+  std::vector<TokenId> tokens;
+  std::vector<Run> runs;             // In order; each is all prompt rows or all produced ones.
+  std::vector<int32_t> logits_rows;  // Rows whose logits are wanted, rising.
+  int prompt_rows = 0;
+};
+
+// How many rows the operations compute: at least what was given, for a device may round up.
+struct BatchSize {
+  int64_t rows = 0, prompt_rows = 0, logits_rows = 0;
 };
 
 // cos and sin of every position: [positions][E / 2] each.
@@ -59,9 +77,9 @@ struct RopeTable {
   const float* sin = nullptr;
 };
 
-// One expert of a mixture: expert(x) = (silu(x G^T) * x U^T) D^T.
+// One expert of a mixture: expert(x) = (silu(x G^T) * x U^T) D^T; gate_up is [G; U].
 struct ExpertWeights {
-  const Weight *gate = nullptr, *up = nullptr, *down = nullptr;
+  const Weight *gate_up = nullptr, *down = nullptr;
 };
 
 // How a mixture chooses: the `chosen` greatest of softmax(scores), ties to the lower expert; their
@@ -71,17 +89,25 @@ struct ExpertChoice {
   bool renormalise = false;
 };
 
+// What penalties and bias make of one token's logit x: x / repetition (x * repetition when it is
+// not positive), - subtract, + add.
+struct Adjustment {
+  TokenId id = 0;
+  float repetition = 1, subtract = 0, add = 0;
+
+  float Of(float logit) const {
+    return (logit > 0 ? logit / repetition : logit * repetition) - subtract + add;
+  }
+};
+
 // One draw from one rank's shard of a row's logits.
 struct ShardDraw {
-  const float* logits = nullptr;  // [width], raw.
-  int64_t width = 0;
-  TokenId first = 0;  // The id of logits[0].
+  const float* logits = nullptr;  // [width], raw, in the device's memory.
   float temperature = 1;
   uint64_t seed = 0;
   uint32_t agent = 0, index = 0;
-  // What penalties and bias add, by id of this shard, ascending; the result is what is drawn from.
-  const std::vector<std::pair<TokenId, std::function<float(float)>>>* adjust = nullptr;
-  int keep = 0;  // > 0: give the `keep` greatest, for top-k, top-p and min-p.
+  std::vector<Adjustment> adjust;  // Ascending by id; the result is what is drawn from.
+  int keep = 0;                    // > 0: give the `keep` greatest, for top-k, top-p and min-p.
 };
 
 struct Candidate {
@@ -101,48 +127,79 @@ struct ShardResult {
 };
 
 // One device of one rank: its memory, and the operations that models are made of. Work runs in call
-// order; what went wrong is returned by the next Synchronize(). Every result obeys the rule of
-// bits: an output element depends on its own row only, through one fixed order of summation,
-// whatever the number of rows or threads. One thread at a time.
+// order; what went wrong is returned by the next Synchronize(), Download() or Draw(). Every result
+// obeys the rule of bits: an output element depends on its own row only, through one order of
+// summation that the row's kind fixes, whatever the number of rows or threads. One thread at a
+// time.
+//
+// Types: the residual, norm gains, biases, RoPE tables and logits are f32. What products read and
+// what attention reads is of ActivationType().
 class Device {
  public:
   virtual ~Device() = default;
-  // "cpu/avx512"
+  // Backend, instruction set, arithmetic and KV: "cpu/avx512/f32/kv-f32",
+  // "cuda/sm_90/bf16/kv-bf16".
   virtual std::string name() const = 0;
+  // Whether prompt rows and produced rows of the same tokens have different bits: then cached
+  // blocks of the one never stand for the other.
+  virtual bool kinds_differ() const = 0;
+  virtual DType ActivationType(DType weights) const = 0;
+
   // kResourceExhausted with the size when there is no room.
-  virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t floats) = 0;
-  // Packs once; reads the source once, in order.
-  virtual absl::StatusOr<std::unique_ptr<Weight>> Pack(const RowSource& source) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(DType dtype, size_t count) = 0;
+  // f32, in device memory.
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> Upload(std::span<const float> values) = 0;
+  // Waits, then copies a dense or strided tensor of f32 to [rows][cols] on the host.
+  virtual absl::Status Download(Tensor from, float* to) = 0;
+  // Packs the sources' rows, one below the other, as one matrix; reads each source once, in order.
+  // All have the same width and type.
+  virtual absl::StatusOr<std::unique_ptr<Weight>> Pack(
+      const std::vector<const RowSource*>& sources) = 0;
   virtual absl::StatusOr<KvPool> AllocateKv(int layers, int num_blocks, int kv_heads,
                                             int head_width) = 0;
 
-  // out[n] = x[n] W^T; x [N, in], out [N, out].
-  virtual void Linear(Tensor x, const Weight& weight, Tensor out) = 0;
-  // out[n] = row ids[n] - first of the table, zeros when it is not there; table [V', D] packed as
-  // Linear's weight [V', D].
-  virtual void Embed(const std::vector<TokenId>& ids, TokenId first, const Weight& table,
-                     Tensor out) = 0;
-  // out = x * rsqrt(mean(x^2) + eps) * gain [D]; out may be x.
-  virtual void RmsNorm(Tensor x, const float* gain, float eps, Tensor out) = 0;
+  // Begin() never rounds a batch of at most `rows` rows, or logits rows, up to more than this.
+  virtual int64_t Padded(int64_t rows) const = 0;
+  // The operations that follow are about these rows. What it points to must live until the next
+  // Synchronize().
+  virtual BatchSize Begin(const Batch& batch) = 0;
+  // Calls `operations`, or does again what they did for a batch of the same size: they may depend
+  // on nothing but what Begin() returned.
+  virtual absl::Status Repeat(const std::function<absl::Status()>& operations) = 0;
+
+  // out[n] = x[n] W^T (+ out[n] with `add`); x [N, in], out [N, out] of f32 or the activations'
+  // type. The first `prompt_rows` rows are prompt rows.
+  virtual void Linear(Tensor x, int64_t prompt_rows, const Weight& weight, bool add,
+                      Tensor out) = 0;
+  // out = silu(x G^T + bias[:F]) * (x U^T + bias[F:]); weight is [G; U], bias [2F] or null.
+  virtual void GateUp(Tensor x, int64_t prompt_rows, const Weight& weight, const float* bias,
+                      Tensor out) = 0;
+  // out[n] = row tokens[n] - first of the table, zeros when it is not there; table [V', D] packed
+  // as Linear's weight [V', D].
+  virtual void Embed(TokenId first, const Weight& table, Tensor out) = 0;
+  // out[i] = x[logits_rows[i]].
+  virtual void SelectLogitsRows(Tensor x, Tensor out) = 0;
+  // Every head of every row alone (heads = 1: the whole row): out = x * rsqrt(mean(x^2) + eps) *
+  // gain [cols / heads]; out may be x.
+  virtual void RmsNorm(Tensor x, int heads, const float* gain, float eps, Tensor out) = 0;
   // x += y, and x += bias [D] when it is given.
   virtual void Add(Tensor x, Tensor y, const float* bias) = 0;
   virtual void AddBias(Tensor x, const float* bias) = 0;
-  // gate = silu(gate) * up
-  virtual void SiluMul(Tensor gate, Tensor up) = 0;
   // out[n] = sum over x[n]'s chosen experts e, rising, of weight_e * expert_e(x[n]). scores [N,
   // experts] are overwritten; out is not x.
   virtual void MixExperts(Tensor x, Tensor scores, const std::vector<ExpertWeights>& experts,
                           const ExpertChoice& choice, Tensor out) = 0;
   // Rotates q [N, H*E] and k [N, K*E] in halves, and writes k and v into the layer of the pool.
-  virtual void RopeStore(Tensor q, Tensor k, Tensor v, const RopeTable& rope,
-                         const std::vector<RowPlace>& rows, KvPool& pool, int layer) = 0;
+  virtual void RopeStore(Tensor q, Tensor k, Tensor v, const RopeTable& rope, KvPool& pool,
+                         int layer) = 0;
   // out [N, H*E] = softmax(scale * q k^T) v over each row's visible positions: itself and all
   // earlier ones, or with a window > 0 itself and window - 1 earlier ones.
-  virtual void Attend(Tensor q, const std::vector<RowPlace>& rows, KvPool& pool, int layer,
-                      float scale, int window, Tensor out) = 0;
+  virtual void Attend(Tensor q, KvPool& pool, int layer, float scale, int window, Tensor out) = 0;
   // The first `tokens` tokens of a block, on all layers.
   virtual void CopyBlock(KvPool& pool, int from, int to, int tokens) = 0;
-  virtual ShardResult Draw(const ShardDraw& draw) = 0;
+  // Waits. `width`, `first`: of this rank's shard, the id of logits[0].
+  virtual absl::StatusOr<std::vector<ShardResult>> Draw(const std::vector<ShardDraw>& draws,
+                                                        int64_t width, TokenId first) = 0;
   virtual absl::Status Synchronize() = 0;
 };
 

@@ -90,7 +90,7 @@ absl::Status SharedCollective::Exchange(const float* part, int64_t count) {
 }
 
 absl::Status SharedCollective::AllReduceSum(Tensor x) {
-  float* data = x.data;
+  float* data = x.row(0);
   const int64_t count = x.rows * x.cols;
   if (x.stride != x.cols && x.rows > 1) {
     dense_.resize(static_cast<size_t>(count));

@@ -94,8 +94,7 @@ void PlanBuilder::CopyPart(Sequence& sequence) {
   if (cache_.available() <= sequence.BlocksWanted() - sequence.table.size() + 1) return;
   const int most = std::min(sequence.tokens.size() - 1 - sequence.computed, kBlockTokens);
   auto part = cache_.FindPart(sequence.NameBefore(sequence.table.size()),
-                              std::span(sequence.tokens.all()).subspan(sequence.computed, most),
-                              plan_.number);
+                              sequence.Named().subspan(sequence.computed, most), plan_.number);
   if (!part.has_value() || !cache_.Grow(1, sequence.table)) return;
   const int tokens = part->tokens;
   sequence.copy.emplace(Sequence::PendingCopy{std::move(part->source), sequence.table.back(),

@@ -55,7 +55,8 @@ Admission Scheduler::Add(FamilyKey key, std::vector<AgentSpec> specs) {
   if (const absl::Status status = CheckGang(family, specs); !status.ok()) return {status, 0};
   Gang gang;
   for (AgentSpec& spec : specs) {
-    const SequenceOrigin origin{key, ++last_serial_, family.seed, family.root, &family.counters};
+    const SequenceOrigin origin{key,         ++last_serial_,      family.seed,
+                                family.root, shape_.kinds_differ, &family.counters};
     gang.push_back(std::make_unique<Sequence>(origin, std::move(spec), cache_));
   }
   const Admission fit = CheckFit(gang, cache_.total(), shape_.max_slots);

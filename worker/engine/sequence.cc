@@ -5,8 +5,19 @@
 
 namespace conclave::worker {
 
+std::span<const TokenId> Sequence::Named() {
+  if (!origin.kinds_differ) return tokens.all();
+  constexpr TokenId kProduced = 1 << 30;  // Above every id.
+  while (static_cast<int>(marked_.size()) < tokens.size()) {
+    const size_t i = marked_.size();
+    const bool produced_here = static_cast<int>(i) >= tokens.prompt_length();
+    marked_.push_back(produced_here ? tokens.all()[i] | kProduced : tokens.all()[i]);
+  }
+  return marked_;
+}
+
 const BlockName& Sequence::NameOf(int index) {
-  const std::span<const TokenId> known(tokens.all());
+  const std::span<const TokenId> known = Named();
   while (static_cast<int>(names_.size()) <= index) {
     const BlockName& before = names_.empty() ? origin.root : names_.back();
     names_.push_back(NextName(before, known.subspan(names_.size() * kBlockTokens, kBlockTokens)));
@@ -18,7 +29,7 @@ BlockName Sequence::WholeName() {
   const int full = tokens.size() / kBlockTokens;
   const int tail = tokens.size() % kBlockTokens;
   if (tail == 0) return NameBefore(full);
-  return NextName(NameBefore(full), std::span(tokens.all()).last(tail));
+  return NextName(NameBefore(full), Named().last(tail));
 }
 
 void Sequence::PublishFull(KvCache& cache, uint64_t step) {
@@ -26,8 +37,7 @@ void Sequence::PublishFull(KvCache& cache, uint64_t step) {
   for (; published < full; ++published) {
     const size_t first = static_cast<size_t>(published) * kBlockTokens;
     cache.Publish(table, published,
-                  {NameBefore(published), NameOf(published),
-                   std::span(tokens.all()).subspan(first, kBlockTokens)},
+                  {NameBefore(published), NameOf(published), Named().subspan(first, kBlockTokens)},
                   step);
   }
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct SequenceOrigin {
   uint64_t serial = 0;  // Unique in the engine, in order of Add.
   uint64_t seed = 0;
   BlockName root;
+  bool kinds_differ = false;           // GroupShape's.
   FamilyCounters* counters = nullptr;  // The family's; outlives the sequence.
 };
 
@@ -33,6 +35,8 @@ struct Sequence {
         tokens(spec),
         table(cache) {}
 
+  // The known tokens as cached blocks know them: where kinds differ, produced ones are marked.
+  std::span<const TokenId> Named();
   // The chained name of the full block `index` of the known tokens. Computed once.
   const BlockName& NameOf(int index);
   // The name in front of block `index`.
@@ -86,6 +90,7 @@ struct Sequence {
 
  private:
   std::vector<BlockName> names_;
+  std::vector<TokenId> marked_;  // Where kinds differ.
 };
 
 constexpr int BlocksFor(int64_t positions) {

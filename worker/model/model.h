@@ -16,13 +16,6 @@
 
 namespace conclave::worker {
 
-// The rows of one step, as a model sees them.
-struct StepRows {
-  std::vector<TokenId> tokens;
-  std::vector<RowPlace> places;      // One for each token.
-  std::vector<int32_t> logits_rows;  // Rows whose logits are wanted, in this order.
-};
-
 // What is asked of a model beside its files; it takes no memory for more.
 struct ModelLimits {
   int max_rows = 1;       // Of one step.
@@ -38,8 +31,10 @@ class Model {
   // Rows stand at positions below it: the lesser of the model's and the limit.
   virtual int max_positions() const = 0;
   // Runs the rows, writes their KV into the pool, and leaves this rank's shard of the wanted rows'
-  // logits in `logits` [logits_rows, shard().vocab.size()]. All ranks call it with the same rows.
-  virtual absl::Status Forward(const StepRows& rows, KvPool& pool, Tensor logits) = 0;
+  // logits in `logits` [at least the device's BatchSize::logits_rows, shard().vocab.size()], on the
+  // device. All ranks call it with the same batch. What went wrong on the device may be returned by
+  // its next Download() or Draw() only.
+  virtual absl::Status Forward(const Batch& batch, KvPool& pool, Tensor logits) = 0;
   // Hex SHA-256 of the configuration and the weight files, and their number of parameters.
   virtual const std::string& weights_hash() const = 0;
   virtual int64_t parameters() const = 0;

@@ -5,46 +5,68 @@
 #include <cstring>
 
 #include "common/status.h"
+#include "worker/backend/number.h"
 
 namespace conclave::worker {
 namespace {
 
-// Rows and columns of a stored matrix.
+// Rows and columns of a stored matrix, as they are stored or as f32.
 class MatrixRows : public RowSource {
  public:
-  MatrixRows(const StoredTensor& tensor, Span rows, Span cols)
-      : tensor_(tensor), rows_(rows), cols_(cols) {}
+  MatrixRows(const StoredTensor& tensor, Span rows, Span cols, DType dtype)
+      : tensor_(tensor), rows_(rows), cols_(cols), dtype_(dtype) {}
   int64_t rows() const override { return rows_.size(); }
   int64_t cols() const override { return cols_.size(); }
-  DType dtype() const override { return tensor_.dtype; }
+  DType dtype() const override { return dtype_; }
   void Read(int64_t row, void* to) const override {
-    const size_t bytes = BytesOf(tensor_.dtype);
     const int64_t at = (rows_.begin + row) * tensor_.shape[1] + cols_.begin;
-    std::memcpy(to, tensor_.data + at * bytes, bytes * cols_.size());
+    if (dtype_ == tensor_.dtype) {
+      const size_t bytes = BytesOf(dtype_);
+      std::memcpy(to, tensor_.data + at * bytes, bytes * cols_.size());
+      return;
+    }
+    for (int i = 0; i < cols_.size(); ++i) {
+      static_cast<float*>(to)[i] = NumberAt(tensor_.data, tensor_.dtype, at + i);
+    }
   }
 
  private:
   const StoredTensor& tensor_;
   const Span rows_, cols_;
+  const DType dtype_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Weight>> WeightReader::Matrix(const std::string& name,
-                                                             std::pair<int, int> shape, Span rows,
-                                                             Span cols) {
-  ASSIGN_OR_RETURN(const StoredTensor* tensor, Find(name, {shape.first, shape.second}));
-  return device_.Pack(MatrixRows(*tensor, rows, cols));
+absl::StatusOr<std::unique_ptr<Weight>> WeightReader::Matrix(const std::vector<Part>& parts) {
+  std::vector<const StoredTensor*> tensors;
+  for (const Part& part : parts) {
+    ASSIGN_OR_RETURN(const StoredTensor* tensor,
+                     Find(part.name, {part.shape.first, part.shape.second}));
+    tensors.push_back(tensor);
+  }
+  dtype_ = tensors[0]->dtype;
+  for (const StoredTensor* tensor : tensors) {
+    if (tensor->dtype != dtype_) dtype_ = DType::kF32;
+  }
+  std::vector<MatrixRows> rows;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    rows.emplace_back(*tensors[i], parts[i].rows, parts[i].cols, dtype_);
+  }
+  std::vector<const RowSource*> sources;
+  for (const MatrixRows& each : rows) sources.push_back(&each);
+  return device_.Pack(sources);
 }
 
-absl::StatusOr<std::vector<float>> WeightReader::Vector(const std::string& name, int size,
-                                                        Span part) {
-  ASSIGN_OR_RETURN(const StoredTensor* tensor, Find(name, {size}));
-  std::vector<float> values(part.size());
-  const StoredTensor row{name, tensor->dtype, {1, size}, tensor->data};
-  ASSIGN_OR_RETURN(auto packed, device_.Pack(MatrixRows(row, {0, 1}, part)));
-  device_.Embed({0}, 0, *packed, Tensor::Dense(values.data(), 1, part.size()));
-  return values;
+absl::StatusOr<std::unique_ptr<Buffer>> WeightReader::Vector(const std::vector<VectorPart>& parts) {
+  std::vector<float> values;
+  for (const auto& [name, size, part] : parts) {
+    ASSIGN_OR_RETURN(const StoredTensor* tensor, Find(name, {size}));
+    for (int i = part.begin; i < part.end; ++i) {
+      values.push_back(NumberAt(tensor->data, tensor->dtype, i));
+    }
+  }
+  return device_.Upload(values);
 }
 
 absl::Status WeightReader::CheckSurplus(const std::set<std::string>& ignored) const {

@@ -21,10 +21,23 @@ class WeightReader {
   WeightReader(const Safetensors& files, Device& device) : files_(files), device_(device) {}
 
   // Rows and columns of a matrix that is stored as [out, in] = `shape`.
-  absl::StatusOr<std::unique_ptr<Weight>> Matrix(const std::string& name, std::pair<int, int> shape,
-                                                 Span rows, Span cols);
-  // Part of a vector of `size`, as f32.
-  absl::StatusOr<std::vector<float>> Vector(const std::string& name, int size, Span part);
+  struct Part {
+    std::string name;
+    std::pair<int, int> shape;
+    Span rows, cols;
+  };
+  // The parts' rows, one below the other, as one matrix: in the type in which they are stored, or
+  // f32 when they differ.
+  absl::StatusOr<std::unique_ptr<Weight>> Matrix(const std::vector<Part>& parts);
+  // Parts of vectors, one after the other, as f32 in the device's memory.
+  struct VectorPart {
+    std::string name;
+    int size = 0;
+    Span part;
+  };
+  absl::StatusOr<std::unique_ptr<Buffer>> Vector(const std::vector<VectorPart>& parts);
+  // The type of the last matrix.
+  DType dtype() const { return dtype_; }
   // kInvalidArgument when the files have a tensor that was neither read nor is in `ignored`.
   absl::Status CheckSurplus(const std::set<std::string>& ignored) const;
 
@@ -34,6 +47,7 @@ class WeightReader {
 
   const Safetensors& files_;
   Device& device_;
+  DType dtype_ = DType::kF32;
   std::set<std::string> used_;
 };
 

@@ -32,6 +32,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const RunnerOpt
   }
   auto runner = std::unique_ptr<ModelRunner>(new ModelRunner(options, device, collective));
   const int rows = std::max(options.max_rows, options.max_slots);
+  const size_t most_logits = static_cast<size_t>(device.Padded(options.max_slots));
   ASSIGN_OR_RETURN(runner->model_,
                    LoadModel(options.model_dir, device, collective, {rows, options.max_positions}));
   const ModelConfig& config = runner->model_->config();
@@ -40,8 +41,8 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const RunnerOpt
       static_cast<int>(std::min<int64_t>(options.kv_tokens / kBlockTokens, INT32_MAX / 2));
   ASSIGN_OR_RETURN(runner->pool_, device.AllocateKv(config.layers, blocks, shard.kv_heads.size(),
                                                     config.head_width));
-  ASSIGN_OR_RETURN(runner->logits_, device.Allocate(static_cast<size_t>(options.max_slots) *
-                                                    std::max(1, shard.vocab.size())));
+  ASSIGN_OR_RETURN(runner->logits_,
+                   device.Allocate(DType::kF32, most_logits * std::max(1, shard.vocab.size())));
   GroupShape& shape = runner->shape_;
   shape.tp = collective.size();
   shape.vocab_size = config.vocab;
@@ -49,9 +50,10 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const RunnerOpt
   shape.max_slots = options.max_slots;
   shape.max_rows = options.max_rows;
   shape.max_samples = options.max_slots;
+  shape.kinds_differ = device.kinds_differ();
   shape.pools = {{blocks, 0}};
   shape.weights_hash = runner->model_->weights_hash();
-  shape.numerics = fmt::format("{}/f32/kv-f32/v{}", device.name(), kNumericsVersion);
+  shape.numerics = fmt::format("{}/v{}", device.name(), kNumericsVersion);
   return runner;
 }
 
@@ -147,53 +149,86 @@ absl::Status ModelRunner::CheckPlan(const StepPlan& plan) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<StepRows> ModelRunner::MakeRows(const StepPlan& plan) {
-  StepRows rows;
-  for (const Row& row : plan.rows) {
-    if (row.slot < 0 || row.slot >= options_.max_slots || !slots_[row.slot].open) {
-      return InvalidArgument("step {} has a row of slot {}, which is not open", plan.number,
-                             row.slot);
-    }
-    Slot& slot = slots_[row.slot];
-    const TokenId token = row.token == kPreviousSample ? slot.last_sample : row.token;
-    if (token < 0 || token >= shape_.vocab_size) {
-      return InvalidArgument("step {} has the token {} of {}", plan.number, token,
-                             shape_.vocab_size);
-    }
-    if (row.position < 0 || row.position >= shape_.max_positions ||
-        row.position / kBlockTokens >= static_cast<int>(slot.blocks.size())) {
-      return InvalidArgument("step {} has slot {} at position {} with {} blocks", plan.number,
-                             row.slot, row.position, slot.blocks.size());
-    }
-    if (slot.penalised && row.position >= static_cast<int>(slot.history.size())) {
-      slot.history.push_back(token);
-      ++slot.seen[token];
-      if (row.position >= slot.prompt_tokens) ++slot.produced[token];
-    }
-    rows.tokens.push_back(token);
-    rows.places.push_back({slot.blocks.data(), row.position});
+// The row's token; the slot's history learns it.
+absl::StatusOr<TokenId> ModelRunner::Take(const StepPlan& plan, const Row& row) {
+  if (row.slot < 0 || row.slot >= options_.max_slots || !slots_[row.slot].open) {
+    return InvalidArgument("step {} has a row of slot {}, which is not open", plan.number,
+                           row.slot);
   }
+  Slot& slot = slots_[row.slot];
+  const TokenId token = row.token == kPreviousSample ? slot.last_sample : row.token;
+  if (token < 0 || token >= shape_.vocab_size) {
+    return InvalidArgument("step {} has the token {} of {}", plan.number, token, shape_.vocab_size);
+  }
+  if (row.position < 0 || row.position >= shape_.max_positions ||
+      row.position / kBlockTokens >= static_cast<int>(slot.blocks.size())) {
+    return InvalidArgument("step {} has slot {} at position {} with {} blocks", plan.number,
+                           row.slot, row.position, slot.blocks.size());
+  }
+  if (slot.penalised && row.position >= static_cast<int>(slot.history.size())) {
+    slot.history.push_back(token);
+    ++slot.seen[token];
+    if (row.position >= slot.prompt_tokens) ++slot.produced[token];
+  }
+  return token;
+}
+
+// The plan's rows, in its order; where kinds differ, prompt rows before the others.
+absl::Status ModelRunner::MakeBatch(const StepPlan& plan) {
+  batch_ = Batch{};
+  places_.assign(plan.rows.size(), 0);
+  std::vector<TokenId> tokens;
+  for (const Row& row : plan.rows) {
+    ASSIGN_OR_RETURN(tokens.emplace_back(), Take(plan, row));
+  }
+  const auto add = [&](size_t i) {
+    const Row& row = plan.rows[i];
+    const Slot& slot = slots_[row.slot];
+    const int32_t at = places_[i] = static_cast<int32_t>(batch_.tokens.size());
+    batch_.tokens.push_back(tokens[i]);
+    const bool goes_on = !batch_.runs.empty() && batch_.prompt_rows != at &&
+                         batch_.runs.back().blocks == slot.blocks.data() &&
+                         batch_.runs.back().position + batch_.runs.back().rows == row.position;
+    if (goes_on) {
+      ++batch_.runs.back().rows;
+    } else {
+      batch_.runs.push_back(
+          {at, 1, row.position, slot.blocks.data(), static_cast<int32_t>(slot.blocks.size())});
+    }
+  };
+  const auto in_prompt = [&](const Row& row) {
+    return shape_.kinds_differ && row.position < slots_[row.slot].prompt_tokens;
+  };
+  for (size_t i = 0; i < plan.rows.size(); ++i) {
+    if (in_prompt(plan.rows[i])) add(i);
+  }
+  batch_.prompt_rows = static_cast<int>(batch_.tokens.size());
+  for (size_t i = 0; i < plan.rows.size(); ++i) {
+    if (!in_prompt(plan.rows[i])) add(i);
+  }
+  sampled_rows_.clear();
   for (const SampleRequest& sample : plan.samples) {
     if (!slots_[sample.slot].open) {
       return InvalidArgument("step {} samples for slot {}, which is not open", plan.number,
                              sample.slot);
     }
-    rows.logits_rows.push_back(sample.row);
+    sampled_rows_.push_back(sample.row);
   }
-  std::sort(rows.logits_rows.begin(), rows.logits_rows.end());
-  rows.logits_rows.erase(std::unique(rows.logits_rows.begin(), rows.logits_rows.end()),
-                         rows.logits_rows.end());
-  return rows;
+  std::sort(sampled_rows_.begin(), sampled_rows_.end());
+  sampled_rows_.erase(std::unique(sampled_rows_.begin(), sampled_rows_.end()), sampled_rows_.end());
+  for (const int32_t row : sampled_rows_) batch_.logits_rows.push_back(places_[row]);
+  std::sort(batch_.logits_rows.begin(), batch_.logits_rows.end());
+  return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<TokenEvent>> ModelRunner::Sample(const StepPlan& plan,
-                                                            const StepRows& rows) {
+absl::StatusOr<std::vector<TokenEvent>> ModelRunner::Sample(const StepPlan& plan) {
   std::vector<DrawRequest> requests;
   for (const SampleRequest& sample : plan.samples) {
     const Slot& slot = slots_[sample.slot];
-    const auto row = std::lower_bound(rows.logits_rows.begin(), rows.logits_rows.end(), sample.row);
+    const auto row =
+        std::lower_bound(batch_.logits_rows.begin(), batch_.logits_rows.end(), places_[sample.row]);
     DrawRequest request;
-    request.logits = last_logits_.row(row - rows.logits_rows.begin());
+    request.logits = last_logits_.row(row - batch_.logits_rows.begin());
     request.sampling = &slot.sampling;
     request.seed = slot.seed, request.agent = slot.agent, request.index = sample.index;
     request.produced = &slot.produced, request.seen = &slot.seen;
@@ -201,6 +236,18 @@ absl::StatusOr<std::vector<TokenEvent>> ModelRunner::Sample(const StepPlan& plan
   }
   const Shard& shard = model_->shard();
   return DrawTokens(requests, shard.vocab.begin, shard.vocab.size(), device_, collective_);
+}
+
+absl::StatusOr<std::vector<std::vector<float>>> ModelRunner::LastLogits() {
+  std::vector<std::vector<float>> logits;
+  for (const int32_t row : sampled_rows_) {
+    const auto at =
+        std::lower_bound(batch_.logits_rows.begin(), batch_.logits_rows.end(), places_[row]);
+    logits.emplace_back(static_cast<size_t>(last_logits_.cols));
+    RETURN_IF_ERROR(device_.Download(last_logits_.Rows(at - batch_.logits_rows.begin(), 1),
+                                     logits.back().data()));
+  }
+  return logits;
 }
 
 absl::StatusOr<absl::Duration> ModelRunner::MeasureStep(int rows) {
@@ -231,15 +278,18 @@ absl::StatusOr<StepResult> ModelRunner::Run(const StepPlan& plan) {
   for (const SlotChange& change : plan.slots) RETURN_IF_ERROR(Change(change));
   for (const BlockCopy& copy : plan.copies)
     device_.CopyBlock(pool_, copy.from, copy.to, copy.tokens);
-  ASSIGN_OR_RETURN(const StepRows rows, MakeRows(plan));
+  RETURN_IF_ERROR(MakeBatch(plan));
   StepResult result;
   result.number = plan.number;
-  if (rows.tokens.empty()) return result;
-  last_logits_ = Tensor::Dense(logits_->data(), static_cast<int64_t>(rows.logits_rows.size()),
-                               model_->shard().vocab.size());
-  RETURN_IF_ERROR(model_->Forward(rows, pool_, last_logits_));
-  if (plan.samples.empty()) return result;
-  ASSIGN_OR_RETURN(result.tokens, Sample(plan, rows));
+  if (batch_.tokens.empty()) return result;
+  const int width = model_->shard().vocab.size();
+  last_logits_ = Tensor::Dense(logits_->floats(), device_.Padded(options_.max_slots), width);
+  RETURN_IF_ERROR(model_->Forward(batch_, pool_, last_logits_));
+  if (plan.samples.empty()) {
+    RETURN_IF_ERROR(device_.Synchronize());
+    return result;
+  }
+  ASSIGN_OR_RETURN(result.tokens, Sample(plan));
   for (size_t i = 0; i < plan.samples.size(); ++i) {
     slots_[plan.samples[i].slot].last_sample = result.tokens[i].id;
   }

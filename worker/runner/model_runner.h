@@ -52,9 +52,9 @@ class ModelRunner {
   // room). Leaves nothing behind. Before the first plan; all ranks call it with the same number.
   absl::StatusOr<absl::Duration> MeasureStep(int rows);
 
-  // Logits of the last step's sampled rows on this rank [samples' distinct rows, shard width], for
-  // tests.
-  Tensor last_logits() const { return last_logits_; }
+  // Logits of the last step's sampled rows on this rank, in the plan's order [samples' distinct
+  // rows][shard width], for tests.
+  absl::StatusOr<std::vector<std::vector<float>>> LastLogits();
 
  private:
   struct Slot {
@@ -76,8 +76,9 @@ class ModelRunner {
   absl::Status Append(const SlotChange& change, Slot& slot);
   void Truncate(int position, Slot& slot);
   absl::Status CheckPlan(const StepPlan& plan) const;
-  absl::StatusOr<StepRows> MakeRows(const StepPlan& plan);
-  absl::StatusOr<std::vector<TokenEvent>> Sample(const StepPlan& plan, const StepRows& rows);
+  absl::StatusOr<TokenId> Take(const StepPlan& plan, const Row& row);
+  absl::Status MakeBatch(const StepPlan& plan);
+  absl::StatusOr<std::vector<TokenEvent>> Sample(const StepPlan& plan);
 
   const RunnerOptions options_;
   Device& device_;
@@ -86,7 +87,12 @@ class ModelRunner {
   GroupShape shape_;
   KvPool pool_;
   std::unique_ptr<Buffer> logits_;
+  // Of the step: its rows as the model sees them, where each row of the plan stands in them, and
+  // the logits of Batch::logits_rows.
+  Batch batch_;
+  std::vector<int32_t> places_;
   Tensor last_logits_;
+  std::vector<int32_t> sampled_rows_;  // Of the plan, rising.
   std::vector<Slot> slots_;
   uint64_t last_number_ = 0;
 };

@@ -26,11 +26,9 @@ int KeptBy(const Sampling& s) {
   return s.top_k > 0 ? std::min(s.top_k, kMostCandidates) : kMostCandidates;
 }
 
-using Adjustments = std::vector<std::pair<TokenId, std::function<float(float)>>>;
-
 // Penalties first, then bias. Repetition looks at the prompt too (as it was defined, CTRL 2019);
 // presence and frequency at what was produced (as the OpenAI API defines them).
-Adjustments AdjustmentsOf(const DrawRequest& request) {
+std::vector<Adjustment> AdjustmentsOf(const DrawRequest& request) {
   const Sampling& s = *request.sampling;
   std::map<TokenId, float> bias;
   for (const auto& [id, value] : s.logit_bias) bias[id] += value;
@@ -41,18 +39,19 @@ Adjustments AdjustmentsOf(const DrawRequest& request) {
   const bool counted =
       (s.presence_penalty != 0 || s.frequency_penalty != 0) && request.produced != nullptr;
   if (counted) ids.insert(request.produced->begin(), request.produced->end());
-  Adjustments adjust;
+  std::vector<Adjustment> adjust;
   for (const auto& [id, unused] : ids) {
     const bool repeated = repetition && request.seen->contains(id);
     const auto produced =
         counted ? request.produced->find(id) : std::map<TokenId, int>::const_iterator{};
     const int times = counted && produced != request.produced->end() ? produced->second : 0;
-    const float added = bias.contains(id) ? bias.at(id) : 0;
-    adjust.emplace_back(id, [=, &s](float logit) {
-      if (repeated) logit = logit > 0 ? logit / s.repetition_penalty : logit * s.repetition_penalty;
-      if (times > 0) logit -= s.presence_penalty + s.frequency_penalty * static_cast<float>(times);
-      return logit + added;
-    });
+    Adjustment each{.id = id};
+    if (repeated) each.repetition = s.repetition_penalty;
+    if (times > 0) {
+      each.subtract = s.presence_penalty + s.frequency_penalty * static_cast<float>(times);
+    }
+    if (bias.contains(id)) each.add = bias.at(id);
+    adjust.push_back(each);
   }
   return adjust;
 }
@@ -71,27 +70,28 @@ bool Precedes(const Candidate& a, const Candidate& b) {
   return a.value > b.value || (a.value == b.value && a.id < b.id);
 }
 
-// This rank's words about one draw, `floats` of them.
-void Describe(const DrawRequest& request, TokenId first, int width, Device& device, float* out) {
-  const int keep = KeptBy(*request.sampling);
+ShardDraw DrawOf(const DrawRequest& request) {
+  ShardDraw draw;
+  draw.logits = request.logits;
+  draw.temperature = request.sampling->temperature;
+  draw.seed = request.seed, draw.agent = static_cast<uint32_t>(request.agent);
+  draw.index = static_cast<uint32_t>(request.index);
+  draw.adjust = AdjustmentsOf(request), draw.keep = KeptBy(*request.sampling);
+  return draw;
+}
+
+// This rank's words about one draw; null when it has no part of the vocabulary.
+void Describe(int keep, const ShardResult* result, float* out) {
   std::fill_n(out, kHead + kCandidate * std::max(1, keep), kNothing);
   for (int i = 0; i < std::max(1, keep); ++i)
     Write({kNothing, 0, -1}, out + kHead + i * kCandidate);
   out[1] = 0;
-  if (width == 0) return;
-  const Adjustments adjust = AdjustmentsOf(request);
-  ShardDraw draw;
-  draw.logits = request.logits, draw.width = width, draw.first = first;
-  draw.temperature = request.sampling->temperature;
-  draw.seed = request.seed, draw.agent = static_cast<uint32_t>(request.agent);
-  draw.index = static_cast<uint32_t>(request.index);
-  draw.adjust = &adjust, draw.keep = keep;
-  const ShardResult result = device.Draw(draw);
-  out[0] = result.max, out[1] = result.sum;
-  std::copy(result.top_raw.begin(), result.top_raw.end(), out + 2);
-  if (keep == 0) Write(result.best, out + kHead);
-  for (size_t i = 0; i < result.kept.size(); ++i)
-    Write(result.kept[i], out + kHead + i * kCandidate);
+  if (result == nullptr) return;
+  out[0] = result->max, out[1] = result->sum;
+  std::copy(result->top_raw.begin(), result->top_raw.end(), out + 2);
+  if (keep == 0) Write(result->best, out + kHead);
+  for (size_t i = 0; i < result->kept.size(); ++i)
+    Write(result->kept[i], out + kHead + i * kCandidate);
 }
 
 // Top-k, then top-p of what is left, then min-p; `all` is sorted. Returns how many stay, at
@@ -168,8 +168,15 @@ absl::StatusOr<std::vector<TokenEvent>> DrawTokens(const std::vector<DrawRequest
   }
   const int64_t floats = offsets.back();
   std::vector<float> mine(floats), all(floats * collective.size());
+  std::vector<ShardResult> results;
+  if (width > 0) {
+    std::vector<ShardDraw> draws;
+    for (const DrawRequest& request : requests) draws.push_back(DrawOf(request));
+    ASSIGN_OR_RETURN(results, device.Draw(draws, width, first));
+  }
   for (size_t i = 0; i < requests.size(); ++i) {
-    Describe(requests[i], first, width, device, mine.data() + offsets[i]);
+    Describe(KeptBy(*requests[i].sampling), width > 0 ? &results[i] : nullptr,
+             mine.data() + offsets[i]);
   }
   RETURN_IF_ERROR(collective.AllGather(mine.data(), floats, all.data()));
   std::vector<TokenEvent> tokens;

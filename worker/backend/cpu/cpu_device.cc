@@ -14,25 +14,11 @@
 #include "worker/backend/cpu/expert_mixer.h"
 #include "worker/backend/cpu/kernels.h"
 #include "worker/backend/cpu/thread_pool.h"
+#include "worker/backend/number.h"
 #include "worker/backend/random.h"
 
 namespace conclave::worker {
 namespace {
-
-float FromBf16(uint16_t bits) {
-  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
-  float value;
-  std::memcpy(&value, &wide, sizeof value);
-  return value;
-}
-
-float FromF16(uint16_t bits) {
-  const int sign = bits >> 15, exponent = bits >> 10 & 31, fraction = bits & 1023;
-  float value = exponent == 0    ? std::ldexp(static_cast<float>(fraction), -24)
-                : exponent == 31 ? (fraction ? NAN : INFINITY)
-                                 : std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
-  return sign ? -value : value;
-}
 
 // Anonymous memory, in huge pages where the machine has them.
 class CpuBuffer : public Buffer {
@@ -45,7 +31,7 @@ class CpuBuffer : public Buffer {
     return std::unique_ptr<CpuBuffer>(new CpuBuffer(p, bytes));
   }
   ~CpuBuffer() override { munmap(data_, bytes_); }
-  float* data() override { return static_cast<float*>(data_); }
+  void* data() override { return data_; }
 
  private:
   CpuBuffer(void* data, size_t bytes) : data_(data), bytes_(bytes) {}
@@ -73,35 +59,66 @@ Stored StoredAs(DType dtype) {
 }
 
 template <typename Number>
-void PackRows(const RowSource& source, Number* panels) {
-  std::vector<Number> row(source.cols());
-  for (int64_t out = 0; out < source.rows(); ++out) {
-    source.Read(out, row.data());
-    Number* to = panels + out / kPanel * source.cols() * kPanel + out % kPanel;
-    for (int64_t k = 0; k < source.cols(); ++k) to[k * kPanel] = row[k];
+void PackRows(const std::vector<const RowSource*>& sources, Number* panels) {
+  int64_t out = 0;
+  for (const RowSource* source : sources) {
+    std::vector<Number> row(source->cols());
+    for (int64_t i = 0; i < source->rows(); ++i, ++out) {
+      source->Read(i, row.data());
+      Number* to = panels + out / kPanel * source->cols() * kPanel + out % kPanel;
+      for (int64_t k = 0; k < source->cols(); ++k) to[k * kPanel] = row[k];
+    }
   }
 }
+
+// Where a row stands: its block table and position.
+struct RowPlace {
+  const int32_t* blocks = nullptr;
+  int32_t position = 0;
+};
 
 class CpuDevice : public Device {
  public:
   CpuDevice(const Kernels& kernels, int threads) : kernels_(kernels), pool_(threads) {}
 
-  std::string name() const override { return std::string("cpu/") + kernels_.name; }
+  std::string name() const override { return fmt::format("cpu/{}/f32/kv-f32", kernels_.name); }
 
-  absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t floats) override {
-    return CpuBuffer::Make(floats * sizeof(float));
+  // One order of summation serves all rows.
+  bool kinds_differ() const override { return false; }
+  DType ActivationType(DType) const override { return DType::kF32; }
+
+  absl::StatusOr<std::unique_ptr<Buffer>> Allocate(DType dtype, size_t count) override {
+    return CpuBuffer::Make(count * BytesOf(dtype));
+  }
+  absl::StatusOr<std::unique_ptr<Buffer>> Upload(std::span<const float> values) override {
+    ASSIGN_OR_RETURN(auto buffer, CpuBuffer::Make(values.size_bytes()));
+    std::copy(values.begin(), values.end(), buffer->floats());
+    return buffer;
+  }
+  absl::Status Download(Tensor from, float* to) override {
+    for (int64_t n = 0; n < from.rows; ++n) std::copy_n(from.row(n), from.cols, to + n * from.cols);
+    return absl::OkStatus();
   }
 
-  absl::StatusOr<std::unique_ptr<Weight>> Pack(const RowSource& source) override {
+  absl::StatusOr<std::unique_ptr<Weight>> Pack(
+      const std::vector<const RowSource*>& sources) override {
+    CHECK(!sources.empty());
+    const DType dtype = sources[0]->dtype();
+    const int64_t in = sources[0]->cols();
+    int64_t out = 0;
+    for (const RowSource* source : sources) {
+      CHECK(source->dtype() == dtype && source->cols() == in);
+      out += source->rows();
+    }
     auto weight = std::make_unique<CpuWeight>();
-    weight->panels = {nullptr, StoredAs(source.dtype()), source.cols(), source.rows()};
-    const size_t elements = static_cast<size_t>(weight->num_panels() * source.cols() * kPanel);
-    ASSIGN_OR_RETURN(weight->memory, CpuBuffer::Make(elements * BytesOf(source.dtype())));
+    weight->panels = {nullptr, StoredAs(dtype), in, out};
+    const size_t elements = static_cast<size_t>(weight->num_panels() * in * kPanel);
+    ASSIGN_OR_RETURN(weight->memory, CpuBuffer::Make(elements * BytesOf(dtype)));
     weight->panels.data = weight->memory->data();
     if (weight->panels.stored == Stored::kF32) {
-      PackRows<float>(source, weight->memory->data());
+      PackRows<float>(sources, weight->memory->floats());
     } else {
-      PackRows<uint16_t>(source, reinterpret_cast<uint16_t*>(weight->memory->data()));
+      PackRows<uint16_t>(sources, static_cast<uint16_t*>(weight->memory->data()));
     }
     return weight;
   }
@@ -114,33 +131,68 @@ class CpuDevice : public Device {
     pool.kv_heads = kv_heads, pool.head_width = head_width;
     const KvLayer shape = Layer(pool, 0);
     const size_t blocks = static_cast<size_t>(layers) * num_blocks;
-    ASSIGN_OR_RETURN(pool.keys, Allocate(blocks * shape.key_block()));
-    ASSIGN_OR_RETURN(pool.values, Allocate(blocks * shape.value_block()));
+    ASSIGN_OR_RETURN(pool.keys, Allocate(DType::kF32, blocks * shape.key_block()));
+    ASSIGN_OR_RETURN(pool.values, Allocate(DType::kF32, blocks * shape.value_block()));
     return pool;
   }
 
-  void Linear(Tensor x, const Weight& weight, Tensor out) override {
-    const auto& w = static_cast<const CpuWeight&>(weight);
-    CHECK(x.cols == w.in() && out.cols == w.out() && x.rows == out.rows);
-    pool_.Run(w.num_panels(), [&](int64_t begin, int64_t end) {
-      kernels_.linear(x.data, x.stride, x.rows, w.panels, begin, end, out.data, out.stride);
+  int64_t Padded(int64_t rows) const override { return rows; }
+  BatchSize Begin(const Batch& batch) override {
+    tokens_ = batch.tokens;
+    logits_rows_ = batch.logits_rows;
+    places_.clear();
+    for (const Run& run : batch.runs) {
+      for (int32_t i = 0; i < run.rows; ++i) places_.push_back({run.blocks, run.position + i});
+    }
+    CHECK(places_.size() == tokens_.size());
+    return {static_cast<int64_t>(tokens_.size()), batch.prompt_rows,
+            static_cast<int64_t>(logits_rows_.size())};
+  }
+
+  absl::Status Repeat(const std::function<absl::Status()>& operations) override {
+    return operations();
+  }
+
+  void Linear(Tensor x, int64_t, const Weight& weight, bool add, Tensor out) override {
+    if (!add) return Multiply(x, static_cast<const CpuWeight&>(weight), out);
+    const Tensor product = Scratch(x.rows, out.cols);
+    Multiply(x, static_cast<const CpuWeight&>(weight), product);
+    Add(out, product, nullptr);
+  }
+
+  void GateUp(Tensor x, int64_t, const Weight& weight, const float* bias, Tensor out) override {
+    CHECK(weight.out() == 2 * out.cols);
+    const Tensor both = Scratch(x.rows, weight.out());
+    Multiply(x, static_cast<const CpuWeight&>(weight), both);
+    if (bias != nullptr) AddBias(both, bias);
+    pool_.Run(x.rows, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        kernels_.silu_mul(both.row(n), both.row(n) + out.cols, out.cols, out.row(n));
+      }
     });
   }
 
-  void Embed(const std::vector<TokenId>& ids, TokenId first, const Weight& table,
-             Tensor out) override {
+  void Embed(TokenId first, const Weight& table, Tensor out) override {
     const auto& w = static_cast<const CpuWeight&>(table);
-    for (size_t n = 0; n < ids.size(); ++n) {
-      const int64_t row = ids[n] - first;
+    for (size_t n = 0; n < tokens_.size(); ++n) {
+      const int64_t row = tokens_[n] - first;
       const bool mine = row >= 0 && row < w.out();
       for (int64_t i = 0; i < out.cols; ++i) out.row(n)[i] = mine ? w.At(row, i) : 0.0f;
     }
   }
 
-  void RmsNorm(Tensor x, const float* gain, float eps, Tensor out) override {
-    pool_.Run(x.rows, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-        kernels_.rms_norm(x.row(n), gain, eps, x.cols, out.row(n));
+  void SelectLogitsRows(Tensor x, Tensor out) override {
+    for (size_t i = 0; i < logits_rows_.size(); ++i) {
+      std::copy_n(x.row(logits_rows_[i]), x.cols, out.row(static_cast<int64_t>(i)));
+    }
+  }
+
+  void RmsNorm(Tensor x, int heads, const float* gain, float eps, Tensor out) override {
+    const int64_t width = x.cols / heads;
+    pool_.Run(x.rows * heads, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t n = i / heads, at = i % heads * width;
+        kernels_.rms_norm(x.row(n) + at, gain, eps, width, out.row(n) + at);
       }
     });
   }
@@ -158,25 +210,17 @@ class CpuDevice : public Device {
     }
   }
 
-  void SiluMul(Tensor gate, Tensor up) override {
-    pool_.Run(gate.rows, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-        kernels_.silu_mul(gate.row(n), up.row(n), gate.cols);
-      }
-    });
-  }
-
   void MixExperts(Tensor x, Tensor scores, const std::vector<ExpertWeights>& experts,
                   const ExpertChoice& choice, Tensor out) override {
     mixer_.Mix(*this, kernels_, x, scores, experts, choice, out);
   }
 
-  void RopeStore(Tensor q, Tensor k, Tensor v, const RopeTable& rope,
-                 const std::vector<RowPlace>& rows, KvPool& pool, int layer) override {
+  void RopeStore(Tensor q, Tensor k, Tensor v, const RopeTable& rope, KvPool& pool,
+                 int layer) override {
     const KvLayer kv = Layer(pool, layer);
     const int half = kv.head_width / 2;
-    for (size_t n = 0; n < rows.size(); ++n) {
-      const RowPlace& place = rows[n];
+    for (size_t n = 0; n < places_.size(); ++n) {
+      const RowPlace& place = places_[n];
       const float* cos = rope.cos + int64_t{place.position} * half;
       const float* sin = rope.sin + int64_t{place.position} * half;
       Rotate(q.row(n), q.cols / kv.head_width, half, cos, sin);
@@ -196,16 +240,15 @@ class CpuDevice : public Device {
     }
   }
 
-  void Attend(Tensor q, const std::vector<RowPlace>& rows, KvPool& pool, int layer, float scale,
-              int window, Tensor out) override {
+  void Attend(Tensor q, KvPool& pool, int layer, float scale, int window, Tensor out) override {
     const KvLayer kv = Layer(pool, layer);
     const int heads = static_cast<int>(q.cols / kv.head_width / kv.kv_heads);
-    const int64_t items = static_cast<int64_t>(rows.size()) * kv.kv_heads;
+    const int64_t items = static_cast<int64_t>(places_.size()) * kv.kv_heads;
     pool_.Run(items, [&](int64_t begin, int64_t end) {
       for (int64_t item = begin; item < end; ++item) {
         const int64_t n = item / kv.kv_heads;
         const int h = static_cast<int>(item % kv.kv_heads);
-        const RowPlace& place = rows[n];
+        const RowPlace& place = places_[n];
         const int32_t first = window > 0 ? std::max(0, place.position - window + 1) : 0;
         const int64_t offset = int64_t{h} * heads * kv.head_width;
         const AttendRow row{q.row(n) + offset, out.row(n) + offset, place.blocks, first,
@@ -230,11 +273,32 @@ class CpuDevice : public Device {
     }
   }
 
-  ShardResult Draw(const ShardDraw& draw) override;
+  absl::StatusOr<std::vector<ShardResult>> Draw(const std::vector<ShardDraw>& draws, int64_t width,
+                                                TokenId first) override {
+    std::vector<ShardResult> results;
+    for (const ShardDraw& draw : draws) results.push_back(DrawOne(draw, width, first));
+    return results;
+  }
 
   absl::Status Synchronize() override { return absl::OkStatus(); }
 
  private:
+  ShardResult DrawOne(const ShardDraw& draw, int64_t width, TokenId first) const;
+
+  void Multiply(Tensor x, const CpuWeight& w, Tensor out) {
+    CHECK(x.cols == w.in() && out.cols == w.out() && x.rows == out.rows);
+    pool_.Run(w.num_panels(), [&](int64_t begin, int64_t end) {
+      kernels_.linear(x.row(0), x.stride, x.rows, w.panels, begin, end, out.row(0), out.stride);
+    });
+  }
+
+  // Until the next call. Grows to the greatest step.
+  Tensor Scratch(int64_t rows, int64_t cols) {
+    const size_t size = static_cast<size_t>(rows * cols);
+    if (scratch_.size() < size) scratch_.resize(size);
+    return Tensor::Dense(scratch_.data(), rows, cols);
+  }
+
   static void Rotate(float* x, int64_t heads, int half, const float* cos, const float* sin) {
     for (int64_t h = 0; h < heads; ++h, x += 2 * half) {
       for (int j = 0; j < half; ++j) {
@@ -250,8 +314,8 @@ class CpuDevice : public Device {
     kv.kv_heads = pool.kv_heads, kv.head_width = pool.head_width;
     kv.padded_width = (pool.head_width + kPanel - 1) / kPanel * kPanel;
     if (pool.keys) {
-      kv.keys = pool.keys->data() + int64_t{layer} * pool.num_blocks * kv.key_block();
-      kv.values = pool.values->data() + int64_t{layer} * pool.num_blocks * kv.value_block();
+      kv.keys = pool.keys->floats() + int64_t{layer} * pool.num_blocks * kv.key_block();
+      kv.values = pool.values->floats() + int64_t{layer} * pool.num_blocks * kv.value_block();
     }
     return kv;
   }
@@ -259,30 +323,33 @@ class CpuDevice : public Device {
   const Kernels& kernels_;
   ThreadPool pool_;
   ExpertMixer mixer_;
+  std::vector<float> scratch_;
+  // The rows that Begin() gave.
+  std::vector<TokenId> tokens_;
+  std::vector<RowPlace> places_;
+  std::vector<int32_t> logits_rows_;
 };
 
 bool Precedes(const Candidate& a, const Candidate& b) {
   return a.value > b.value || (a.value == b.value && a.id < b.id);
 }
 
-ShardResult CpuDevice::Draw(const ShardDraw& draw) {
+ShardResult CpuDevice::DrawOne(const ShardDraw& draw, int64_t width, TokenId first) const {
   ShardResult result;
-  kernels_.log_sum_exp(draw.logits, draw.width, &result.max, &result.sum);
-  result.top_raw.assign(draw.logits, draw.logits + draw.width);
+  kernels_.log_sum_exp(draw.logits, width, &result.max, &result.sum);
+  result.top_raw.assign(draw.logits, draw.logits + width);
   const size_t top = std::min<size_t>(kConfidenceTokens, result.top_raw.size());
   std::partial_sort(result.top_raw.begin(), result.top_raw.begin() + top, result.top_raw.end(),
                     std::greater<>());
   result.top_raw.resize(top);
 
-  std::vector<Candidate> all(draw.width);
-  for (int64_t i = 0; i < draw.width; ++i) {
-    all[i] = {draw.logits[i], draw.logits[i], draw.first + static_cast<TokenId>(i)};
+  std::vector<Candidate> all(width);
+  for (int64_t i = 0; i < width; ++i) {
+    all[i] = {draw.logits[i], draw.logits[i], first + static_cast<TokenId>(i)};
   }
-  if (draw.adjust != nullptr) {
-    for (const auto& [id, change] : *draw.adjust) {
-      const int64_t i = id - draw.first;
-      if (i >= 0 && i < draw.width) all[i].value = change(all[i].value);
-    }
+  for (const Adjustment& adjustment : draw.adjust) {
+    const int64_t i = adjustment.id - first;
+    if (i >= 0 && i < width) all[i].value = adjustment.Of(all[i].value);
   }
   const bool greedy = draw.temperature == 0;
   if (!greedy) {

@@ -54,16 +54,13 @@ void ExpertMixer::Choose(const float* probabilities, int64_t row, const ExpertCh
 void ExpertMixer::AddExpert(Device& device, Tensor x, const ExpertWeights& expert,
                             const std::vector<Share>& shares, Tensor out) {
   const Tensor rows = Scratch(x_, shares.size(), x.cols);
-  const Tensor gate = Scratch(gate_, shares.size(), expert.gate->out());
-  const Tensor up = Scratch(up_, shares.size(), expert.up->out());
+  const Tensor middle = Scratch(middle_, shares.size(), expert.gate_up->out() / 2);
   const Tensor down = Scratch(down_, shares.size(), out.cols);
   for (int64_t i = 0; i < rows.rows; ++i) {
     std::copy_n(x.row(shares[static_cast<size_t>(i)].row), x.cols, rows.row(i));
   }
-  device.Linear(rows, *expert.gate, gate);
-  device.Linear(rows, *expert.up, up);
-  device.SiluMul(gate, up);
-  device.Linear(gate, *expert.down, down);
+  device.GateUp(rows, 0, *expert.gate_up, nullptr, middle);
+  device.Linear(middle, 0, *expert.down, /*add=*/false, down);
   for (int64_t i = 0; i < down.rows; ++i) {
     const auto& [row, weight] = shares[static_cast<size_t>(i)];
     for (int64_t c = 0; c < out.cols; ++c) out.row(row)[c] += weight * down.row(i)[c];

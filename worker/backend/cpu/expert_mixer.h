@@ -27,7 +27,7 @@ class ExpertMixer {
 
   std::vector<std::vector<Share>> shares_;  // By expert: the rows that chose it.
   std::vector<bool> taken_;
-  std::vector<float> x_, gate_, up_, down_;
+  std::vector<float> x_, middle_, down_;
 };
 
 }  // namespace conclave::worker

@@ -43,15 +43,14 @@ struct AttendRow {
 // chain of fused multiply-adds in a fixed order, and vector lanes are always 16 wide.
 struct Kernels {
   const char* name;
-  // out[n][c] = sum over k of x[n][k] * w[k][c], k rising, for the columns of panels begin..end;
-  // then + bias[c], + residual[n][c]. Compute-bound for many rows, bound by the weight's bytes for
-  // few.
+  // out[n][c] = sum over k of x[n][k] * w[k][c], k rising, for the columns of panels begin..end.
+  // Compute-bound for many rows, bound by the weight's bytes for few.
   void (*linear)(const float* x, int64_t x_stride, int64_t rows, const PackedPanels& w,
                  int64_t begin, int64_t end, float* out, int64_t out_stride);
   // out = x * rsqrt(mean(x^2) + eps) * gain
   void (*rms_norm)(const float* x, const float* gain, float eps, int64_t width, float* out);
-  // gate = silu(gate) * up
-  void (*silu_mul)(float* gate, const float* up, int64_t width);
+  // out = silu(gate) * up
+  void (*silu_mul)(const float* gate, const float* up, int64_t width, float* out);
   // Softmax attention of `heads` query heads that read one KV head.
   void (*attend)(const KvLayer& kv, const AttendRow& row, int kv_head, int heads, float scale);
   // x = exp(x - max) / sum, both in a fixed order.

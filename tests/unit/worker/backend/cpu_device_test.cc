@@ -17,10 +17,11 @@ constexpr int kAwkward[] = {1, 3, 7, 15, 16, 17, 33, 100};
 
 std::vector<float> Multiply(Device& device, std::vector<float>& x, int in, std::vector<float> w,
                             DType dtype) {
-  auto weight = device.Pack(MemoryRows(w, in, dtype));
-  const int64_t rows = static_cast<int64_t>(x.size()) / in, out = (*weight)->out();
+  auto weight = PackRows(device, w, in, dtype);
+  const int64_t rows = static_cast<int64_t>(x.size()) / in, out = weight->out();
   std::vector<float> y(static_cast<size_t>(rows * out));
-  device.Linear(Tensor::Dense(x.data(), rows, in), **weight, Tensor::Dense(y.data(), rows, out));
+  device.Linear(Tensor::Dense(x.data(), rows, in), 0, *weight,
+                /*add=*/false, Tensor::Dense(y.data(), rows, out));
   return y;
 }
 
@@ -66,11 +67,15 @@ TEST(CpuDeviceTest, EveryHalfIsReadExactly) {
   }
   for (const auto& device : AllDevices()) {
     const std::vector<float> y = Multiply(*device, x, 1, halves, DType::kF16);
-    const auto weight = *device->Pack(MemoryRows(halves, 1, DType::kF16));
+    const auto weight = PackRows(*device, halves, 1, DType::kF16);
     std::vector<float> row(1);
     for (size_t i = 0; i < halves.size(); ++i) {
       ASSERT_EQ(y[i], halves[i]) << device->name();
-      device->Embed({static_cast<TokenId>(i)}, 0, *weight, Tensor::Dense(row.data(), 1, 1));
+      Batch batch;
+      batch.tokens = {static_cast<TokenId>(i)};
+      batch.runs = {{0, 1, 0, nullptr, 0}};
+      device->Begin(batch);
+      device->Embed(0, *weight, Tensor::Dense(row.data(), 1, 1));
       ASSERT_EQ(row[0], halves[i]) << device->name();
     }
   }
@@ -95,13 +100,17 @@ TEST(CpuDeviceTest, NormAndSiluAreTheReferences) {
     for (const int width : kAwkward) {
       std::vector<float> x = Random(width, 7), gain = Random(width, 8), y(width);
       const auto expected = reference::RmsNorm(x, gain, 1e-5);
-      device->RmsNorm(Tensor::Dense(x.data(), 1, width), gain.data(), 1e-5f,
+      device->RmsNorm(Tensor::Dense(x.data(), 1, width), 1, gain.data(), 1e-5f,
                       Tensor::Dense(y.data(), 1, width));
-      std::vector<float> gate = x, up = gain;
-      device->SiluMul(Tensor::Dense(gate.data(), 1, width), Tensor::Dense(up.data(), 1, width));
+      // Of the input 1, the columns of a matrix [2 width, 1] are gate and up themselves.
+      std::vector<float> one = {1}, columns = x, gate(width);
+      columns.insert(columns.end(), gain.begin(), gain.end());
+      device->GateUp(Tensor::Dense(one.data(), 1, 1), 0,
+                     *PackRows(*device, columns, 1, DType::kF32), nullptr,
+                     Tensor::Dense(gate.data(), 1, width));
       for (int i = 0; i < width; ++i) {
         ASSERT_NEAR(y[i], expected[i], 1e-5 * (1 + std::abs(expected[i])));
-        ASSERT_NEAR(gate[i], reference::Silu(x[i]) * up[i], 1e-5 * (1 + std::abs(up[i])));
+        ASSERT_NEAR(gate[i], reference::Silu(x[i]) * gain[i], 1e-5 * (1 + std::abs(gain[i])));
       }
     }
   }
@@ -119,18 +128,19 @@ std::vector<float> RunAttention(Device& device, const AttentionCase& c, bool com
   KvPool pool = *device.AllocateKv(1, blocks, c.kKvHeads, c.width);
   std::vector<int32_t> table(blocks);
   for (int b = 0; b < blocks; ++b) table[b] = blocks - 1 - b;
-  std::vector<RowPlace> places;
-  for (int p = 0; p < c.positions; ++p) places.push_back({table.data(), p});
+  Batch batch;
+  batch.tokens.resize(c.positions);
+  batch.runs = {{0, c.positions, 0, table.data(), blocks}};
+  device.Begin(batch);
   std::vector<float> q = Random(c.positions * q_width, 9), k = Random(c.positions * kv_width, 10);
   std::vector<float> v = Random(c.positions * kv_width, 11), out(q.size());
   const std::vector<float> cos(c.positions * c.width / 2, 1.0f),
       sin(c.positions * c.width / 2, 0.0f);
   const Tensor queries = Tensor::Dense(q.data(), c.positions, q_width);
   device.RopeStore(queries, Tensor::Dense(k.data(), c.positions, kv_width),
-                   Tensor::Dense(v.data(), c.positions, kv_width), {cos.data(), sin.data()}, places,
-                   pool, 0);
-  device.Attend(queries, places, pool, 0, 0.3f, c.window,
-                Tensor::Dense(out.data(), c.positions, q_width));
+                   Tensor::Dense(v.data(), c.positions, kv_width), {cos.data(), sin.data()}, pool,
+                   0);
+  device.Attend(queries, pool, 0, 0.3f, c.window, Tensor::Dense(out.data(), c.positions, q_width));
   for (int p = 0; compare && p < c.positions; p += 13) {
     for (int h = 0; h < c.kHeads; ++h) {
       std::vector<std::vector<float>> keys, values;
@@ -173,13 +183,13 @@ TEST(CpuDeviceTest, ACopiedBlockHoldsItsFirstTokensOnly) {
   const auto device = *MakeCpuDevice("auto");
   KvPool pool = *device->AllocateKv(2, 2, 1, 4);
   const size_t block = 2 * 2 * 4 * 16;
-  for (size_t i = 0; i < block / 2; ++i) pool.keys->data()[i] = static_cast<float>(i + 1);
+  for (size_t i = 0; i < block / 2; ++i) pool.keys->floats()[i] = static_cast<float>(i + 1);
 
   device->CopyBlock(pool, 0, 1, 3);
 
   for (int e = 0; e < 4; ++e) {
     for (int t = 0; t < 16; ++t) {
-      const float copied = pool.keys->data()[4 * 16 + e * 16 + t];
+      const float copied = pool.keys->floats()[4 * 16 + e * 16 + t];
       EXPECT_EQ(copied, t < 3 ? static_cast<float>(e * 16 + t + 1)
                               : static_cast<float>(64 + e * 16 + t + 1));
     }

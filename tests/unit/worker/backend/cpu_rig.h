@@ -54,6 +54,12 @@ class MemoryRows : public RowSource {
   const DType dtype_;
 };
 
+inline std::unique_ptr<Weight> PackRows(Device& device, std::vector<float>& values, int cols,
+                                        DType dtype) {
+  const MemoryRows rows(values, cols, dtype);
+  return *device.Pack({&rows});
+}
+
 // Every instruction set of this machine, with one thread and with three.
 inline std::vector<std::unique_ptr<Device>> AllDevices() {
   std::vector<std::unique_ptr<Device>> devices;

@@ -23,13 +23,11 @@ struct Mixture {
       gate.push_back(Random(kFfn * kWidth, 3 * e));
       up.push_back(Random(kFfn * kWidth, 3 * e + 1));
       down.push_back(Random(kFfn * kWidth, 3 * e + 2));
-      experts.push_back({Pack(device, gate[e], kWidth), Pack(device, up[e], kWidth),
-                         Pack(device, down[e], kFfn)});
+      const MemoryRows gates(gate[e], kWidth, DType::kF32), ups(up[e], kWidth, DType::kF32);
+      packed.push_back(*device.Pack({&gates, &ups}));
+      packed.push_back(PackRows(device, down[e], kFfn, DType::kF32));
+      experts.push_back({packed[packed.size() - 2].get(), packed.back().get()});
     }
-  }
-  const Weight* Pack(Device& device, std::vector<float>& values, int cols) {
-    packed.push_back(*device.Pack(MemoryRows(values, cols, DType::kF32)));
-    return packed.back().get();
   }
   std::vector<float> Mix(Device& device, std::vector<float> x, std::vector<float> scores,
                          ExpertChoice choice) const {

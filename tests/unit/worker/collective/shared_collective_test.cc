@@ -66,7 +66,7 @@ TEST(SharedCollectiveTest, AStridedTensorsOtherColumnsStayAsTheyAre) {
   std::vector<std::vector<float>> x(2, {1, 2, 9, 3, 4, 9});
   OnThreads(2, [&](int r) {
     const auto collective = group.Rank(r);
-    ASSERT_TRUE(collective->AllReduceSum(Tensor{x[r].data(), 2, 2, 3}).ok());
+    ASSERT_TRUE(collective->AllReduceSum(Tensor{x[r].data(), DType::kF32, 2, 2, 3}).ok());
   });
 
   EXPECT_EQ(x[0], (std::vector<float>{2, 4, 9, 6, 8, 9}));

@@ -54,9 +54,9 @@ std::vector<float> LastLogits(const TemporaryFolder& folder, const std::vector<T
   const ModelConfig& config = (*model)->config();
   KvPool pool = *(*device)->AllocateKv(config.layers, 1, config.kv_heads, config.head_width);
   const int32_t block = 0;
-  StepRows step;
+  Batch step;
   step.tokens = tokens;
-  for (int i = 0; i < rows; ++i) step.places.push_back({&block, i});
+  step.runs = {{0, rows, 0, &block, 1}};
   step.logits_rows = {rows - 1};
   EXPECT_TRUE((*model)->Forward(step, pool, Tensor::Dense(logits.data(), 1, kVocab)).ok());
   return logits;

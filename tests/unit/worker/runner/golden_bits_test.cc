@@ -58,9 +58,8 @@ uint64_t BitsOf(const std::string& model, int tp, const std::string& set) {
     EXPECT_TRUE(result.ok()) << result.status();
     if (!result.ok()) return 0;
     for (int r = 0; r < tp; ++r) {
-      const Tensor logits = (*runner)->rank(r).last_logits();
-      for (int64_t i = 0; i < logits.cols; ++i)
-        hash = Mix(hash, std::bit_cast<uint32_t>(logits.row(0)[i]));
+      const auto logits = *(*runner)->rank(r).LastLogits();
+      for (const float logit : logits[0]) hash = Mix(hash, std::bit_cast<uint32_t>(logit));
     }
     const TokenEvent& token = result->tokens[0];
     hash = Mix(hash, static_cast<uint32_t>(token.id));

@@ -79,8 +79,7 @@ std::vector<TokenId> Reference(const Sampling& s, AgentId agent) {
     plan.samples = {{0, 0, 0}};
     EXPECT_TRUE((*runner)->Submit(plan).ok());
     EXPECT_TRUE((*runner)->Await().ok());
-    const Tensor row = (*runner)->rank(0).last_logits();
-    logits.assign(row.row(0), row.row(0) + row.cols);
+    logits = (*(*runner)->rank(0).LastLogits())[0];
   };
   for (int i = 0; i + 1 < static_cast<int>(kPrompt.size()); ++i) run(i);
   std::map<TokenId, int> produced;

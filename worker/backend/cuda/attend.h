@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "worker/backend/cuda/batch_view.h"
+#include "worker/backend/cuda/platform.h"
+#include "worker/backend/device.h"
+#include "worker/backend/tensor.h"
+
+namespace conclave::worker::cuda {
+
+// Keys are attended in pieces cut at multiples of this position; pieces are merged in order.
+inline constexpr int kPiece = 256;
+// Most rows of one decode item: rows that read the same blocks of one piece together.
+inline constexpr int kItemRows = 16;
+
+// Decode: `rows` produced rows read the same piece of the same blocks (a family's shared prompt is
+// read once), for every KV head. Padding has rows = 0.
+struct DecodeItem {
+  int32_t first = 0;  // Into DecodePlan::item_rows.
+  int32_t rows = 0;
+  int32_t blocks = 0;  // Where in BatchView::blocks the piece's block table begins.
+  int32_t piece = 0;   // Covers positions [piece * kPiece, (piece + 1) * kPiece).
+};
+
+// What the produced rows of a batch attend to, for layers of one window. Pure, on the host.
+struct DecodePlan {
+  std::vector<DecodeItem> items;
+  std::vector<int32_t> item_rows;  // Rows, counted from the batch's first produced row.
+  int max_pieces = 0;              // Most pieces of one row: its last, plus one.
+};
+// Rows that have a piece's blocks in common share an item, where they see all of it.
+// tables[n]: the block table of row n (produced rows only); offsets[n]: where it begins in
+// BatchView::blocks.
+DecodePlan PlanDecode(const std::vector<const int32_t*>& tables,
+                      const std::vector<int32_t>& offsets, const std::vector<int32_t>& positions,
+                      int window);
+
+// One tile of a prompt: consecutive rows of one run, on the device.
+struct PrefillTile {
+  int32_t first_row = 0, rows = 0;
+};
+inline constexpr int kPrefillTile = 64;  // Most rows of a tile.
+std::vector<PrefillTile> PlanPrefill(const std::vector<Run>& runs, int prompt_rows);
+
+struct AttendArgs {
+  BatchView batch;
+  Tensor q, out;  // [N, H*E], of the same type: f32 or bf16.
+  KvView kv;
+  float scale = 1;
+  int window = 0;  // > 0: a row sees itself and window - 1 earlier positions.
+  // Of PlanDecode, in device memory, padded to fixed numbers.
+  const DecodeItem* items = nullptr;
+  const int32_t* item_rows = nullptr;
+  int num_items = 0, max_pieces = 0;
+  // Partial results: [produced rows][H][max_pieces] of (greatest score, sum, E sums); room for
+  // PartFloats(...) floats.
+  float* parts = nullptr;
+  // Of PlanPrefill, in device memory.
+  const PrefillTile* tiles = nullptr;
+  int num_tiles = 0;
+};
+int64_t PartFloats(int rows, int heads, int head_width, int max_pieces);
+
+// Produced rows [prompt_rows, rows). Two kernels: pieces, and their merge in order. A row's result
+// is the same bits whatever shares its items.
+void AttendDecode(const AttendArgs& args, cudaStream_t stream);
+// Prompt rows [0, prompt_rows): tensor cores; keys by tiles at fixed positions, in order.
+void AttendPrefill(const AttendArgs& args, cudaStream_t stream);
+
+}  // namespace conclave::worker::cuda

@@ -1,0 +1,1 @@
+#include "worker/backend/cuda/draw.h"

@@ -1,0 +1,35 @@
+#pragma once
+
+#include "worker/backend/cuda/platform.h"
+#include "worker/backend/device.h"
+
+namespace conclave::worker::cuda {
+
+// The draws of one step from this rank's shard of the logits, on the device.
+struct DeviceDraw {
+  const float* logits = nullptr;  // [width], raw.
+  float temperature = 1;
+  uint64_t seed = 0;
+  uint32_t agent = 0, index = 0;
+  int32_t first_adjustment = 0, num_adjustments = 0;  // Ascending by id, of this shard only.
+  int32_t keep = 0;
+};
+
+// What comes back for one draw, in fixed places: greatest, sum of exp, kConfidenceTokens greatest
+// raw (minus infinity where there are fewer), the best candidate, and `kept` candidates.
+struct DrawArgs {
+  const DeviceDraw* draws = nullptr;  // [num_draws], device memory, like all that follows.
+  int num_draws = 0;
+  const Adjustment* adjustments = nullptr;
+  int64_t width = 0;
+  TokenId first = 0;
+  int most_kept = 0;          // The greatest `keep`.
+  void* scratch = nullptr;    // DrawScratchBytes(...)
+  float* heads = nullptr;     // [num_draws][2 + kConfidenceTokens]
+  Candidate* best = nullptr;  // [num_draws]; the id is -1 when width is 0.
+  Candidate* kept = nullptr;  // [num_draws][most_kept], by falling value; id -1 where fewer.
+};
+int64_t DrawScratchBytes(int num_draws, int64_t width, int most_kept);
+void Draw(const DrawArgs& args, cudaStream_t stream);
+
+}  // namespace conclave::worker::cuda

@@ -1,0 +1,121 @@
+#pragma once
+
+#include "common/check.h"
+#include "worker/backend/cuda/matrix.h"
+#include "worker/backend/cuda/plain_product.cuh"
+#include "worker/backend/cuda/row_product.cuh"
+#include "worker/backend/tensor.h"
+
+// Which kernel serves a product of rows, and with what shape.
+namespace conclave::worker::cuda {
+
+// Into how many parts, one a warp, a block cuts k: part of an output's arithmetic, so a function of
+// the weight's shape (its rows, and the steps in one of them) alone. Twice as many where there are
+// too few blocks to fill the multiprocessors.
+constexpr int ProductWarps(int64_t w_rows, int64_t steps) {
+  int warps = w_rows <= 2304 ? 16 : 8;
+  while (warps > 1 && warps > steps) warps /= 2;
+  return warps;
+}
+
+template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages, bool kGateUp>
+void LaunchTiles(const RowProduct& product, int warps, cudaStream_t stream) {
+  constexpr int kOuts = kRowTiles * (kGateUp ? 8 : 16);
+  LaunchShape shape;
+  shape.grid = dim3((product.outs + kOuts - 1) / kOuts);
+  shape.block = dim3(warps * 32);
+  shape.shared_bytes = ProductMemory<kTokenTiles, kRowTiles, kStages>::Bytes(warps);
+  shape.stream = stream;
+  shape.early = true;
+  Launch(RowProductKernel<Chunk, kTokenTiles, kRowTiles, kStages, kGateUp>, shape, product);
+}
+
+// Token tiles that one launch serves at most: what the registers allow.
+template <typename Chunk>
+constexpr int MostTokenTiles(int row_tiles) {
+  const int tiles = row_tiles * 64 / Chunk::kNumbers;
+  return tiles < 8 ? tiles : 8;
+}
+
+// One pass, of the token tiles that its rows need.
+template <typename Chunk, int kRowTiles, int kStages, bool kGateUp>
+void LaunchPass(const RowProduct& product, int warps, cudaStream_t stream) {
+  constexpr int kMost = MostTokenTiles<Chunk>(kRowTiles);
+  if (product.rows <= 8) {
+    LaunchTiles<Chunk, 1, kRowTiles, kStages, kGateUp>(product, warps, stream);
+  } else if (product.rows <= 16) {
+    LaunchTiles<Chunk, 2, kRowTiles, kStages, kGateUp>(product, warps, stream);
+  } else if constexpr (kMost >= 4) {
+    if (product.rows <= 32) {
+      LaunchTiles<Chunk, 4, kRowTiles, kStages, kGateUp>(product, warps, stream);
+    } else if constexpr (kMost >= 8) {
+      LaunchTiles<Chunk, 8, kRowTiles, kStages, kGateUp>(product, warps, stream);
+    }
+  }
+}
+
+// Two row tiles in a block halve the reading of x, which counts from a few tokens on, where enough
+// blocks remain.
+template <typename Chunk, bool kGateUp>
+void LaunchPasses(const RowProduct& product, int64_t rows, int64_t w_rows, size_t out_bytes,
+                  cudaStream_t stream) {
+  constexpr int kStepNumbers = Chunk::kNumbers * 8;
+  const int warps = ProductWarps(w_rows, (product.in + kStepNumbers - 1) / kStepNumbers);
+  const bool wide = warps <= MostProductWarps(2);
+  const int64_t most = 8 * MostTokenTiles<Chunk>(wide ? 2 : 1);
+  for (int64_t first = 0; first < rows; first += most) {
+    RowProduct pass = product;
+    pass.x += first * product.x_stride;
+    pass.out = static_cast<char*>(product.out) +
+               static_cast<size_t>(first * product.out_stride) * out_bytes;
+    pass.rows = static_cast<int32_t>(rows - first < most ? rows - first : most);
+    if (!wide) {
+      LaunchPass<Chunk, 1, 4, kGateUp>(pass, warps, stream);
+    } else if (pass.rows <= 4) {
+      LaunchTiles<Chunk, 1, 1, 4, kGateUp>(pass, warps, stream);
+    } else {
+      LaunchPass<Chunk, 2, 3, kGateUp>(pass, warps, stream);
+    }
+  }
+}
+
+// Any number of rows. f32 x, an f32 weight, and rows that are no multiple of 16 bytes go to the
+// plain kernel.
+template <bool kGateUp>
+void LaunchProduct(const Tensor& x, const Matrix& w, const Tensor& out, const float* bias, bool add,
+                   cudaStream_t stream) {
+  const int64_t outs = kGateUp ? w.out / 2 : w.out;
+  if (x.rows == 0 || outs == 0) return;
+  CHECK(x.cols == w.in && out.cols == outs && out.rows == x.rows);
+  CHECK(!add || out.dtype == DType::kF32);
+  if (x.dtype == DType::kF32 || w.stored == Stored::kF32 || w.in % 8 != 0) {
+    LaunchPlain<kGateUp>({x, w, out, bias, add}, stream);
+    return;
+  }
+  CHECK(x.stride % 8 == 0);  // Rows of x begin at multiples of 16 bytes.
+  RowProduct product;
+  product.w = static_cast<const unsigned char*>(w.data);
+  product.in = static_cast<int32_t>(w.in);
+  product.outs = static_cast<int32_t>(outs);
+  product.scales = w.scales;
+  product.x = static_cast<const __nv_bfloat16*>(x.data);
+  product.x_stride = x.stride;
+  product.out = out.data;
+  product.out_stride = out.stride;
+  product.out_bf16 = out.dtype == DType::kBF16;
+  product.add = add;
+  product.bias = bias;
+  const size_t out_bytes = BytesOf(out.dtype);
+  if (w.stored == Stored::kBF16) {
+    product.row_bytes = w.stride * 2;
+    LaunchPasses<Bf16Chunk, kGateUp>(product, x.rows, w.out, out_bytes, stream);
+  } else if (w.stored == Stored::kE4M3) {
+    product.row_bytes = w.stride;
+    LaunchPasses<E4m3Chunk, kGateUp>(product, x.rows, w.out, out_bytes, stream);
+  } else {
+    product.row_bytes = w.stride / 2;
+    LaunchPasses<Int4Chunk, kGateUp>(product, x.rows, w.out, out_bytes, stream);
+  }
+}
+
+}  // namespace conclave::worker::cuda

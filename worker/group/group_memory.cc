@@ -18,7 +18,7 @@ namespace conclave::worker {
 namespace {
 
 constexpr uint64_t kMagic = 0x3156414c434e4f43;  // "CONCLAV1"
-constexpr uint32_t kVersion = 2;                 // Of everything in the region.
+constexpr uint32_t kVersion = 3;                 // Of everything in the region.
 constexpr size_t kPage = 4096;
 constexpr size_t kMinRing = 4096, kMaxRing = size_t{1} << 30;
 constexpr size_t kMaxCollective = size_t{64} << 30;

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "worker/group/bell.h"
+#include "worker/group/id_cell.h"
 #include "worker/group/plan_ring.h"
 #include "worker/group/rank_cell.h"
 
@@ -35,6 +36,7 @@ struct GroupHeader {
   std::array<char, 1024> last_loss{};  // Ends with a zero byte.
 
   alignas(64) std::atomic<uint64_t> launcher_beat{0};
+  IdCell collective_id;
   // The control channel's.
   RingMarks ring;
   alignas(64) std::atomic<uint32_t> closed{0};

@@ -16,8 +16,8 @@
 namespace conclave::worker {
 namespace {
 
-// At most this much of a tensor is summed at once: what bounds the scratch. 16 MB.
-constexpr int64_t kSliceFloats = int64_t{4} << 20;
+// At most this much of a tensor is summed at once: what bounds the scratch. 8 MB.
+constexpr int64_t kSliceFloats = int64_t{2} << 20;
 // From here on more than two ranks share the sum out: see Share(). 256 KB.
 constexpr int64_t kLeastShared = int64_t{64} << 10;
 
@@ -187,13 +187,13 @@ absl::StatusOr<std::string> NcclId(bool device_is_shared) {
   return std::string(id.internal, sizeof(id.internal));
 }
 
-absl::StatusOr<std::unique_ptr<Collective>> JoinNccl(const NcclApi& api, const NcclOptions& options,
-                                                     Collective& host) {
+absl::StatusOr<std::unique_ptr<Collective>> JoinNccl(const NcclOptions& options, Collective& host) {
   CHECK(options.size > 1 && options.rank == host.rank() && options.size == host.size());
   if (options.id.size() != sizeof(ncclUniqueId)) {
     return InvalidArgument("a group's id has {} bytes; this one has {}", sizeof(ncclUniqueId),
                            options.id.size());
   }
+  ASSIGN_OR_RETURN(const NcclApi* api, LoadNccl());
   PrepareEnvironment(options.device_is_shared);
   // NCCL refuses two ranks on one device of one host.
   if (options.device_is_shared) {
@@ -204,13 +204,8 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinNccl(const NcclApi& api, const N
   const size_t bytes = sizeof(float) * static_cast<size_t>(ScratchFloats(options.size));
   RETURN_IF_ERROR(CudaStatus(cudaMalloc(reinterpret_cast<void**>(&parts), bytes),
                              fmt::format("cannot take {} bytes for the ranks' parts", bytes)));
-  ASSIGN_OR_RETURN(const ncclComm_t comm, Join(api, options));
-  return std::make_unique<NcclCollective>(api, options, host, comm, parts);
-}
-
-absl::StatusOr<std::unique_ptr<Collective>> JoinNccl(const NcclOptions& options, Collective& host) {
-  ASSIGN_OR_RETURN(const NcclApi* api, LoadNccl());
-  return JoinNccl(*api, options, host);
+  ASSIGN_OR_RETURN(const ncclComm_t comm, Join(*api, options));
+  return std::make_unique<NcclCollective>(*api, options, host, comm, parts);
 }
 
 }  // namespace conclave::worker

@@ -11,8 +11,6 @@
 
 namespace conclave::worker {
 
-struct NcclApi;
-
 struct NcclOptions {
   int rank = 0, size = 1;
   std::string id;                 // Of NcclId(): the same on all ranks.
@@ -36,9 +34,5 @@ absl::StatusOr<std::string> NcclId(bool device_is_shared);
 //
 // Waits for all ranks: kDeadlineExceeded when they don't come.
 absl::StatusOr<std::unique_ptr<Collective>> JoinNccl(const NcclOptions& options, Collective& host);
-
-// The same with another library: for tests.
-absl::StatusOr<std::unique_ptr<Collective>> JoinNccl(const NcclApi& api, const NcclOptions& options,
-                                                     Collective& host);
 
 }  // namespace conclave::worker

@@ -1,0 +1,71 @@
+#pragma once
+
+// What a running kernel of the emulator sees: blocks of a launch run one after another on the
+// calling thread, their threads as fibers. A thread runs until it waits for others (a barrier, or
+// an operation of its warp), then the next one runs, now in rising, now in falling order, so that
+// a missing barrier shows as a wrong result. Misuse ends the process with a message that says
+// where.
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <source_location>
+
+#include "vector_types.h"
+
+// Of the running thread; set by the emulator alone.
+inline uint3 threadIdx, blockIdx;
+inline dim3 blockDim, gridDim;
+
+namespace conclave::worker::cuda::emulated {
+
+using Where = std::source_location;
+
+// The start of one kernel, with its arguments bound.
+struct Start {
+  dim3 grid, block;
+  size_t shared_bytes = 0;
+  bool early = false;
+  std::function<void()> thread;  // What every thread runs.
+};
+
+inline constexpr size_t kMostShared = 232448;  // Bytes a block may have: as sm_90.
+
+// Runs all blocks. One launch at a time.
+void RunKernel(const Start& start);
+
+// Prints the message, the running thread and the place, and aborts.
+[[noreturn]] void Fail(const char* message, Where where);
+
+// Waits for all threads of the block that have not ended. All come from the same place.
+void Barrier(Where where);
+
+// What the lanes of a warp hand to one another.
+struct Lane {
+  uint64_t value = 0;
+  const void *first = nullptr, *second = nullptr;
+  void* result = nullptr;
+};
+int LaneIndex();
+// Where this lane leaves what it has before it meets the others; what they left can be read until
+// the next meeting.
+Lane* Lanes();
+// Waits for the warp's other lanes, which must all come, from the same place. The last to come runs
+// `act` (may be null) while the others wait.
+void Meet(void (*act)(Lane*), Where where);
+
+// The block's dynamic shared memory, aligned to 128 bytes and no more.
+void* DynamicSharedMemory();
+// Fails unless [at, at + bytes) is shared memory (or is not), aligned to 16 bytes.
+void CheckShared(const void* at, size_t bytes, Where where);
+void CheckGlobal(const void* at, size_t bytes, Where where);
+
+// cp.async of the running thread: what is copied appears only when it is waited for.
+void AddCopy(void* to, const void* from, bool valid);
+void CommitCopies();
+void WaitCopies(int pending);
+
+// The running thread has called GridDependencyWait().
+void MarkDependencyWait();
+
+}  // namespace conclave::worker::cuda::emulated

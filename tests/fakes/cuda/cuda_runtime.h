@@ -27,7 +27,7 @@ inline void __syncthreads(EmulatedWhere where = EmulatedWhere::current()) {
   conclave::worker::cuda::emulated::Barrier(where);
 }
 inline void __syncwarp(unsigned = ~0U, EmulatedWhere where = EmulatedWhere::current()) {
-  conclave::worker::cuda::emulated::Meet(nullptr, where);
+  conclave::worker::cuda::emulated::SyncWarp(where);
 }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
@@ -104,24 +104,48 @@ inline int __all_sync(unsigned mask, int predicate,
   return __ballot_sync(mask, predicate, where) == ~0U;
 }
 
-// Atomics: one thread runs at a time.
-template <typename T>
-inline T EmulatedExchange(T* at, T value) {
+// Atomics: one thread runs at a time. They race with nothing.
+template <typename T, typename Change>
+__attribute__((no_sanitize_thread, noinline)) T EmulatedAtomic(T* at, Change change) {
   const T old = *at;
-  *at = value;
+  *at = change(old);
   return old;
 }
-inline int atomicAdd(int* at, int v) { return EmulatedExchange(at, *at + v); }
-inline unsigned atomicAdd(unsigned* at, unsigned v) { return EmulatedExchange(at, *at + v); }
-inline unsigned long long atomicAdd(unsigned long long* at, unsigned long long v) {
-  return EmulatedExchange(at, *at + v);
+inline int atomicAdd(int* at, int v) {
+  return EmulatedAtomic(at, [=](int old) { return old + v; });
 }
-inline int atomicMax(int* at, int v) { return EmulatedExchange(at, std::max(*at, v)); }
+inline unsigned atomicAdd(unsigned* at, unsigned v) {
+  return EmulatedAtomic(at, [=](unsigned old) { return old + v; });
+}
+inline unsigned long long atomicAdd(unsigned long long* at, unsigned long long v) {
+  return EmulatedAtomic(at, [=](unsigned long long old) { return old + v; });
+}
+inline int atomicMax(int* at, int v) {
+  return EmulatedAtomic(at, [=](int old) { return std::max(old, v); });
+}
 inline unsigned atomicMax(unsigned* at, unsigned v) {
-  return EmulatedExchange(at, std::max(*at, v));
+  return EmulatedAtomic(at, [=](unsigned old) { return std::max(old, v); });
 }
 inline unsigned long long atomicMax(unsigned long long* at, unsigned long long v) {
-  return EmulatedExchange(at, std::max(*at, v));
+  return EmulatedAtomic(at, [=](unsigned long long old) { return std::max(old, v); });
+}
+inline int atomicMin(int* at, int v) {
+  return EmulatedAtomic(at, [=](int old) { return std::min(old, v); });
+}
+inline unsigned atomicMin(unsigned* at, unsigned v) {
+  return EmulatedAtomic(at, [=](unsigned old) { return std::min(old, v); });
+}
+inline unsigned long long atomicMin(unsigned long long* at, unsigned long long v) {
+  return EmulatedAtomic(at, [=](unsigned long long old) { return std::min(old, v); });
+}
+inline int atomicExch(int* at, int v) {
+  return EmulatedAtomic(at, [=](int) { return v; });
+}
+inline unsigned atomicExch(unsigned* at, unsigned v) {
+  return EmulatedAtomic(at, [=](unsigned) { return v; });
+}
+inline unsigned long long atomicExch(unsigned long long* at, unsigned long long v) {
+  return EmulatedAtomic(at, [=](unsigned long long) { return v; });
 }
 
 // Numbers.

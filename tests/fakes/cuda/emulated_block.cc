@@ -68,6 +68,7 @@ struct Fiber {
   size_t bytes = 0;
   uint3 index{};
   int warp = 0, lane = 0;
+  bool waited = false;                   // Called GridDependencyWait().
   std::deque<std::vector<Copy>> groups;  // Committed.
   std::vector<Copy> open;
 };
@@ -76,6 +77,7 @@ struct Warp {
   uint32_t live = 0, runnable = 0, arrived = 0;
   Where where;
   int turn = 0;
+  uint32_t syncs = 0;  // __syncwarp() so far.
   Lane lanes[2][32];
 };
 
@@ -89,6 +91,9 @@ struct Block {
   Where barrier;
   bool falling = false;  // The order in which threads run.
   bool waited = false;   // Some thread called GridDependencyWait().
+  uint64_t launches = 0;
+  uint32_t serial = 0;  // Of the launch.
+  uint32_t barriers = 0;
   char* shared = nullptr;
   Fiber launcher;
 };
@@ -96,6 +101,7 @@ struct Block {
 std::mutex launch_mutex;
 Block block;
 Fiber* running = nullptr;
+thread_local bool in_kernel = false;
 
 void FinishSwitch([[maybe_unused]] void* fake) {
 #ifdef __SANITIZE_ADDRESS__
@@ -156,6 +162,7 @@ void Stop(Warp& warp, const Fiber& fiber) {
 
 void OpenBarrier() {
   block.waiting = 0;
+  ++block.barriers;
   block.falling = !block.falling;
   for (size_t w = 0; w * 32 < block.fibers.size(); ++w) {
     block.warps[w].runnable = block.warps[w].live;
@@ -168,8 +175,13 @@ bool Same(const Where& a, const Where& b) {
          std::strcmp(a.file_name(), b.file_name()) == 0;
 }
 
-void Perform(const std::vector<Copy>& copies) {
+void Tell(const void* at, bool write, const void* pc) {
+  if (note_access != nullptr) note_access(at, 16, write, pc);
+}
+
+void Perform(const std::vector<Copy>& copies, const void* pc) {
   for (const Copy& copy : copies) {
+    Tell(copy.to, true, pc);
     if (copy.from == nullptr) {
       std::memset(copy.to, 0, 16);
     } else {
@@ -216,6 +228,7 @@ void Prepare(Fiber& fiber) {
   fiber.top = top - 8;
   fiber.groups.clear();
   fiber.open.clear();
+  fiber.waited = false;
 }
 
 // Fibers are kept; a block has the first `threads` of them.
@@ -237,6 +250,8 @@ void RunBlock(const Start& start, int threads) {
   PrepareShared(start.shared_bytes);
   std::fill(block.warps, block.warps + (threads + 31) / 32, Warp{});
   block.waited = false;
+  ++block.serial;
+  block.barriers = 0;
   block.waiting = 0;
   block.live = threads;
   block.runnable_warps = 0;
@@ -250,7 +265,9 @@ void RunBlock(const Start& start, int threads) {
     block.runnable_warps |= 1U << fiber.warp;
   }
   running = &block.launcher;
+  in_kernel = true;
   SwitchTo(block.fibers[block.falling ? threads - 1 : 0].get());
+  in_kernel = false;
   if (start.early && !block.waited) {
     Fail("a kernel that may start early never calls GridDependencyWait()", Where::current());
   }
@@ -280,6 +297,8 @@ void RunKernel(const Start& start) {
     block.fibers.back()->lane = static_cast<int>(block.fibers.size() - 1) % 32;
   }
   block.start = &start;
+  ++block.launches;
+  block.serial = 0;
   block.launcher.bottom = nullptr;
   blockDim = start.block;
   gridDim = start.grid;
@@ -345,6 +364,22 @@ void Meet(void (*act)(Lane*), Where where) {
   RunNext();
 }
 
+void SyncWarp(Where where) {
+  Meet([](Lane*) { ++block.warps[running->warp].syncs; }, where);
+}
+
+Moment Now() {
+  return {block.serial, block.barriers, block.warps[running->warp].syncs,
+          static_cast<int16_t>(running->warp * 32 + running->lane),
+          running->waited || !block.start->early};
+}
+
+bool InKernel() { return in_kernel; }
+
+uint64_t LaunchCount() { return block.launches; }
+
+bool InSharedMemory(const void* at, size_t bytes) { return InShared(at, bytes); }
+
 void* DynamicSharedMemory() { return block.shared; }
 
 void CheckShared(const void* at, size_t bytes, Where where) {
@@ -354,12 +389,19 @@ void CheckShared(const void* at, size_t bytes, Where where) {
   }
 }
 
+void CheckMatrixRow(const void* row, Where where) {
+  CheckShared(row, 16, where);
+  Tell(row, false, __builtin_return_address(0));
+}
+
 void CheckGlobal(const void* at, size_t bytes, Where where) {
   if (InShared(at, bytes)) Fail("an address of shared memory where it must be global", where);
   if (reinterpret_cast<uintptr_t>(at) % 16 != 0) Fail("an address not aligned to 16", where);
 }
 
 void AddCopy(void* to, const void* from, bool valid) {
+  Tell(to, true, __builtin_return_address(0));
+  if (valid) Tell(from, false, __builtin_return_address(0));
   std::memset(to, 0xff, 16);
   running->open.push_back({to, valid ? from : nullptr});
 }
@@ -371,11 +413,11 @@ void CommitCopies() {
 
 void WaitCopies(int pending) {
   while (static_cast<int>(running->groups.size()) > pending) {
-    Perform(running->groups.front());
+    Perform(running->groups.front(), __builtin_return_address(0));
     running->groups.pop_front();
   }
 }
 
-void MarkDependencyWait() { block.waited = true; }
+void MarkDependencyWait() { block.waited = running->waited = true; }
 
 }  // namespace conclave::worker::cuda::emulated

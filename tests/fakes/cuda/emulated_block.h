@@ -59,11 +59,34 @@ void* DynamicSharedMemory();
 // Fails unless [at, at + bytes) is shared memory (or is not), aligned to 16 bytes.
 void CheckShared(const void* at, size_t bytes, Where where);
 void CheckGlobal(const void* at, size_t bytes, Where where);
+// A row that the running thread gives to LoadMatrixX4.
+void CheckMatrixRow(const void* row, Where where);
 
 // cp.async of the running thread: what is copied appears only when it is waited for.
 void AddCopy(void* to, const void* from, bool valid);
 void CommitCopies();
 void WaitCopies(int pending);
+
+// __syncwarp: a meeting that also orders memory.
+void SyncWarp(Where where);
+
+// Where the running thread stands: two accesses of one block are ordered by a barrier or, in one
+// warp, by __syncwarp() between them; those of different blocks never are.
+struct Moment {
+  uint32_t block = 0;  // Of the launch.
+  uint32_t barriers = 0, syncs = 0;
+  int16_t thread = 0;
+  bool may_write = true;  // It has waited for earlier kernels, if it must.
+};
+Moment Now();
+uint64_t LaunchCount();
+bool InKernel();  // On this thread.
+// Null, or called for every access that the emulator makes for a thread (emulated_races.cc).
+using Note = void (*)(const void* at, size_t bytes, bool write, const void* pc);
+inline Note note_access = nullptr;
+// Bytes of device memory from `at` on, in the same allocation; 0 when it is none.
+size_t DeviceBytesAt(const void* at);
+bool InSharedMemory(const void* at, size_t bytes);
 
 // The running thread has called GridDependencyWait().
 void MarkDependencyWait();

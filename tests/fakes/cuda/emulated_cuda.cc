@@ -211,6 +211,16 @@ cudaError_t GiveBack(std::map<const char*, size_t>& blocks, void* memory, size_t
 
 }  // namespace
 
+size_t DeviceBytesAt(const void* at) {
+  const auto& blocks = TheRuntime().device;  // Only read here, by the thread that holds the mutex.
+  const char* byte = static_cast<const char*>(at);
+  auto next = blocks.upper_bound(byte);
+  if (next == blocks.begin()) return 0;
+  --next;
+  return byte < next->first + next->second ? static_cast<size_t>(next->first + next->second - byte)
+                                           : 0;
+}
+
 void SubmitKernel(Start start, cudaStream_t stream) {
   const dim3 grid = start.grid, block = start.block;
   const bool fits = grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 2147483647 &&

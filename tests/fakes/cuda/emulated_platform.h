@@ -51,7 +51,7 @@ inline void Mma16816(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[
 
 inline void LoadMatrixX4(uint32_t (&r)[4], const void* row,
                          emulated::Where where = emulated::Where::current()) {
-  emulated::CheckShared(row, 16, where);
+  emulated::CheckMatrixRow(row, where);
   emulated::Lane& lane = emulated::Lanes()[emulated::LaneIndex()];
   lane.first = row;
   lane.result = r;
@@ -59,7 +59,7 @@ inline void LoadMatrixX4(uint32_t (&r)[4], const void* row,
 }
 inline void LoadMatrixX4Transposed(uint32_t (&r)[4], const void* row,
                                    emulated::Where where = emulated::Where::current()) {
-  emulated::CheckShared(row, 16, where);
+  emulated::CheckMatrixRow(row, where);
   emulated::Lane& lane = emulated::Lanes()[emulated::LaneIndex()];
   lane.first = row;
   lane.result = r;

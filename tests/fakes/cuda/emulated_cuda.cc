@@ -1,128 +1,21 @@
-// The CUDA runtime's functions, for the emulator. Work that is submitted to a stream runs when
-// someone waits for it, in the order in which all of it was submitted: so what a program changes
-// or reads without having waited shows.
+// The emulated runtime's device, its memory, and its errors.
 
 #include <cuda_runtime.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
-#include <functional>
-#include <map>
-#include <memory>
-#include <mutex>
 #include <utility>
-#include <vector>
 
+#include "emulated_runtime.h"
 #include "worker/backend/cuda/platform.h"
-
-using Operation = std::function<void()>;
-
-struct CUgraph_st {
-  std::vector<Operation> operations;
-};
-
-struct CUgraphExec_st {
-  std::shared_ptr<const std::vector<Operation>> operations;
-};
-
-// What a stream captures: the graph, and whether something has spoiled it.
-struct EmulatedCapture {
-  std::unique_ptr<CUgraph_st> graph = std::make_unique<CUgraph_st>();
-  CUstream_st* origin = nullptr;
-  bool relaxed = false;
-  cudaError_t spoiled = cudaSuccess;
-};
-
-struct CUstream_st {
-  std::shared_ptr<EmulatedCapture> capture;
-};
-
-struct CUevent_st {
-  std::shared_ptr<EmulatedCapture> capture;  // Of the stream where it was recorded.
-  std::shared_ptr<std::chrono::steady_clock::time_point> time;
-};
 
 namespace conclave::worker::cuda::emulated {
 namespace {
 
-constexpr size_t kMemory = size_t{1} << 30;
 constexpr size_t kMostDefaultShared = 48 * 1024;
 
-// All that streams share.
-struct Runtime {
-  std::recursive_mutex mutex;
-  std::deque<Operation> pending;
-  std::map<const char*, size_t> device, pinned;  // Memory by its first byte.
-  size_t used = 0;
-  std::vector<CUstream_st*> capturing;
-};
-
-Runtime& TheRuntime() {
-  static Runtime& runtime = *new Runtime;
-  return runtime;
-}
-
 thread_local cudaError_t last_error = cudaSuccess;
-
-cudaError_t Result(cudaError_t error) {
-  if (error != cudaSuccess) last_error = error;
-  return error;
-}
-
-// Null for the default stream.
-CUstream_st* Own(cudaStream_t stream) {
-  return stream == cudaStreamLegacy || stream == cudaStreamPerThread ? nullptr : stream;
-}
-
-cudaError_t Submit(cudaStream_t stream, Operation operation) {
-  Runtime& runtime = TheRuntime();
-  const std::lock_guard lock(runtime.mutex);
-  if (CUstream_st* own = Own(stream); own != nullptr && own->capture != nullptr) {
-    own->capture->graph->operations.push_back(std::move(operation));
-    return cudaSuccess;
-  }
-  if (Own(stream) == nullptr && !runtime.capturing.empty()) {
-    for (CUstream_st* other : runtime.capturing) {
-      other->capture->spoiled = cudaErrorStreamCaptureInvalidated;
-    }
-    return Result(cudaErrorStreamCaptureImplicit);
-  }
-  runtime.pending.push_back(std::move(operation));
-  return cudaSuccess;
-}
-
-void Drain() {
-  Runtime& runtime = TheRuntime();
-  const std::lock_guard lock(runtime.mutex);
-  while (!runtime.pending.empty()) {
-    const Operation operation = std::move(runtime.pending.front());
-    runtime.pending.pop_front();
-    operation();
-  }
-}
-
-// What may not be called while a stream captures (unless it is relaxed) spoils the capture.
-cudaError_t CheckNotCapturing(bool even_relaxed) {
-  Runtime& runtime = TheRuntime();
-  const std::lock_guard lock(runtime.mutex);
-  cudaError_t error = cudaSuccess;
-  for (CUstream_st* stream : runtime.capturing) {
-    if (stream->capture->relaxed && !even_relaxed) continue;
-    stream->capture->spoiled = cudaErrorStreamCaptureInvalidated;
-    error = cudaErrorStreamCaptureUnsupported;
-  }
-  return error;
-}
-
-cudaError_t DrainUnlessCapturing() {
-  const cudaError_t error = CheckNotCapturing(true);
-  if (error == cudaSuccess) Drain();
-  return Result(error);
-}
 
 enum class Place { kOther, kWithin, kAcross };
 
@@ -177,7 +70,7 @@ cudaError_t Copy(void* to, const void* from, Rows rows, cudaMemcpyKind kind, cud
                    static_cast<const char*>(source) + i * rows.from_pitch, rows.width);
     }
   };
-  const bool captured = Own(stream) != nullptr && Own(stream)->capture != nullptr;
+  const bool captured = CaptureOf(stream) != nullptr;
   // Pageable memory is read before the call returns, and is written before it returns.
   if (!captured && !from_device && Find(runtime.pinned, from, from_bytes) == Place::kOther) {
     const char* bytes = static_cast<const char*>(from);
@@ -211,6 +104,11 @@ cudaError_t GiveBack(std::map<const char*, size_t>& blocks, void* memory, size_t
 
 }  // namespace
 
+cudaError_t Result(cudaError_t error) {
+  if (error != cudaSuccess) last_error = error;
+  return error;
+}
+
 size_t DeviceBytesAt(const void* at) {
   const auto& blocks = TheRuntime().device;  // Only read here, by the thread that holds the mutex.
   const char* byte = static_cast<const char*>(at);
@@ -221,28 +119,12 @@ size_t DeviceBytesAt(const void* at) {
                                            : 0;
 }
 
-void SubmitKernel(Start start, cudaStream_t stream) {
-  const dim3 grid = start.grid, block = start.block;
-  const bool fits = grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 2147483647 &&
-                    grid.y <= 65535 && grid.z <= 65535 && block.x > 0 && block.y > 0 &&
-                    block.z > 0 && block.x <= 1024 && block.y <= 1024 && block.z <= 64 &&
-                    uint64_t{block.x} * block.y * block.z <= 1024;
-  if (!fits) return void(Result(cudaErrorInvalidConfiguration));
-  if (start.shared_bytes > kMostShared) return void(Result(cudaErrorInvalidValue));
-  (void)Submit(stream, [start = std::move(start)] { RunKernel(start); });
-}
-
-void SubmitHost(std::function<void()> operation, cudaStream_t stream) {
-  (void)Submit(stream, std::move(operation));
-}
-
 }  // namespace conclave::worker::cuda::emulated
 
 namespace emulated = conclave::worker::cuda::emulated;
 using emulated::CheckNotCapturing;
 using emulated::Drain;
 using emulated::DrainUnlessCapturing;
-using emulated::Own;
 using emulated::Result;
 using emulated::Submit;
 using emulated::TheRuntime;
@@ -413,140 +295,6 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
 }
 cudaError_t cudaMemset(void* to, int value, size_t bytes) {
   return cudaMemsetAsync(to, value, bytes, nullptr);
-}
-
-// Streams.
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new CUstream_st;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, 0); }
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
-  return cudaStreamCreateWithFlags(stream, flags);
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  Drain();
-  emulated::Runtime& runtime = TheRuntime();
-  const std::lock_guard lock(runtime.mutex);
-  std::erase(runtime.capturing, stream);
-  delete stream;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  emulated::Runtime& runtime = TheRuntime();
-  const std::lock_guard lock(runtime.mutex);
-  if (CUstream_st* own = Own(stream); own != nullptr && own->capture != nullptr) {
-    own->capture->spoiled = cudaErrorStreamCaptureInvalidated;
-    return Result(cudaErrorStreamCaptureUnsupported);
-  }
-  Drain();
-  return cudaSuccess;
-}
-cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
-cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
-  return Submit(stream, [=] { function(data); });
-}
-
-// Events.
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = new CUevent_st;
-  return cudaSuccess;
-}
-cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  delete event;
-  return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  emulated::Runtime& runtime = TheRuntime();
-  const std::lock_guard lock(runtime.mutex);
-  CUstream_st* own = Own(stream);
-  event->capture = own == nullptr ? nullptr : own->capture;
-  event->time = std::make_shared<std::chrono::steady_clock::time_point>();
-  return Submit(stream, [time = event->time] { *time = std::chrono::steady_clock::now(); });
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  emulated::Runtime& runtime = TheRuntime();
-  const std::lock_guard lock(runtime.mutex);
-  if (event->capture != nullptr) return Result(cudaErrorCapturedEvent);
-  Drain();
-  return cudaSuccess;
-}
-cudaError_t cudaEventQuery(cudaEvent_t event) { return cudaEventSynchronize(event); }
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
-  emulated::Runtime& runtime = TheRuntime();
-  const std::lock_guard lock(runtime.mutex);
-  const std::chrono::steady_clock::time_point never;
-  if (from->time == nullptr || to->time == nullptr) return Result(cudaErrorInvalidResourceHandle);
-  if (*from->time == never || *to->time == never) return Result(cudaErrorNotReady);
-  *milliseconds = std::chrono::duration<float, std::milli>(*to->time - *from->time).count();
-  return cudaSuccess;
-}
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  emulated::Runtime& runtime = TheRuntime();
-  const std::lock_guard lock(runtime.mutex);
-  CUstream_st* own = Own(stream);
-  if (event->capture != nullptr && own != nullptr && own->capture == nullptr) {
-    own->capture = event->capture;  // The stream joins the capture.
-    runtime.capturing.push_back(own);
-  }
-  return cudaSuccess;
-}
-
-// Capture and graphs.
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
-  emulated::Runtime& runtime = TheRuntime();
-  const std::lock_guard lock(runtime.mutex);
-  CUstream_st* own = Own(stream);
-  if (own == nullptr || own->capture != nullptr) return Result(cudaErrorIllegalState);
-  own->capture = std::make_shared<EmulatedCapture>();
-  own->capture->origin = own;
-  own->capture->relaxed = mode == cudaStreamCaptureModeRelaxed;
-  runtime.capturing.push_back(own);
-  return cudaSuccess;
-}
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  emulated::Runtime& runtime = TheRuntime();
-  const std::lock_guard lock(runtime.mutex);
-  *graph = nullptr;
-  CUstream_st* own = Own(stream);
-  if (own == nullptr || own->capture == nullptr) return Result(cudaErrorIllegalState);
-  const std::shared_ptr<EmulatedCapture> capture = own->capture;
-  if (capture->origin != own) return Result(cudaErrorStreamCaptureUnmatched);
-  for (CUstream_st* joined : std::vector<CUstream_st*>(runtime.capturing)) {
-    if (joined->capture != capture) continue;
-    joined->capture = nullptr;
-    std::erase(runtime.capturing, joined);
-  }
-  if (capture->spoiled != cudaSuccess) return Result(capture->spoiled);
-  *graph = capture->graph.release();
-  return cudaSuccess;
-}
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  emulated::Runtime& runtime = TheRuntime();
-  const std::lock_guard lock(runtime.mutex);
-  CUstream_st* own = Own(stream);
-  const bool captures = own != nullptr && own->capture != nullptr;
-  *status = captures ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
-  return cudaSuccess;
-}
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
-  *exec = new CUgraphExec_st{std::make_shared<const std::vector<Operation>>(graph->operations)};
-  return cudaSuccess;
-}
-cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
-  return Submit(stream, [operations = exec->operations] {
-    for (const Operation& operation : *operations) operation();
-  });
-}
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
-  delete exec;
-  return cudaSuccess;
-}
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  delete graph;
-  return cudaSuccess;
 }
 
 }  // extern "C"

@@ -69,6 +69,15 @@ __global__ void ReadOnly(const uint4* from, int64_t count, uint32_t* out) {
   if (all == 0x12345678U) *out = all;
 }
 
+// Stands for the kernels between products, which leave the memory idle.
+__global__ void Pause(int64_t cycles) {
+  GridDependencyLaunch();
+  GridDependencyWait();
+  const int64_t begin = clock64();
+  while (clock64() - begin < cycles) {
+  }
+}
+
 class Bench {
  public:
   Bench() {
@@ -178,24 +187,63 @@ class Bench {
     }
   }
 
+  // The products of a layer of an 8B model after one another, for one token, with pauses between
+  // them or none, and with `prefetch` steps of each warp brought to L2 ahead.
+  double Layer(int prefetch, int64_t pause) {
+    constexpr int kWarps = 8;
+    const auto pause_for = [&](int64_t cycles) {
+      LaunchShape alone = {dim3(132), dim3(128), 0, stream_, true};
+      if (cycles > 0) Launch(Pause, alone, cycles);
+    };
+    return Seconds(10, [&](int i) {
+      const char* w = static_cast<const char*>(pool_) + i % 5 * kLayerBytes;
+      for (int s = 0; s < 4; ++s) {
+        const Shape& shape = kShapes[s];
+        pause_for(s == 1 ? 2 * pause : s == 3 ? 0 : pause);
+        RowProduct p = Product(shape, {w, Stored::kBF16, shape.in, shape.out, shape.in}, 1);
+        p.prefetch = prefetch;
+        if (shape.gate_up) {
+          LaunchTiles<Bf16Chunk, 1, 1, 4, true>(p, kWarps, stream_);
+        } else {
+          LaunchTiles<Bf16Chunk, 1, 1, 4, false>(p, kWarps, stream_);
+        }
+        w += shape.out * shape.in * 2;
+      }
+    });
+  }
+  void Layers(const char* how) {
+    constexpr int64_t kPause = 4000;  // Cycles.
+    const double pauses = Seconds(10, [&](int) {
+      LaunchShape alone = {dim3(132), dim3(128), 0, stream_, true};
+      for (const int64_t cycles : {kPause, 2 * kPause, kPause}) Launch(Pause, alone, cycles);
+    });
+    std::printf("8B layer, bf16, N=1, %s: pauses alone %.2f us\n", how, pauses * 1e6);
+    for (const int prefetch : {0, 1, 2, 5, 13}) {
+      const double dense = Layer(prefetch, 0), paused = Layer(prefetch, kPause);
+      std::printf("  prefetch %2d: %7.2f us, %5.1f %% of copy; with pauses %7.2f us, %5.1f %%\n",
+                  prefetch, dense * 1e6, kLayerBytes / dense / 1e7 / copy_, paused * 1e6,
+                  kLayerBytes / paused / 1e7 / copy_);
+    }
+  }
+  // Leaves as little L1 as may be to the kernels of Layers.
+  static void GiveAllToShared() {
+    const auto give = [](auto kernel) {
+      Must(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100),
+           "carveout");
+    };
+    give(RowProductKernel<Bf16Chunk, 1, 1, 4, true>);
+    give(RowProductKernel<Bf16Chunk, 1, 1, 4, false>);
+    give(Pause);
+  }
+
   template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages>
   void Variant(const Shape& shape, Stored stored, int rows) {
     for (const int warps : {4, 8, 16}) {
       const size_t memory = ProductMemory<kTokenTiles, kRowTiles, kStages>::Bytes(warps);
       if (warps > MostProductWarps(kRowTiles) || memory > 227 * 1024) continue;
       const double seconds = Seconds(Times(BytesOfWeight(shape, stored)), [&](int i) {
-        const Matrix w = Weight(shape, stored, i);
-        RowProduct p;
-        p.w = static_cast<const unsigned char*>(w.data);
-        p.row_bytes = stored == Stored::kBF16 ? shape.in * 2 : shape.in;
-        p.in = static_cast<int32_t>(shape.in);
+        RowProduct p = Product(shape, Weight(shape, stored, i), rows);
         p.outs = static_cast<int32_t>(shape.out);
-        p.scales = w.scales;
-        p.x = static_cast<const __nv_bfloat16*>(x_);
-        p.x_stride = shape.in;
-        p.rows = rows;
-        p.out = out_;
-        p.out_stride = shape.out;
         LaunchTiles<Chunk, kTokenTiles, kRowTiles, kStages, false>(p, warps, stream_);
       });
       char name[64];
@@ -213,6 +261,25 @@ class Bench {
   }
 
  private:
+  // All that Layer reads of weights: the first four shapes.
+  static constexpr int64_t kLayerBytes =
+      2 * (int64_t{6144} * 4096 + 4096 * 4096 + 28672 * 4096 + int64_t{4096} * 14336);
+
+  RowProduct Product(const Shape& shape, const Matrix& w, int rows) const {
+    RowProduct p;
+    p.w = static_cast<const unsigned char*>(w.data);
+    p.row_bytes = w.stored == Stored::kBF16 ? shape.in * 2 : shape.in;
+    p.in = static_cast<int32_t>(shape.in);
+    p.outs = static_cast<int32_t>(shape.gate_up ? shape.out / 2 : shape.out);
+    p.scales = w.scales;
+    p.x = static_cast<const __nv_bfloat16*>(x_);
+    p.x_stride = shape.in;
+    p.rows = rows;
+    p.out = out_;
+    p.out_stride = shape.out;
+    return p;
+  }
+
   cudaStream_t stream_ = nullptr;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
   void *pool_ = nullptr, *x_ = nullptr, *out_ = nullptr, *scales_ = nullptr;
@@ -234,6 +301,7 @@ int Main(bool variants) {
   for (const Stored stored : {Stored::kBF16, Stored::kE4M3, Stored::kInt4}) {
     for (const Shape& shape : kShapes) bench.Products(shape, stored);
   }
+  bench.Layers("as it is");
   if (!variants) return 0;
   for (const Shape& shape : kShapes) {
     bench.Variants<Bf16Chunk, 1>(shape, Stored::kBF16, 1);
@@ -242,6 +310,8 @@ int Main(bool variants) {
     bench.Variants<E4m3Chunk, 1>(shape, Stored::kE4M3, 1);
     bench.Variants<E4m3Chunk, 2>(shape, Stored::kE4M3, 16);
   }
+  Bench::GiveAllToShared();
+  bench.Layers("most shared memory");
   return 0;
 }
 

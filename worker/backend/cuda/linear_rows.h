@@ -9,6 +9,8 @@ namespace conclave::worker::cuda {
 // Products for few rows, bound by the weight's bytes. Any number of rows; an output element's order
 // of summation is fixed by the weight's shape and format alone, so that a row's bits do not depend
 // on the others. x: bf16 [N, in] with a bf16, e4m3 or int4 weight; f32 with an f32 or bf16 weight.
+// Rows of a bf16 x begin at multiples of 16 bytes. The weight and the bias are read before earlier
+// kernels of the stream are done: what writes them is waited for by the host.
 struct LinearRowsArgs {
   Tensor x;
   Matrix w;

@@ -35,6 +35,8 @@ struct RowProduct {
   int64_t out_stride = 0;
   bool out_bf16 = false, add = false;
   const float* bias = nullptr;
+  // Steps of each warp, after those in its ring, that are brought to L2 while earlier kernels run.
+  int32_t prefetch = 0;
 };
 
 template <int kTokenTiles, int kRowTiles, int kStages>
@@ -77,7 +79,8 @@ class ProductBlock {
   using Memory = ProductMemory<kTokenTiles, kRowTiles, kStages>;
   static constexpr int kPairs = Chunk::kNumbers / 2;   // Of a chunk.
   static constexpr int kPieces = Chunk::kNumbers / 8;  // 16-byte pieces of x for one chunk.
-  static constexpr int kOuts = kRowTiles * (kGateUp ? 8 : 16);
+  static constexpr int kParts = kGateUp ? 2 : 1;
+  static constexpr int kOuts = kRowTiles * 16 / kParts;
   // x of a whole step is read ahead of the weight where the registers allow it.
   static constexpr bool kAhead = kTokenTiles * kPieces <= 4;
 
@@ -98,11 +101,20 @@ class ProductBlock {
     for (int j = 0; j < kRowTiles * 4; ++j) {
       if (first_ + OutOf(4 * j + lane_ / 8) < p_.outs) valid_ |= 1U << j;
     }
+    // The end of the block would wait for these.
+    const int column = Column();
+    if (column >= p_.outs) return;
+    for (int part = 0; part < kParts; ++part) {
+      const int at = column + part * p_.outs;
+      if (!Chunk::kGrouped && p_.scales != nullptr) scales_[part] = __ldg(p_.scales + at);
+      if (p_.bias != nullptr) biases_[part] = __ldg(p_.bias + at);
+    }
   }
 
   __device__ void Run() {
 #pragma unroll
     for (int s = 0; s < kStages - 1; ++s) Copy(warp_ + s * warps_, s);
+    Prefetch();
     GridDependencyWait();
 
     int slot = 0;
@@ -144,6 +156,9 @@ class ProductBlock {
     return kGateUp && r % 16 >= 8 ? row + p_.outs : row;
   }
 
+  // The output column that this thread finishes.
+  __device__ int Column() const { return first_ + static_cast<int>(threadIdx.x) % kOuts; }
+
   // From a lane's j-th row to its next: four rows on, or over to U and back to G.
   __device__ int64_t RowsToNext(int j) const {
     if (!kGateUp || j % 2 == 0) return 4;
@@ -165,6 +180,16 @@ class ProductBlock {
       }
     }
     CommitCopies();
+  }
+
+  // To L2: the steps that come after those of the ring.
+  __device__ void Prefetch() const {
+    constexpr int kRows = kRowTiles * 16;
+    for (int i = lane_; i < p_.prefetch * kRows; i += 32) {
+      const int r = i % kRows, step = warp_ + (kStages - 1 + i / kRows) * warps_;
+      if (step >= steps_ || first_ + OutOf(r) >= p_.outs) continue;
+      PrefetchL2(p_.w + RowOf(r) * p_.row_bytes + static_cast<int64_t>(step) * kStepBytes);
+    }
   }
 
   // Where this lane's chunk of half a step lies, as a number k, and x there in the first token
@@ -250,21 +275,14 @@ class ProductBlock {
     }
     __syncthreads();
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
-    const int out = thread % kOuts;
-    const int column = first_ + out;
+    const int out = thread % kOuts, column = Column();
     if (column >= p_.outs) return;
     const int r = kGateUp ? out / 8 * 16 + out % 8 : out;
-    const bool scaled = !Chunk::kGrouped && p_.scales != nullptr;
-    const float scale = scaled ? p_.scales[column] : 1.0F;
-    const float bias = p_.bias != nullptr ? p_.bias[column] : 0.0F;
-    float up_scale = 1, up_bias = 0;
-    if constexpr (kGateUp) {
-      if (scaled) up_scale = p_.scales[column + p_.outs];
-      if (p_.bias != nullptr) up_bias = p_.bias[column + p_.outs];
-    }
     for (int token = thread / kOuts; token < p_.rows; token += threads / kOuts) {
-      float value = scale * Sum(sums, token, r) + bias;
-      if constexpr (kGateUp) value = SiluOf(value) * (up_scale * Sum(sums, token, r + 8) + up_bias);
+      float value = fmaf(scales_[0], Sum(sums, token, r), biases_[0]);
+      if constexpr (kGateUp) {
+        value = SiluOf(value) * fmaf(scales_[1], Sum(sums, token, r + 8), biases_[1]);
+      }
       StoreProduct(p_, token, column, value);
     }
   }
@@ -280,8 +298,9 @@ class ProductBlock {
   const int first_;           // The block's first output.
   const int chunks_, steps_;  // Of a row.
   unsigned char* const ring_;
-  const unsigned char* const first_row_;  // Of the rows that this lane copies.
-  uint32_t valid_ = 0;                    // Which of this lane's rows to copy are there.
+  const unsigned char* const first_row_;       // Of the rows that this lane copies.
+  uint32_t valid_ = 0;                         // Which of this lane's rows to copy are there.
+  float scales_[2] = {1, 1}, biases_[2] = {};  // Of this thread's column.
   float sums_[kRowTiles][kTokenTiles][4] = {};
 };
 

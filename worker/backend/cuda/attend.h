@@ -18,10 +18,13 @@ inline constexpr int kItemRows = 16;
 // Decode: `rows` produced rows read the same piece of the same blocks (a family's shared prompt is
 // read once), for every KV head. Padding has rows = 0.
 struct DecodeItem {
-  int32_t first = 0;  // Into DecodePlan::item_rows.
-  int32_t rows = 0;
+  int32_t first = 0;   // Into DecodePlan::item_rows.
+  int32_t rows = 0;    // At most kItemRows.
   int32_t blocks = 0;  // Where in BatchView::blocks the piece's block table begins.
   int32_t piece = 0;   // Covers positions [piece * kPiece, (piece + 1) * kPiece).
+  // What all its rows see, counted from the piece's first position; nothing else is read. More than
+  // one row: all of the piece.
+  int32_t from = 0, to = 0;
 };
 
 // What the produced rows of a batch attend to, for layers of one window. Pure, on the host.
@@ -30,9 +33,10 @@ struct DecodePlan {
   std::vector<int32_t> item_rows;  // Rows, counted from the batch's first produced row.
   int max_pieces = 0;              // Most pieces of one row: its last, plus one.
 };
-// Rows that have a piece's blocks in common share an item, where they see all of it.
-// tables[n]: the block table of row n (produced rows only); offsets[n]: where it begins in
-// BatchView::blocks.
+// Each piece that a row sees is in one item. Rows share items where they see all of a piece and
+// their tables are the same there and have been so since the window's start: tables are thought to
+// have beginnings in common, not middles. tables[n]: the block table of row n (produced rows only);
+// offsets[n]: where it begins in BatchView::blocks.
 DecodePlan PlanDecode(const std::vector<const int32_t*>& tables,
                       const std::vector<int32_t>& offsets, const std::vector<int32_t>& positions,
                       int window);
@@ -48,14 +52,14 @@ struct AttendArgs {
   BatchView batch;
   Tensor q, out;  // [N, H*E], of the same type: f32 or bf16.
   KvView kv;
-  float scale = 1;
-  int window = 0;  // > 0: a row sees itself and window - 1 earlier positions.
+  float scale = 1;  // Greater than 0.
+  int window = 0;   // > 0: a row sees itself and window - 1 earlier positions.
   // Of PlanDecode, in device memory, padded to fixed numbers.
   const DecodeItem* items = nullptr;
   const int32_t* item_rows = nullptr;
   int num_items = 0, max_pieces = 0;
-  // Partial results: [produced rows][H][max_pieces] of (greatest score, sum, E sums); room for
-  // PartFloats(...) floats.
+  // Partial results: E sums for each [produced row][H][max_pieces], then for each the greatest
+  // score and the sum of weights; room for PartFloats(...) floats, aligned to 16 bytes.
   float* parts = nullptr;
   // Of PlanPrefill, in device memory.
   const PrefillTile* tiles = nullptr;

@@ -27,8 +27,8 @@ constexpr int kWeightStride = kPiece + 8;  // 8 more than a power of two: no ban
 // kGroups: the most groups of 16 columns of one warp. kE4M3: KV is e4m3.
 template <bool kE4M3, int kGroups>
 struct Shape {
-  // Two blocks fit a multiprocessor.
-  static constexpr int kStages = kGroups > 2 ? 2 : kE4M3 ? 6 : 4;
+  // As many as let two blocks fit a multiprocessor of 228 KB.
+  static constexpr int kStages = kGroups > 2 ? 2 : kGroups > 1 ? (kE4M3 ? 7 : 4) : (kE4M3 ? 8 : 6);
 };
 
 // Shared memory of one block: the ring, then (e4m3) a widened tile, then queries, which weights

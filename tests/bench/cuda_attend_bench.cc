@@ -67,7 +67,7 @@ class Bench {
           "cudaMemcpy");
   }
 
-  void Run() {
+  void Measure() {
     cudaDeviceProp properties;
     Check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
     copy_gb_ =
@@ -252,5 +252,5 @@ int main() {
     fmt::print("cuda_attend_bench: no CUDA device\n");
     return 0;
   }
-  conclave::worker::cuda::Bench().Run();
+  conclave::worker::cuda::Bench().Measure();
 }

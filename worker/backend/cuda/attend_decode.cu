@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "worker/backend/cuda/attend_pieces.h"
+#include "worker/backend/cuda/attend_tiles.h"
 
 // Pieces on tensor cores, for bf16 queries with KV of bf16 or e4m3. Bound by the KV's bytes: each
 // element is read once for an item, and once from shared memory for its (up to 64) query rows.
@@ -17,47 +17,7 @@
 namespace conclave::worker::cuda {
 namespace {
 
-constexpr int kWarps = 4;
-constexpr int kThreads = 32 * kWarps;
-constexpr int kTile = 64;  // Positions.
-constexpr int kTiles = kPiece / kTile;
-constexpr int kQueryRows = 64;             // Most of one block.
-constexpr int kWeightStride = kPiece + 8;  // 8 more than a power of two: no bank conflicts.
-
-// kGroups: the most groups of 16 columns of one warp. kE4M3: KV is e4m3.
-template <bool kE4M3, int kGroups>
-struct Shape {
-  // As many as let two blocks fit a multiprocessor of 228 KB.
-  static constexpr int kStages = kGroups > 2 ? 2 : kGroups > 1 ? (kE4M3 ? 7 : 4) : (kE4M3 ? 8 : 6);
-};
-
-// Shared memory of one block: the ring, then (e4m3) a widened tile, then queries, which weights
-// replace once all scores are there.
-struct Room {
-  int stride;       // Of a bf16 tile, elements; an odd number of 16 bytes: no bank conflicts.
-  int stage_bytes;  // Of a tile as it is stored.
-  size_t widened, queries, bytes;
-};
-__host__ __device__ inline Room RoomOf(int width, int group, bool e4m3, int stages) {
-  Room room;
-  room.stride = width + 8;
-  const int tile_bytes = kTile * room.stride * 2;
-  room.stage_bytes = e4m3 ? kTile * width : tile_bytes;
-  room.widened = static_cast<size_t>(stages * room.stage_bytes);
-  room.queries = room.widened + static_cast<size_t>(e4m3 ? tile_bytes : 0);
-  // Items have up to 16 rows; instances are for 16, 32 and 64 query rows.
-  const int query_rows = group == 1 ? 16 : group == 2 ? 32 : kQueryRows;
-  room.bytes = room.queries + static_cast<size_t>(query_rows * kWeightStride * 2);
-  return room;
-}
-
-// Two neighbouring e4m3 numbers (the lower 16 bits) as bf16: exact. Exponent and mantissa move to
-// their places in an f32, and 2^120 makes up for the difference of the exponents' biases.
-__device__ inline uint32_t WidenPair(uint32_t pair) {
-  const float low = __uint_as_float((pair & 0x80u) << 24 | (pair & 0x7fu) << 20) * 0x1p120f;
-  const float high = __uint_as_float((pair & 0x8000u) << 16 | (pair & 0x7f00u) << 12) * 0x1p120f;
-  return __float_as_uint(low) >> 16 | (__float_as_uint(high) & 0xffff0000u);
-}
+constexpr int kWarps = kPieceThreads / 32;
 
 __device__ inline uint32_t PackBf16(float low, float high) {
   return uint32_t{__bfloat16_as_ushort(__float2bfloat16_rn(low))} |
@@ -73,103 +33,6 @@ struct Notes {
   float sums[kWarps][kQueryRows];             // Of weights.
 };
 
-// Brings the tiles of a piece one after another: those of the keys that are seen, then those of the
-// values. All threads of the block call every function together.
-template <bool kE4M3, int kStages>
-class TileRing {
- public:
-  __device__ TileRing(const PieceArgs& args, const DecodeItem& item, int kv_head,
-                      const int32_t* blocks, unsigned char* shared)
-      : args_(args),
-        item_(item),
-        kv_head_(kv_head),
-        blocks_(blocks),
-        shared_(shared),
-        room_(RoomOf(args.head_width, args.group, kE4M3, kStages)) {}
-
-  __device__ int first_tile() const { return item_.from / kTile; }
-  __device__ int end_tile() const { return (item_.to + kTile - 1) / kTile; }
-  __device__ int stride() const { return room_.stride; }
-
-  // The first copies; the caller's own, begun before, arrive with the first tile.
-  __device__ void Start() {
-    for (int step = 0; step < kStages - 1; ++step) Copy(step);
-  }
-
-  // The next tile, [64][stride] bf16, until the following call.
-  __device__ const __nv_bfloat16* Next() {
-    const int step = step_++;
-    WaitCopies<kStages - 2>();
-    // Now everyone's copies are there, and nobody reads the tile before any more.
-    __syncthreads();
-    Copy(step + kStages - 1);
-    unsigned char* const stage = StageOf(step);
-    if constexpr (!kE4M3) {
-      return reinterpret_cast<const __nv_bfloat16*>(stage);
-    } else {
-      Widen(stage);
-      __syncthreads();
-      return reinterpret_cast<const __nv_bfloat16*>(shared_ + room_.widened);
-    }
-  }
-
- private:
-  __device__ unsigned char* StageOf(int step) const {
-    return shared_ + step % kStages * room_.stage_bytes;
-  }
-
-  // 8 threads to a position: 16 positions, one block of KV, at once.
-  __device__ void Copy(int step) {
-    const int tiles = end_tile() - first_tile();
-    if (step < 2 * tiles) {
-      const int tile = first_tile() + (step < tiles ? step : step - tiles);
-      const char* const pool = static_cast<const char*>(step < tiles ? args_.keys : args_.values);
-      const int token = static_cast<int>(threadIdx.x) / 8,
-                chunk = static_cast<int>(threadIdx.x) % 8;
-      const int row_bytes = kE4M3 ? args_.head_width : args_.head_width * 2;
-      const int to_bytes = room_.stage_bytes / kTile;
-#pragma unroll
-      for (int i = 0; i < kTile / kKvBlock; ++i) {
-        const int at = tile * kTile + i * kKvBlock + token;
-        const bool seen = item_.from <= at && at < item_.to;
-        const int64_t block = blocks_[tile * (kTile / kKvBlock) + i];
-        const char* const from = pool + block * args_.block_stride * (kE4M3 ? 1 : 2) +
-                                 int64_t{kv_head_ * kKvBlock + token} * row_bytes;
-        unsigned char* const to = StageOf(step) + (i * kKvBlock + token) * to_bytes;
-        for (int c = chunk * 16; c < row_bytes; c += 8 * 16) CopyAsync16(to + c, from + c, seen);
-      }
-    }
-    CommitCopies();
-  }
-
-  // Each thread widens what it copied itself.
-  __device__ void Widen(const unsigned char* stage) {
-    const int token = static_cast<int>(threadIdx.x) / 8, chunk = static_cast<int>(threadIdx.x) % 8;
-    const int width = args_.head_width;
-    __nv_bfloat16* const tile = reinterpret_cast<__nv_bfloat16*>(shared_ + room_.widened);
-#pragma unroll
-    for (int i = 0; i < kTile / kKvBlock; ++i) {
-      const int at = i * kKvBlock + token;
-      for (int e = chunk * 16; e < width; e += 8 * 16) {
-        const uint4 v = *reinterpret_cast<const uint4*>(stage + at * width + e);
-        uint4* const to = reinterpret_cast<uint4*>(tile + at * room_.stride + e);
-        to[0] =
-            make_uint4(WidenPair(v.x), WidenPair(v.x >> 16), WidenPair(v.y), WidenPair(v.y >> 16));
-        to[1] =
-            make_uint4(WidenPair(v.z), WidenPair(v.z >> 16), WidenPair(v.w), WidenPair(v.w >> 16));
-      }
-    }
-  }
-
-  const PieceArgs& args_;
-  const DecodeItem& item_;
-  const int kv_head_;
-  const int32_t* const blocks_;
-  unsigned char* const shared_;
-  const Room room_;
-  int step_ = 0;
-};
-
 // The piece for kRows tiles of 16 query rows, the first `query_rows` of which are wanted.
 template <int kRows, int kGroups, typename Ring>
 __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item, int query_rows,
@@ -182,7 +45,7 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
 
   {
     const int chunks = width / 8;
-    for (int i = thread; i < kRows * 16 * chunks; i += kThreads) {
+    for (int i = thread; i < kRows * 16 * chunks; i += kPieceThreads) {
       const int query = i / chunks, e = i % chunks * 8;
       const bool wanted = query < query_rows;
       const __nv_bfloat16* const from =
@@ -194,9 +57,9 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
   ring.Start();
 
   // Scores: [query tile of 16][tile of 64] x 16 x (2 x 8) positions of this warp.
-  float scores[kTiles][kRows][2][4] = {};
+  float scores[kPieceTiles][kRows][2][4] = {};
 #pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
+  for (int tile = 0; tile < kPieceTiles; ++tile) {
     if (tile < ring.first_tile() || tile >= ring.end_tile()) continue;
     const __nv_bfloat16* const keys =
         ring.Next() + (16 * warp + lane % 8 + right) * ring.stride() + lane / 8 % 2 * 8;
@@ -222,11 +85,11 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
     for (int half = 0; half < 2; ++half) {
       float greatest = -INFINITY;
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
+      for (int tile = 0; tile < kPieceTiles; ++tile) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           float& score = scores[tile][m][i / 2][2 * half + i % 2];
-          const int at = tile * kTile + 16 * warp + i / 2 * 8 + 2 * t + i % 2;
+          const int at = tile * kPieceTile + 16 * warp + i / 2 * 8 + 2 * t + i % 2;
           if (at < item.from || at >= item.to) score = -INFINITY;
           greatest = fmaxf(greatest, score);
         }
@@ -250,7 +113,7 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
                              args.scale;
       float sum = 0;
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
+      for (int tile = 0; tile < kPieceTiles; ++tile) {
 #pragma unroll
         for (int n = 0; n < 2; ++n) {
           const float* const pair = &scores[tile][m][n][2 * half];
@@ -258,8 +121,8 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
                                             __expf(fmaf(pair[1], args.scale, -greatest)));
           sum += LowBf16(rounded);
           sum += HighBf16(rounded);
-          *reinterpret_cast<uint32_t*>(weights + query * kWeightStride + tile * kTile + 16 * warp +
-                                       8 * n + 2 * t) = rounded;
+          *reinterpret_cast<uint32_t*>(weights + query * kWeightStride + tile * kPieceTile +
+                                       16 * warp + 8 * n + 2 * t) = rounded;
         }
       }
       sum += __shfl_xor_sync(0xffffffffu, sum, 1);
@@ -273,7 +136,7 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
   for (int tile = ring.first_tile(); tile < ring.end_tile(); ++tile) {
     const __nv_bfloat16* const values = ring.Next();
 #pragma unroll
-    for (int at = 0; at < kTile; at += 16) {
+    for (int at = 0; at < kPieceTile; at += 16) {
       uint32_t v[kGroups][4];
 #pragma unroll
       for (int i = 0; i < kGroups; ++i) {
@@ -285,7 +148,7 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
 #pragma unroll
       for (int m = 0; m < kRows; ++m) {
         uint32_t p[4];
-        LoadMatrixX4(p, weights + (16 * m + down) * kWeightStride + tile * kTile + at + right);
+        LoadMatrixX4(p, weights + (16 * m + down) * kWeightStride + tile * kPieceTile + at + right);
 #pragma unroll
         for (int i = 0; i < kGroups; ++i) {
           if (16 * (warp + kWarps * i) < width) {
@@ -332,7 +195,7 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
 
 // parts: blocks for the query rows of one item and KV head.
 template <bool kE4M3, int kGroups>
-__global__ void __launch_bounds__(kThreads, 2) AttendPieces(PieceArgs args, int parts) {
+__global__ void __launch_bounds__(kPieceThreads, 2) AttendPieces(PieceArgs args, int parts) {
   GridDependencyWait();
   const int index = static_cast<int>(blockIdx.x);
   const int first_query = index % parts * kQueryRows;
@@ -347,8 +210,8 @@ __global__ void __launch_bounds__(kThreads, 2) AttendPieces(PieceArgs args, int 
     // Blocks that nobody sees may not even be in the table.
     const bool seen = thread * kKvBlock < item.to && (thread + 1) * kKvBlock > item.from;
     notes.blocks[thread] = seen ? args.blocks[item.blocks + thread] : 0;
-  } else if (thread >= kThreads - kQueryRows) {
-    const int i = thread - (kThreads - kQueryRows);
+  } else if (thread >= kPieceThreads - kQueryRows) {
+    const int i = thread - (kPieceThreads - kQueryRows);
     if (i < query_rows) {
       const int query = first_query + i;
       notes.row[i] = args.item_rows[item.first + query / args.group];
@@ -357,10 +220,10 @@ __global__ void __launch_bounds__(kThreads, 2) AttendPieces(PieceArgs args, int 
   }
   __syncthreads();
 
-  constexpr int kStages = Shape<kE4M3, kGroups>::kStages;
+  constexpr int kStages = RingShape<kE4M3, kGroups>::kStages;
   unsigned char* const shared = DynamicShared<unsigned char>();
   __nv_bfloat16* const queries = reinterpret_cast<__nv_bfloat16*>(
-      shared + RoomOf(args.head_width, args.group, kE4M3, kStages).queries);
+      shared + PieceRoomOf(args.head_width, args.group, kE4M3, kStages).queries);
   TileRing<kE4M3, kStages> ring(args, item, kv_head, notes.blocks, shared);
   if (query_rows <= 16) {
     AttendPiece<1, kGroups>(args, item, query_rows, ring, notes, queries);
@@ -374,9 +237,10 @@ __global__ void __launch_bounds__(kThreads, 2) AttendPieces(PieceArgs args, int 
 template <bool kE4M3, int kGroups>
 void Start(const PieceArgs& args, int num_items, cudaStream_t stream) {
   const int parts = (kItemRows * args.group + kQueryRows - 1) / kQueryRows;
-  const Room room = RoomOf(args.head_width, args.group, kE4M3, Shape<kE4M3, kGroups>::kStages);
+  const PieceRoom room =
+      PieceRoomOf(args.head_width, args.group, kE4M3, RingShape<kE4M3, kGroups>::kStages);
   const LaunchShape shape{.grid = dim3(static_cast<unsigned>(num_items * args.kv_heads * parts)),
-                          .block = dim3(kThreads),
+                          .block = dim3(kPieceThreads),
                           .shared_bytes = room.bytes,
                           .stream = stream,
                           .early = true};

@@ -234,6 +234,7 @@ TEST_F(AttendDecodeTest, AFamilyHasTheBitsOfItsAgentsAlone) {
         std::tuple{Heads{3, 1, 80}, 7}, std::tuple{Heads{8, 2, 128}, 9},
         std::tuple{Heads{10, 1, 32}, 16}}) {
     for (const Types types : {kBF16, kE4M3, kF32}) {
+      if (heads.width == 128 && types.kv != Stored::kBF16) continue;  // Time.
       Make(heads, types);
       std::vector<Row> rows = {{AddSequence(261), 260}};
       for (int i = 1; i < agents; ++i) {

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "worker/backend/cuda/attend_tiles.h"
+#include "worker/backend/cuda/attend_tiles.cuh"
 
 // Pieces on tensor cores, for bf16 queries with KV of bf16 or e4m3. Bound by the KV's bytes: each
 // element is read once for an item, and once from shared memory for its (up to 64) query rows.

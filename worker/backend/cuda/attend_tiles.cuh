@@ -5,7 +5,7 @@
 
 #include "worker/backend/cuda/attend_pieces.h"
 
-// How a block of attend_decode.cu gets its tiles of keys and values. For .cu files.
+// How a block of attend_decode.cu gets its tiles of keys and values.
 namespace conclave::worker::cuda {
 
 inline constexpr int kPieceThreads = 128;
@@ -41,12 +41,16 @@ __host__ __device__ inline PieceRoom PieceRoomOf(int width, int group, bool e4m3
   return room;
 }
 
-// Two neighbouring e4m3 numbers (the lower 16 bits) as bf16: exact. Exponent and mantissa move to
-// their places in an f32, and 2^120 makes up for the difference of the exponents' biases.
-__device__ inline uint32_t WidenPair(uint32_t pair) {
-  const float low = __uint_as_float((pair & 0x80u) << 24 | (pair & 0x7fu) << 20) * 0x1p120f;
-  const float high = __uint_as_float((pair & 0x8000u) << 16 | (pair & 0x7f00u) << 12) * 0x1p120f;
-  return __float_as_uint(low) >> 16 | (__float_as_uint(high) & 0xffff0000u);
+// Bytes `first` and `first` + 1 of the word, e4m3, as bf16: exact. Sign, exponent and mantissa move
+// to their places; 2^120 makes up for the difference of the exponents' biases.
+__device__ inline uint32_t WidenKvPair(uint32_t word, int first) {
+  const uint32_t high_bytes = __byte_perm(word, 0, first == 0 ? 0x1404 : 0x3424);
+  const uint32_t small = (high_bytes & 0x80008000u) | (high_bytes & 0x7f007f00u) >> 4;
+  const __nv_bfloat162 numbers(__ushort_as_bfloat16(static_cast<unsigned short>(small)),
+                               __ushort_as_bfloat16(static_cast<unsigned short>(small >> 16)));
+  const __nv_bfloat162 widened = __hmul2(numbers, __float2bfloat162_rn(0x1p120f));
+  return uint32_t{__bfloat16_as_ushort(widened.x)} | uint32_t{__bfloat16_as_ushort(widened.y)}
+                                                         << 16;
 }
 
 // Brings the tiles of a piece one after another: those of the keys that are seen, then those of the
@@ -129,10 +133,10 @@ class TileRing {
       for (int e = chunk * 16; e < width; e += 8 * 16) {
         const uint4 v = *reinterpret_cast<const uint4*>(stage + at * width + e);
         uint4* const to = reinterpret_cast<uint4*>(tile + at * room_.stride + e);
-        to[0] =
-            make_uint4(WidenPair(v.x), WidenPair(v.x >> 16), WidenPair(v.y), WidenPair(v.y >> 16));
-        to[1] =
-            make_uint4(WidenPair(v.z), WidenPair(v.z >> 16), WidenPair(v.w), WidenPair(v.w >> 16));
+        to[0] = make_uint4(WidenKvPair(v.x, 0), WidenKvPair(v.x, 2), WidenKvPair(v.y, 0),
+                           WidenKvPair(v.y, 2));
+        to[1] = make_uint4(WidenKvPair(v.z, 0), WidenKvPair(v.z, 2), WidenKvPair(v.w, 0),
+                           WidenKvPair(v.w, 2));
       }
     }
   }

@@ -13,21 +13,22 @@ namespace conclave::worker::cuda {
 
 // Every head of every row alone (heads = 1: the whole row): out = x * rsqrt(mean(x^2) + eps) * gain
 // [cols / heads]; out may be x. x f32 or bf16, out f32 or bf16; both may be strided (q and k are
-// columns of one product's output).
+// columns of one product's output). Heads are at most 16,384 wide.
 void RmsNorm(Tensor x, int heads, const float* gain, float eps, Tensor out, cudaStream_t stream);
 // x += y (+ bias [D] when it is given). x f32, y f32 or bf16.
 void Add(Tensor x, Tensor y, const float* bias, cudaStream_t stream);
-// x += bias [D].
+// x += bias [D]. x f32 or bf16.
 void AddBias(Tensor x, const float* bias, cudaStream_t stream);
 // out [N, F] = silu(both[:, :F]) * both[:, F:]; both [N, 2F], out of the same type.
 void SiluMul(Tensor both, Tensor out, cudaStream_t stream);
 // out[n] = row tokens[n] - first of the table (out of f32), zeros when it is not there.
 void Embed(const BatchView& batch, TokenId first, const Matrix& table, Tensor out,
            cudaStream_t stream);
-// out[i] = x[logits[i]].
+// out[i] = x[logits[i]]. Both of one type.
 void SelectRows(const BatchView& batch, Tensor x, Tensor out, cudaStream_t stream);
-// Rotates q [N, H*E] and k [N, K*E] in halves by cos, sin [positions][E / 2], and writes k and v to
-// their places in the pool.
+// Rotates q [N, H*E] in place and k [N, K*E] on its way to the pool (the tensor stays as it is), in
+// halves by cos, sin [positions][E / 2], and writes k and v to their places in the pool, rounded
+// once to its type; e4m3 saturates. q, k and v are of one type.
 void RopeStore(const BatchView& batch, Tensor q, Tensor k, Tensor v, const float* cos,
                const float* sin, const KvView& kv, cudaStream_t stream);
 // The first `tokens` tokens of block `from` to block `to`, in `layers` layers that lie
@@ -37,7 +38,7 @@ struct BlockCopyArgs {
 };
 void CopyBlock(const KvView& first_layer, int layers, int64_t layer_stride, BlockCopyArgs copy,
                cudaStream_t stream);
-// Sums `size` ranks' parts [size][count], in rank order, into x (f32).
+// x = the sum of `size` ranks' parts [size][count], in rank order. x may be one of them.
 void SumRanks(const float* parts, int size, int64_t count, float* x, cudaStream_t stream);
 
 }  // namespace conclave::worker::cuda

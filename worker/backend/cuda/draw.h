@@ -16,17 +16,18 @@ struct DeviceDraw {
 };
 
 // What comes back for one draw, in fixed places: greatest, sum of exp, kConfidenceTokens greatest
-// raw (minus infinity where there are fewer), the best candidate, and `kept` candidates.
+// raw (minus infinity where there are fewer), the best candidate, and `kept` candidates. A logit
+// that is not a number counts as minus infinity.
 struct DrawArgs {
   const DeviceDraw* draws = nullptr;  // [num_draws], device memory, like all that follows.
   int num_draws = 0;
   const Adjustment* adjustments = nullptr;
   int64_t width = 0;
   TokenId first = 0;
-  int most_kept = 0;          // The greatest `keep`.
+  int most_kept = 0;          // The greatest `keep`; at most 1024.
   void* scratch = nullptr;    // DrawScratchBytes(...)
   float* heads = nullptr;     // [num_draws][2 + kConfidenceTokens]
-  Candidate* best = nullptr;  // [num_draws]; the id is -1 when width is 0.
+  Candidate* best = nullptr;  // [num_draws]; id -1 when width is 0 or keep > 0.
   Candidate* kept = nullptr;  // [num_draws][most_kept], by falling value; id -1 where fewer.
 };
 int64_t DrawScratchBytes(int num_draws, int64_t width, int most_kept);

@@ -36,13 +36,17 @@ inline std::array<uint32_t, 4> Philox(std::array<uint32_t, 4> c, std::array<uint
 // The Gumbel noise of one token: -log(-log1p(-v)), v = max(w, 0.5) / 2^32 in f32; w = first word of
 // the draw. Large values come from small v, which f32 holds exactly. Minus infinity when v rounds
 // to 1: never the greatest.
-CONCLAVE_HOST_DEVICE inline float GumbelNoise(uint64_t seed, uint32_t agent, uint32_t index,
-                                              uint32_t token) {
+CONCLAVE_HOST_DEVICE inline float NoiseUniform(uint64_t seed, uint32_t agent, uint32_t index,
+                                               uint32_t token) {
   uint32_t words[4] = {agent, index, token, 0};
   PhiloxRounds(words, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
   const float w = static_cast<float>(words[0]);
-  const float v = (w > 0.5f ? w : 0.5f) * 0x1p-32f;
-  return -logf(-log1pf(-v));
+  return (w > 0.5f ? w : 0.5f) * 0x1p-32f;
+}
+CONCLAVE_HOST_DEVICE inline float NoiseOf(float v) { return -logf(-log1pf(-v)); }
+CONCLAVE_HOST_DEVICE inline float GumbelNoise(uint64_t seed, uint32_t agent, uint32_t index,
+                                              uint32_t token) {
+  return NoiseOf(NoiseUniform(seed, agent, index, token));
 }
 
 }  // namespace conclave::worker

@@ -7,7 +7,7 @@
 // against the segment's own greatest, best candidate, and the greatest of every group of
 // neighbours. Then one block for each draw merges segments in a fixed order and looks for the
 // greatest numbers in the groups that can hold them. The first step is bound by the arithmetic of
-// the noise (some 120 instructions a token), the second by latency. NaN counts as minus infinity.
+// the noise (some 80 instructions a token), the second by latency. NaN counts as minus infinity.
 namespace conclave::worker::cuda {
 namespace {
 
@@ -35,7 +35,7 @@ __device__ float Infinity() { return __uint_as_float(0x7f800000u); }
 __device__ float Clean(float x) { return x == x ? x : -Infinity(); }
 // exp(x - greatest), also where both are infinite.
 __device__ float ExpBelow(float x, float greatest) {
-  return x == greatest ? 1.0f : __expf(x - greatest);
+  return __expf(x == greatest ? 0.0f : x - greatest);
 }
 
 // As Adjustment::Of, with the one fused operation spelled out: every kernel gets the same bits.
@@ -44,8 +44,9 @@ __device__ float Adjusted(const Adjustment& adjust, float logit) {
                                : fmaf(logit, adjust.repetition, -adjust.subtract);
   return less + adjust.add;
 }
+// Over the temperature: times its inverse, never fused with what follows.
 __device__ float Cooled(float value, float temperature) {
-  return Clean(temperature == 0 || temperature == 1 ? value : value / temperature);
+  return Clean(temperature == 0 ? value : __fmul_rn(value, 1.0f / temperature));
 }
 
 // The first of `count` adjustments whose id is at least `id`.
@@ -107,25 +108,52 @@ __device__ void Adjust(const DrawArgs& args, const DeviceDraw& draw, float* shar
   }
 }
 
-// The greatest of a thread's candidates, with their noise.
+// The key of a warp's greatest candidate, with its noise. -log(v), made quickly, bounds the noise
+// from above, for -log1p(-v) >= v. So each lane makes the noise of its likeliest candidate, and
+// then of those alone whose bound reaches the best of these: two exact logarithms for few, not for
+// all.
 __device__ uint64_t BestOf(const DrawArgs& args, const DeviceDraw& draw, int width,
                            const float (&v)[kTurns][kQuad]) {
+  constexpr float kSlack = 1e-4f;  // More than the quick logarithm's error.
+  const bool greedy = draw.temperature == 0;
+  float uniform[kTurns][kQuad], bound[kTurns][kQuad];
+  float most = -Infinity();
+#pragma unroll
+  for (int turn = 0; turn < kTurns; ++turn) {
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) {
+      uniform[turn][i] = 0.5f, bound[turn][i] = v[turn][i];
+      if (!greedy) {
+        const auto id = static_cast<uint32_t>(args.first + QuadAt(turn) + i);
+        uniform[turn][i] = NoiseUniform(draw.seed, draw.agent, draw.index, id);
+        bound[turn][i] += kSlack - __logf(uniform[turn][i]);
+      }
+      most = fmaxf(most, bound[turn][i]);
+    }
+  }
+  float likeliest = -Infinity(), its_uniform = 0.5f;
+#pragma unroll
+  for (int turn = 0; turn < kTurns; ++turn) {
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) {
+      if (bound[turn][i] == most) likeliest = v[turn][i], its_uniform = uniform[turn][i];
+    }
+  }
+  const float least = WarpMax(greedy ? likeliest : Clean(likeliest + NoiseOf(its_uniform)));
+
   uint64_t best = 0;
 #pragma unroll
   for (int turn = 0; turn < kTurns; ++turn) {
 #pragma unroll
     for (int i = 0; i < kQuad; ++i) {
       const int position = QuadAt(turn) + i;
-      float value = v[turn][i];
-      if (draw.temperature != 0) {
-        value += GumbelNoise(draw.seed, draw.agent, draw.index,
-                             static_cast<uint32_t>(args.first + position));
-      }
-      const uint64_t key = position < width ? KeyOf(Clean(value), position) : 0;
+      if (position >= width || bound[turn][i] < least) continue;
+      const float value = greedy ? v[turn][i] : Clean(v[turn][i] + NoiseOf(uniform[turn][i]));
+      const uint64_t key = KeyOf(value, position);
       best = key > best ? key : best;
     }
   }
-  return best;
+  return WarpMax(best);
 }
 
 // Grid: segments, draws.
@@ -179,7 +207,7 @@ __global__ void __launch_bounds__(kScanThreads) ScanSegments(DrawArgs args, Scra
   }
   uint64_t best = 0;
   if (draw.keep == 0) {
-    best = WarpMax(BestOf(args, draw, width, v));
+    best = BestOf(args, draw, width, v);
   } else {
 #pragma unroll
     for (int turn = 0; turn < kTurns; ++turn) {

@@ -49,7 +49,7 @@ std::vector<float> ValuesOf(const TestDraw& draw, TokenId first) {
     float& v = values[static_cast<size_t>(a.id - first)];
     v = (v > 0 ? v / a.repetition - a.subtract : std::fma(v, a.repetition, -a.subtract)) + a.add;
   }
-  for (float& v : values) v = Clean(draw.temperature == 0 ? v : v / draw.temperature);
+  for (float& v : values) v = Clean(draw.temperature == 0 ? v : v * (1 / draw.temperature));
   return values;
 }
 

@@ -28,10 +28,15 @@ __device__ void LoadNumbers(const Matrix& table, int64_t row, int at, int width,
   } else if constexpr (kStored == Stored::kBF16) {
     LoadOctet<kWhole>(static_cast<const __nv_bfloat16*>(table.data) + from, at, width, v);
   } else if constexpr (kStored == Stored::kE4M3) {
-    const auto* numbers = static_cast<const __nv_fp8_e4m3*>(table.data) + from + at;
+    const auto* numbers = static_cast<const uint8_t*>(table.data) + from + at;
+    const uint2 bits = *reinterpret_cast<const uint2*>(numbers);
     const float scale = table.scales[row];
 #pragma unroll
-    for (int i = 0; i < kOctet; ++i) v[i] = static_cast<float>(numbers[i]) * scale;
+    for (int i = 0; i < kOctet; ++i) {
+      __nv_fp8_e4m3 number;
+      number.__x = static_cast<uint8_t>((i < 4 ? bits.x : bits.y) >> 8 * (i % 4));
+      v[i] = static_cast<float>(number) * scale;
+    }
   } else {
     const uint32_t nibbles = *reinterpret_cast<const uint32_t*>(
         static_cast<const uint8_t*>(table.data) + (from + at) / 2);

@@ -252,6 +252,13 @@ class Bench {
     }
   }
   template <typename Chunk, int kTokenTiles>
+  void WideVariants(const Shape& shape, Stored stored, int rows) {
+    Variant<Chunk, kTokenTiles, 1, 4>(shape, stored, rows);
+    Variant<Chunk, kTokenTiles, 2, 3>(shape, stored, rows);
+    Variant<Chunk, kTokenTiles, 4, 2>(shape, stored, rows);
+    Variant<Chunk, kTokenTiles, 4, 3>(shape, stored, rows);
+  }
+  template <typename Chunk, int kTokenTiles>
   void Variants(const Shape& shape, Stored stored, int rows) {
     Variant<Chunk, kTokenTiles, 1, 3>(shape, stored, rows);
     Variant<Chunk, kTokenTiles, 1, 4>(shape, stored, rows);
@@ -307,6 +314,8 @@ int Main(bool variants) {
     bench.Variants<Bf16Chunk, 1>(shape, Stored::kBF16, 1);
     bench.Variants<Bf16Chunk, 1>(shape, Stored::kBF16, 8);
     bench.Variants<Bf16Chunk, 2>(shape, Stored::kBF16, 16);
+    bench.WideVariants<Bf16Chunk, 4>(shape, Stored::kBF16, 32);
+    bench.WideVariants<Bf16Chunk, 8>(shape, Stored::kBF16, 64);
     bench.Variants<E4m3Chunk, 1>(shape, Stored::kE4M3, 1);
     bench.Variants<E4m3Chunk, 2>(shape, Stored::kE4M3, 16);
   }

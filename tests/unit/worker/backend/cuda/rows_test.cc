@@ -139,6 +139,28 @@ TEST_F(RowsTest, SelectsRowsInTheOrderAskedFor) {
   }
 }
 
+TEST_F(RowsTest, SeesWhatEarlierKernelsWroteHoweverEarlyItStarts) {
+  const int rows = 33, width = 1024;
+  const size_t count = size_t{rows} * width;
+  const float* gain = Upload(Random(width, 2));
+  std::vector<std::vector<float>> found;
+  for (const bool waits : {true, false}) {
+    const Tensor x = Upload(Random(count, 1), kF32, rows, width);
+    const Tensor y = Poisoned(kBF16, rows, width), half = Poisoned(kBF16, rows, width / 2);
+    for (int i = 0; i < 20; ++i) {
+      RmsNorm(x, 1, gain, 1e-5f, y, stream());
+      if (waits) Sync();
+      SiluMul(y, half, stream());
+      if (waits) Sync();
+      Add(x.Columns(i % 2 * width / 2, width / 2), half, gain, stream());
+      if (waits) Sync();
+    }
+    found.push_back(Download(x));
+  }
+
+  EXPECT_EQ(BitsOf(found[0]), BitsOf(found[1]));
+}
+
 TEST_F(RowsTest, SumsRanksInTheirOrder) {
   for (const int size : {1, 2, 3, 8}) {
     const int64_t count = 1001;

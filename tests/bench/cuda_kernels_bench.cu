@@ -159,18 +159,17 @@ class Bench {
             stored == Stored::kBF16 ? nullptr : static_cast<const float*>(scales_)};
   }
 
-  void Line(const Shape& shape, Stored stored, int rows, const char* variant,
-            double seconds) const {
-    const double rate = static_cast<double>(BytesOfWeight(shape, stored)) / seconds / 1e9;
-    std::printf(
-        "%-10s [%6lld,%5lld] %s N=%-2d %-18s %7.2f us %5.0f GB/s  %5.1f %% of copy  %5.1f %% of "
-        "read\n",
-        shape.name, static_cast<long long>(shape.out), static_cast<long long>(shape.in),
-        kNames[static_cast<int>(stored)], rows, variant, seconds * 1e6, rate, 100 * rate / copy_,
-        100 * rate / read_);
+  // Lines: the shape, then a cell for each measurement: microseconds, GB/s of the weight's bytes.
+  static void Begin(const Shape& shape, Stored stored) {
+    std::printf("\n%-10s %s", shape.name, kNames[static_cast<int>(stored)]);
+    std::fflush(stdout);
+  }
+  double Rate(const Shape& shape, Stored stored, double seconds) const {
+    return static_cast<double>(BytesOfWeight(shape, stored)) / seconds / 1e9;
   }
 
   void Products(const Shape& shape, Stored stored) {
+    Begin(shape, stored);
     for (const int rows : {1, 8, 16, 32, 64}) {
       const Tensor x = Tensor::Dense(x_, DType::kBF16, rows, shape.in);
       const double seconds = Seconds(Times(BytesOfWeight(shape, stored)), [&](int i) {
@@ -183,7 +182,8 @@ class Bench {
                      stream_);
         }
       });
-      Line(shape, stored, rows, "", seconds);
+      const double rate = Rate(shape, stored, seconds);
+      std::printf(" | N=%d %.1f us %.0f %.0f%%", rows, seconds * 1e6, rate, 100 * rate / copy_);
     }
   }
 
@@ -217,7 +217,7 @@ class Bench {
       LaunchShape alone = {dim3(132), dim3(128), 0, stream_, true};
       for (const int64_t cycles : {kPause, 2 * kPause, kPause}) Launch(Pause, alone, cycles);
     });
-    std::printf("8B layer, bf16, N=1, %s: pauses alone %.2f us\n", how, pauses * 1e6);
+    std::printf("\n8B layer, bf16, N=1, %s: pauses alone %.2f us\n", how, pauses * 1e6);
     for (const int prefetch : {0, 1, 2, 5, 13}) {
       const double dense = Layer(prefetch, 0), paused = Layer(prefetch, kPause);
       std::printf("  prefetch %2d: %7.2f us, %5.1f %% of copy; with pauses %7.2f us, %5.1f %%\n",
@@ -246,13 +246,13 @@ class Bench {
         p.outs = static_cast<int32_t>(shape.out);
         LaunchTiles<Chunk, kTokenTiles, kRowTiles, kStages, false>(p, warps, stream_);
       });
-      char name[64];
-      std::snprintf(name, sizeof(name), "w%d r%d s%d", warps, kRowTiles * 16, kStages);
-      Line(shape, stored, rows, name, seconds);
+      std::printf(" w%dr%ds%d %.0f", warps, kRowTiles * 16, kStages, Rate(shape, stored, seconds));
     }
   }
   template <typename Chunk, int kTokenTiles>
   void WideVariants(const Shape& shape, Stored stored, int rows) {
+    Begin(shape, stored);
+    std::printf(" N=%d:", rows);
     Variant<Chunk, kTokenTiles, 1, 4>(shape, stored, rows);
     Variant<Chunk, kTokenTiles, 2, 3>(shape, stored, rows);
     Variant<Chunk, kTokenTiles, 4, 2>(shape, stored, rows);
@@ -260,6 +260,8 @@ class Bench {
   }
   template <typename Chunk, int kTokenTiles>
   void Variants(const Shape& shape, Stored stored, int rows) {
+    Begin(shape, stored);
+    std::printf(" N=%d:", rows);
     Variant<Chunk, kTokenTiles, 1, 3>(shape, stored, rows);
     Variant<Chunk, kTokenTiles, 1, 4>(shape, stored, rows);
     Variant<Chunk, kTokenTiles, 1, 6>(shape, stored, rows);

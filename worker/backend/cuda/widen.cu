@@ -33,7 +33,6 @@ __device__ inline uint32_t Int4Pair(uint32_t word, int pair, float scale) {
 
 __global__ void __launch_bounds__(kThreads)
     WidenE4M3Kernel(const uint2* from, const float* scales, int64_t row_pieces, uint4* to) {
-  GridDependencyWait();
   const int64_t row = blockIdx.y;
   const float scale = scales[row];
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kThreads * kPieces + threadIdx.x;
@@ -57,7 +56,6 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     WidenInt4Kernel(const uint32_t* from, const float* scales, int64_t row_pieces, int64_t groups,
                     uint4* to) {
-  GridDependencyWait();
   const int64_t row = blockIdx.y;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kThreads * kPieces + threadIdx.x;
   uint32_t v[kPieces];
@@ -91,7 +89,7 @@ void Widen(const Matrix& from, void* to, cudaStream_t stream) {
   for (int64_t row = 0; row < from.out; row += kMostRows) {
     const unsigned rows =
         static_cast<unsigned>(from.out - row < kMostRows ? from.out - row : kMostRows);
-    const LaunchShape shape{dim3(columns, rows), dim3(kThreads), 0, stream, true};
+    const LaunchShape shape{dim3(columns, rows), dim3(kThreads), 0, stream};
     uint4* const out = static_cast<uint4*>(to) + row * row_pieces;
     if (from.stored == Stored::kE4M3) {
       Launch(WidenE4M3Kernel, shape, static_cast<const uint2*>(from.data) + row * row_pieces,

@@ -141,7 +141,11 @@ absl::Status CublasGemm::Prepare(const Matrix& w, DType out, int64_t most_rows) 
     return Internal("before a product of [{}, {}] is chosen: {}", w.out, w.in,
                     cudaGetErrorString(error));
   }
-  auto chosen = Choose(w, out, most_rows);
+  auto candidates = known == chosen_.end()
+                        ? Candidates(w, out, most_rows)
+                        : std::vector<Chosen>{known->second};  // What it was it remains.
+  const auto chosen = candidates.ok() ? Choose(w, out, most_rows, *std::move(candidates))
+                                      : absl::StatusOr<Chosen>(candidates.status());
   if (!chosen.ok()) {
     return Annotate(chosen.status(),
                     fmt::format("no product for a weight [{}, {}] ({} rows, {})", w.out, w.in,

@@ -98,7 +98,7 @@ TEST_F(GemmTest, ARowHasTheSameBitsInAnyCompany) {
 
 class GemmProofTest : public Rig {
  protected:
-  static constexpr GemmProof::Shape kShape = {24, 40, DType::kF32, 50};
+  static constexpr GemmProof::Shape kShape = {24, 40, DType::kF32, 20};
 
   void SetUp() override {
     Rig::SetUp();

@@ -239,7 +239,8 @@ class Bench {
   template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages>
   void Variant(const Shape& shape, Stored stored, int rows) {
     for (const int warps : {4, 8, 16}) {
-      const size_t memory = ProductMemory<kTokenTiles, kRowTiles, kStages>::Bytes(warps);
+      const size_t memory =
+          ProductMemory<kTokenTiles, kRowTiles, kStages>::Bytes(warps, kStages * warps);
       if (warps > MostProductWarps(kRowTiles) || memory > 227 * 1024) continue;
       const double seconds = Seconds(Times(BytesOfWeight(shape, stored)), [&](int i) {
         RowProduct p = Product(shape, Weight(shape, stored, i), rows);

@@ -18,13 +18,20 @@ constexpr int ProductWarps(int64_t w_rows, int64_t steps) {
   return warps;
 }
 
+template <typename Chunk>
+constexpr int64_t ProductSteps(int64_t in) {
+  constexpr int kStepNumbers = Chunk::kNumbers * kStepBytes / 16;
+  return (in + kStepNumbers - 1) / kStepNumbers;
+}
+
 template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages, bool kGateUp>
 void LaunchTiles(const RowProduct& product, int warps, cudaStream_t stream) {
   constexpr int kOuts = kRowTiles * (kGateUp ? 8 : 16);
+  const int64_t steps = ProductSteps<Chunk>(product.in);
   LaunchShape shape;
   shape.grid = dim3((product.outs + kOuts - 1) / kOuts);
   shape.block = dim3(warps * 32);
-  shape.shared_bytes = ProductMemory<kTokenTiles, kRowTiles, kStages>::Bytes(warps);
+  shape.shared_bytes = ProductMemory<kTokenTiles, kRowTiles, kStages>::Bytes(warps, steps);
   shape.stream = stream;
   shape.early = true;
   Launch(RowProductKernel<Chunk, kTokenTiles, kRowTiles, kStages, kGateUp>, shape, product);
@@ -59,8 +66,7 @@ void LaunchPass(const RowProduct& product, int warps, cudaStream_t stream) {
 template <typename Chunk, bool kGateUp>
 void LaunchPasses(const RowProduct& product, int64_t rows, int64_t w_rows, size_t out_bytes,
                   cudaStream_t stream) {
-  constexpr int kStepNumbers = Chunk::kNumbers * 8;
-  const int warps = ProductWarps(w_rows, (product.in + kStepNumbers - 1) / kStepNumbers);
+  const int warps = ProductWarps(w_rows, ProductSteps<Chunk>(product.in));
   const bool wide = warps <= MostProductWarps(2);
   const int64_t most = 8 * MostTokenTiles<Chunk>(wide ? 2 : 1);
   for (int64_t first = 0; first < rows; first += most) {

@@ -42,15 +42,17 @@ struct RowProduct {
 template <int kTokenTiles, int kRowTiles, int kStages>
 struct ProductMemory {
   static constexpr int kStageBytes = kRowTiles * 16 * kStepBytes;  // One warp's step.
-  static constexpr int kRingBytes = kStages * kStageBytes;
   // The sums of one warp, [token][row], with a pitch that keeps its stores free of bank conflicts.
   // They take the place of the rings.
   static constexpr int kPitch = kRowTiles * 16 + 4;
   static constexpr int kSums = kTokenTiles * 8 * kPitch;
 
-  static constexpr size_t Bytes(int warps) {
-    const int sums = kSums * static_cast<int>(sizeof(float));
-    return static_cast<size_t>(warps) * (kRingBytes > sums ? kRingBytes : sums);
+  // Of a block: stages, each of all warps, one after another. No more than a warp has steps.
+  static constexpr size_t Bytes(int warps, int64_t steps) {
+    const int64_t turns = (steps + warps - 1) / warps;
+    const int64_t ring = (turns < kStages ? turns : kStages) * kStageBytes;
+    const int64_t sums = kSums * static_cast<int64_t>(sizeof(float));
+    return static_cast<size_t>(warps * (ring > sums ? ring : sums));
   }
 };
 
@@ -94,7 +96,7 @@ class ProductBlock {
         first_(static_cast<int>(blockIdx.x) * kOuts),
         chunks_((p.in + Chunk::kNumbers - 1) / Chunk::kNumbers),
         steps_((chunks_ + 7) / 8),
-        ring_(memory + warp_ * Memory::kRingBytes),
+        ring_(memory + warp_ * Memory::kStageBytes),
         first_row_(p.w + (int64_t{first_} + lane_ / 8) * p.row_bytes) {
     // Copies: lanes 0-7 take the 128 bytes of one row, lanes 8-15 of the next, and so on.
 #pragma unroll
@@ -171,7 +173,7 @@ class ProductBlock {
       const int chunk = lane_ % 8;
       const bool there = step * 8 + chunk < chunks_;
       const int64_t column = static_cast<int64_t>(step) * kStepBytes + chunk * 16;
-      unsigned char* const to = ring_ + slot * Memory::kStageBytes;
+      unsigned char* const to = ring_ + slot * warps_ * Memory::kStageBytes;
       const unsigned char* from = first_row_ + column;
 #pragma unroll
       for (int j = 0; j < kRowTiles * 4; ++j) {
@@ -214,7 +216,7 @@ class ProductBlock {
                            const uint4 (&ahead)[kTokenTiles][kPieces]) {
     uint32_t upper[kRowTiles][kPairs], lower[kRowTiles][kPairs];
     float scale[kRowTiles][2] = {};
-    const unsigned char* const from = ring_ + slot * Memory::kStageBytes;
+    const unsigned char* const from = ring_ + slot * warps_ * Memory::kStageBytes;
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m) {
       const int r = 16 * m + lane_ / 4, chunk = half * 4 + lane_ % 4;

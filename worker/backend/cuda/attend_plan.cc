@@ -20,6 +20,7 @@ class DecodePlanner {
       plan_.item_rows.push_back(row);  // Row n alone is at n.
       AddRow(row);
     }
+    plan_.items.reserve(pieces_);
     std::vector<int32_t> entries = begin_;
     std::sort(entries.begin(), entries.end());
     entries.erase(std::unique(entries.begin(), entries.end()), entries.end());
@@ -48,6 +49,7 @@ class DecodePlanner {
     begin_.push_back(begin);
     end_.push_back(end);
     const int32_t last = (seen - 1) / kPiece;
+    pieces_ += static_cast<size_t>(last - first / kPiece + 1);
     plan_.max_pieces = std::max(plan_.max_pieces, last + 1);
     if (first % kPiece != 0) AddPart(row, first / kPiece, first, seen);
     if (seen % kPiece != 0 && (first % kPiece == 0 || last != first / kPiece)) {
@@ -154,6 +156,7 @@ class DecodePlanner {
   const std::vector<int32_t>& positions_;
   const int window_;
   std::vector<int32_t> begin_, end_;  // By row: the whole pieces that it sees.
+  size_t pieces_ = 0;                 // Of all rows.
   DecodePlan plan_;
 };
 

@@ -224,7 +224,7 @@ __global__ void __launch_bounds__(kPieceThreads, 2) AttendPieces(PieceArgs args,
   unsigned char* const shared = DynamicShared<unsigned char>();
   __nv_bfloat16* const queries = reinterpret_cast<__nv_bfloat16*>(
       shared + PieceRoomOf(args.head_width, args.group, kE4M3, kStages).queries);
-  TileRing<kE4M3, kStages> ring(args, item, kv_head, notes.blocks, shared);
+  TileRing<kE4M3, kGroups> ring(args, item, kv_head, notes.blocks, shared);
   if (query_rows <= 16) {
     AttendPiece<1, kGroups>(args, item, query_rows, ring, notes, queries);
   } else if (query_rows <= 32) {

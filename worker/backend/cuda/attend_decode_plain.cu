@@ -1,5 +1,4 @@
 #include <cmath>
-#include <type_traits>
 
 #include "worker/backend/cuda/attend_pieces.h"
 
@@ -10,12 +9,16 @@ constexpr int kThreads = 128;
 
 __device__ inline float Number(float x) { return x; }
 __device__ inline float Number(__nv_bfloat16 x) { return __bfloat162float(x); }
-__device__ inline float Number(__nv_fp8_e4m3 x) { return static_cast<float>(x); }
+// Sign, exponent and mantissa at their places; 2^120 makes up for the exponents' biases.
+__device__ inline float Number(__nv_fp8_e4m3 x) {
+  const uint32_t bits = x.__x;
+  return __uint_as_float((bits & 0x80u) << 24 | (bits & 0x7fu) << 20) * 0x1p120f;
+}
 
 // One block: one item and one KV head; its query rows one after another. Sums go in the order of
 // elements and of positions.
 template <typename Q, typename Kv>
-__global__ void __launch_bounds__(kThreads) PlainPieces(PieceArgs args) {
+__global__ void __launch_bounds__(kThreads, 4) PlainPieces(PieceArgs args) {
   GridDependencyWait();
   const DecodeItem item = args.items[blockIdx.x / args.kv_heads];
   const int kv_head = static_cast<int>(blockIdx.x % args.kv_heads);

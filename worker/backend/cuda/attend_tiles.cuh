@@ -55,7 +55,7 @@ __device__ inline uint32_t WidenKvPair(uint32_t word, int first) {
 
 // Brings the tiles of a piece one after another: those of the keys that are seen, then those of the
 // values. All threads of the block call every function together.
-template <bool kE4M3, int kStages>
+template <bool kE4M3, int kGroups>
 class TileRing {
  public:
   __device__ TileRing(const PieceArgs& args, const DecodeItem& item, int kv_head,
@@ -94,6 +94,9 @@ class TileRing {
   }
 
  private:
+  static constexpr int kStages = RingShape<kE4M3, kGroups>::kStages;
+  static constexpr int kRounds = kE4M3 ? (kGroups + 1) / 2 : kGroups;  // Of 128 bytes a row.
+
   __device__ unsigned char* StageOf(int step) const {
     return shared_ + step % kStages * room_.stage_bytes;
   }
@@ -116,7 +119,11 @@ class TileRing {
         const char* const from = pool + block * args_.block_stride * (kE4M3 ? 1 : 2) +
                                  int64_t{kv_head_ * kKvBlock + token} * row_bytes;
         unsigned char* const to = StageOf(step) + (i * kKvBlock + token) * to_bytes;
-        for (int c = chunk * 16; c < row_bytes; c += 8 * 16) CopyAsync16(to + c, from + c, seen);
+#pragma unroll
+        for (int round = 0; round < kRounds; ++round) {
+          const int c = 16 * (chunk + 8 * round);
+          if (c < row_bytes) CopyAsync16(to + c, from + c, seen);
+        }
       }
     }
     CommitCopies();
@@ -130,7 +137,10 @@ class TileRing {
 #pragma unroll
     for (int i = 0; i < kPieceTile / kKvBlock; ++i) {
       const int at = i * kKvBlock + token;
-      for (int e = chunk * 16; e < width; e += 8 * 16) {
+#pragma unroll
+      for (int round = 0; round < kRounds; ++round) {
+        const int e = 16 * (chunk + 8 * round);
+        if (e >= width) continue;
         const uint4 v = *reinterpret_cast<const uint4*>(stage + at * width + e);
         uint4* const to = reinterpret_cast<uint4*>(tile + at * room_.stride + e);
         to[0] = make_uint4(WidenKvPair(v.x, 0), WidenKvPair(v.x, 2), WidenKvPair(v.y, 0),

@@ -3,6 +3,7 @@
 // The second half of worker/backend/cuda/platform.h, for the emulator: the same functions, with the
 // same meaning, and checks of what a device would only get wrong.
 
+#include <cmath>
 #include <cstring>
 #include <tuple>
 #include <type_traits>
@@ -65,6 +66,8 @@ inline void LoadMatrixX4Transposed(uint32_t (&r)[4], const void* row,
   lane.result = r;
   emulated::Meet(emulated::LoadMatrixLanesTransposed, where);
 }
+
+inline float Exp2(float x) { return std::exp2(x); }
 
 inline void CopyAsync16(void* shared, const void* from, bool valid = true,
                         emulated::Where where = emulated::Where::current()) {

@@ -1,1 +1,500 @@
+#include <bit>
+#include <cmath>
+
 #include "worker/backend/cuda/attend.h"
+#include "worker/backend/cuda/attend_prefill_plain.h"
+
+namespace conclave::worker::cuda {
+namespace {
+
+constexpr unsigned kAllLanes = 0xffffffff;
+constexpr float kLog2E = 1.4426950408889634F;
+
+// Two neighbours as bf16, the lower one in the lower half.
+__device__ inline uint32_t Pack(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
+// How one CTA attends a tile of up to kRows prompt rows for one query head. Each warp owns
+// kRowTiles
+// * 16 rows. Keys and values come by tiles of kKeys positions at multiples of kKeys, in rising
+// order. Bounds: the tensor cores' mma rate first, then shared memory: a warp reads each key tile
+// whole, once for its kRowTiles * 16 rows.
+//
+// Why a row's bits are its own: its sums run over key tiles at fixed positions, and within one in
+// the order of the instructions; a key tile that the row doesn't see (another row of the tile does)
+// leaves its state as it was: greatest score the same, factor 2^0 = 1, weights 2^-inf = 0, values
+// finite, since positions that no row of the tile sees are zeros in shared memory.
+template <int kHeadWidth, typename KvType, int kWarpRowTiles, int kWarpCount>
+struct Shape {
+  using Kv = KvType;
+  static constexpr int kWidth = kHeadWidth;  // E
+  static constexpr int kRowTiles = kWarpRowTiles;
+  static constexpr int kWarps = kWarpCount;
+  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kWarpRows = 16 * kRowTiles;
+  static constexpr int kRows = kWarpRows * kWarps;
+  static constexpr int kKeys = kWidth <= 128 ? 64 : 32;
+  static constexpr int kKeyBlocks = kKeys / kKvBlock;
+  static constexpr int kWarpsPerBlock = kWarps / kKeyBlocks;
+  static constexpr int kCtasPerSm = kWidth <= 128 ? 2 : 1;
+  // Elements from one row to the next in shared memory: an odd number of 16 bytes, so that the 8
+  // rows of an ldmatrix matrix lie in different banks.
+  static constexpr int kPitch = kWidth + 8;
+  static constexpr bool kWidens = sizeof(Kv) == 1;
+  static constexpr int kStages = kWidens ? 1 : 2;
+  static constexpr int kStage = kKeys * kPitch;  // Elements of one tile of keys or values.
+  static constexpr int kRaw = kWidens ? kKeys * kWidth : 0;  // Bytes, before they are widened.
+  // How a block of the pool is copied by kWarpsPerBlock warps: kRowLanes lanes for each row, 16
+  // bytes each (the last ones idle), kStepRows rows at a time. Every copy's address is a constant
+  // away from the lane's first.
+  static constexpr int kChunk = 16 / static_cast<int>(sizeof(Kv));  // Elements.
+  static constexpr int kRowChunks = kWidth / kChunk;
+  static constexpr int kRowLanes = static_cast<int>(std::bit_ceil(unsigned{kRowChunks}));
+  static constexpr int kStepRows = 32 * kWarpsPerBlock / kRowLanes;
+  static constexpr int kSteps = kKvBlock / kStepRows;
+  static constexpr size_t kSharedBytes =
+      (kRows * kPitch + 2 * kStages * kStage) * sizeof(__nv_bfloat16) + 2 * kRaw;
+
+  static_assert(kRows == kPrefillTile && kWarps % kKeyBlocks == 0 && kWidth % 16 == 0);
+  static_assert(kRowLanes <= 32 && kSteps * kStepRows == kKvBlock);
+};
+
+// What the kernel reads of AttendArgs.
+struct PrefillArgs {
+  const void *keys, *values;
+  const __nv_bfloat16* q;
+  __nv_bfloat16* out;
+  int64_t q_stride, out_stride;
+  const PrefillTile* tiles;
+  const int32_t *positions, *tables, *blocks;
+  int kv_heads, group;  // Query heads of one KV head.
+  int window;
+  float scale;  // Times log2(e): scores in units of log2.
+};
+
+// Shared memory of a CTA: q [kRows][kPitch], then kStages times keys and values [kKeys][kPitch],
+// then keys and values as they are stored [kKeys][kWidth].
+template <typename S>
+struct Shared {
+  __nv_bfloat16* base;
+
+  __device__ __nv_bfloat16* q(int row) const { return base + row * S::kPitch; }
+  __device__ __nv_bfloat16* keys(int stage) const {
+    return base + S::kRows * S::kPitch + 2 * stage * S::kStage;
+  }
+  __device__ __nv_bfloat16* values(int stage) const { return keys(stage) + S::kStage; }
+  __device__ unsigned char* raw() const {
+    return reinterpret_cast<unsigned char*>(keys(S::kStages));
+  }
+};
+
+// Copies key tiles from the pool. A warp serves one block of 16 positions of each tile, or a part
+// of one, which lies in one piece in the pool.
+template <typename S>
+struct Loader {
+  using Kv = typename S::Kv;
+  const PrefillArgs& args;  // Kernel parameters: read anew at each use, they cost no registers.
+  int kv_head;
+  int table;        // Into args.blocks.
+  int first, last;  // Positions that some row of the tile sees.
+  int block;        // Which block of a tile this warp serves.
+  int row, column;  // Of the block: the lane's first row; its elements.
+
+  // The pool's block, or -1 where no position of it is seen (its id may not even exist).
+  __device__ int Block(int tile) const {
+    const int at = tile * S::kKeyBlocks + block;
+    const bool seen = at * kKvBlock <= last && (at + 1) * kKvBlock > first;
+    return seen ? __ldg(args.blocks + table + at) : -1;
+  }
+
+  // Starts the copies of a tile; positions that no row sees become zeros.
+  __device__ void Start(int tile, int pool_block, const Shared<S>& shared, int stage) const {
+    if (column < S::kWidth) {
+      const int64_t head = int64_t{pool_block < 0 ? 0 : pool_block} * args.kv_heads + kv_head;
+      const int64_t from = (head * kKvBlock + row) * S::kWidth + column;
+      const Kv* keys = static_cast<const Kv*>(args.keys) + from;
+      const Kv* values = static_cast<const Kv*>(args.values) + from;
+      const int position = tile * S::kKeys + block * kKvBlock + row;
+#pragma unroll
+      for (int i = 0; i < S::kSteps; ++i) {
+        const unsigned seen_from = position + i * S::kStepRows - first;
+        const bool seen = seen_from <= static_cast<unsigned>(last - first);
+        const int at = i * S::kStepRows * S::kWidth;
+        if constexpr (S::kWidens) {
+          CopyAsync16(Raw(shared) + at, keys + at, seen);
+          CopyAsync16(Raw(shared) + S::kRaw + at, values + at, seen);
+        } else {
+          const int to = i * S::kStepRows * S::kPitch;
+          CopyAsync16(shared.keys(stage) + Place() + to, keys + at, seen);
+          CopyAsync16(shared.values(stage) + Place() + to, values + at, seen);
+        }
+      }
+    }
+    CommitCopies();
+  }
+
+  // e4m3 to bf16, exactly: each lane what it copied itself.
+  __device__ void Widen(const Shared<S>& shared) const {
+    if (column >= S::kWidth) return;
+#pragma unroll
+    for (int i = 0; i < S::kSteps; ++i) {
+      const unsigned char* from = Raw(shared) + i * S::kStepRows * S::kWidth;
+      const int to = Place() + i * S::kStepRows * S::kPitch;
+      Widen16(from, shared.keys(0) + to);
+      Widen16(from + S::kRaw, shared.values(0) + to);
+    }
+  }
+
+ private:
+  // Where the lane's first elements lie in a tile of keys or values, and as they are stored.
+  __device__ int Place() const { return (block * kKvBlock + row) * S::kPitch + column; }
+  __device__ unsigned char* Raw(const Shared<S>& shared) const {
+    return shared.raw() + (block * kKvBlock + row) * S::kWidth + column;
+  }
+  __device__ static uint32_t Widen2(uint32_t pair) {
+    const __half2 both(
+        __nv_cvt_fp8x2_to_halfraw2(static_cast<__nv_fp8x2_storage_t>(pair), __NV_E4M3));
+    return Pack(__low2float(both), __high2float(both));
+  }
+  __device__ static void Widen16(const unsigned char* from, __nv_bfloat16* to) {
+    const uint4 raw = *reinterpret_cast<const uint4*>(from);
+    auto* wide = reinterpret_cast<uint4*>(to);
+    wide[0] = make_uint4(Widen2(raw.x & 0xffff), Widen2(raw.x >> 16), Widen2(raw.y & 0xffff),
+                         Widen2(raw.y >> 16));
+    wide[1] = make_uint4(Widen2(raw.z & 0xffff), Widen2(raw.z >> 16), Widen2(raw.w & 0xffff),
+                         Widen2(raw.w >> 16));
+  }
+};
+
+// What a lane holds of its warp's rows: of row tile m rows g = lane / 4 ([0]) and g + 8 ([1]), and
+// there the columns 8j + 2t, + 1 with t = lane % 4.
+template <typename S>
+struct Rows {
+  float out[S::kRowTiles][S::kWidth / 8][4];  // Sums of weight * value.
+  float max[S::kRowTiles][2];  // Greatest score so far, times log2(e): the weights' reference.
+  float sum[S::kRowTiles][2];  // Of the weights in this lane's columns.
+};
+
+// scores = q k^T of the warp's rows (`q`: the first) and a key tile.
+template <typename S>
+__device__ inline void Score(const __nv_bfloat16* q, const __nv_bfloat16* keys, int lane,
+                             float (&scores)[S::kRowTiles][S::kKeys / 8][4]) {
+#pragma unroll
+  for (int m = 0; m < S::kRowTiles; ++m) {
+#pragma unroll
+    for (int j = 0; j < S::kKeys / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) scores[m][j][i] = 0;
+    }
+  }
+  // Matrices of q: rows 0-7, 8-15 at k 0-7, then at k 8-15. Of keys: keys 0-7 at k 0-7, 8-15, then
+  // keys 8-15.
+  const __nv_bfloat16* q_at = q + lane % 16 * S::kPitch + lane / 16 * 8;
+  const __nv_bfloat16* k_at = keys + (lane % 8 + lane / 16 * 8) * S::kPitch + lane / 8 % 2 * 8;
+#pragma unroll 2
+  for (int k = 0; k < S::kWidth; k += 16) {
+    uint32_t a[S::kRowTiles][4];
+#pragma unroll
+    for (int m = 0; m < S::kRowTiles; ++m) LoadMatrixX4(a[m], q_at + m * 16 * S::kPitch + k);
+#pragma unroll
+    for (int j = 0; j < S::kKeys / 8; j += 2) {
+      uint32_t b[4];
+      LoadMatrixX4(b, k_at + j * 8 * S::kPitch + k);
+#pragma unroll
+      for (int m = 0; m < S::kRowTiles; ++m) {
+        Mma16816(scores[m][j], a[m], {b[0], b[1]});
+        Mma16816(scores[m][j + 1], a[m], {b[2], b[3]});
+      }
+    }
+  }
+}
+
+// Scores of positions that a row doesn't see become minus infinity. `ahead`: how far the warp's
+// first row is past the tile's first key.
+template <typename S>
+__device__ inline void Mask(int ahead, int window, int lane,
+                            float (&scores)[S::kRowTiles][S::kKeys / 8][4]) {
+  // Of score [m][j][i] the key is 8j + i % 2 + 2t, the row 16m + i / 2 * 8 + g ahead.
+  const int newest = ahead + lane / 4 - lane % 4 * 2;
+#pragma unroll
+  for (int m = 0; m < S::kRowTiles; ++m) {
+#pragma unroll
+    for (int j = 0; j < S::kKeys / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int key = j * 8 + i % 2 - m * 16 - i / 2 * 8;  // Relative to the row.
+        if (key > newest) scores[m][j][i] = -INFINITY;
+        if (window > 0 && key <= newest - window) scores[m][j][i] = -INFINITY;
+      }
+    }
+  }
+}
+
+// Turns one row tile's scores into weights relative to the new greatest score, as mma's operand a;
+// what was summed before is to be multiplied by `factor`. `scale` brings scores to units of log2.
+template <int kColumns>
+__device__ inline void Weigh(const float (&scores)[kColumns][4], float scale, float (&max)[2],
+                             float (&sum)[2], float (&factor)[2],
+                             uint32_t (&weights)[kColumns / 2][4]) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float greatest = -INFINITY;
+#pragma unroll
+    for (int j = 0; j < kColumns; ++j) {
+      greatest = fmaxf(greatest, fmaxf(scores[j][2 * r], scores[j][2 * r + 1]));
+    }
+    greatest = fmaxf(greatest, __shfl_xor_sync(kAllLanes, greatest, 1));
+    greatest = fmaxf(greatest, __shfl_xor_sync(kAllLanes, greatest, 2));
+    const float new_max = fmaxf(max[r], greatest * scale);
+    // A row that has seen nothing yet: weights are 2^-inf, not 2^(inf - inf).
+    const float reference = new_max == -INFINITY ? 0 : new_max;
+    factor[r] = Exp2(max[r] - reference);
+    max[r] = new_max;
+    float part = 0;
+#pragma unroll
+    for (int j = 0; j < kColumns; ++j) {
+      const float low = Exp2(fmaf(scores[j][2 * r], scale, -reference));
+      const float high = Exp2(fmaf(scores[j][2 * r + 1], scale, -reference));
+      part += low;
+      part += high;
+      weights[j / 2][j % 2 * 2 + r] = Pack(low, high);
+    }
+    sum[r] = fmaf(sum[r], factor[r], part);
+  }
+}
+
+// out += weights * values.
+template <typename S>
+__device__ inline void Sum(const uint32_t (&weights)[S::kRowTiles][S::kKeys / 16][4],
+                           const __nv_bfloat16* values, int lane,
+                           float (&out)[S::kRowTiles][S::kWidth / 8][4]) {
+  // Matrices: positions 0-7, 8-15 at e 0-7, then at e 8-15.
+  const __nv_bfloat16* v_at = values + lane % 16 * S::kPitch + lane / 16 * 8;
+#pragma unroll
+  for (int k = 0; k < S::kKeys / 16; ++k) {
+#pragma unroll
+    for (int j = 0; j < S::kWidth / 8; j += 2) {
+      uint32_t b[4];
+      LoadMatrixX4Transposed(b, v_at + k * 16 * S::kPitch + j * 8);
+#pragma unroll
+      for (int m = 0; m < S::kRowTiles; ++m) {
+        Mma16816(out[m][j], weights[m][k], {b[0], b[1]});
+        Mma16816(out[m][j + 1], weights[m][k], {b[2], b[3]});
+      }
+    }
+  }
+}
+
+// Everything that one key tile adds to the warp's rows.
+template <typename S>
+__device__ inline void Absorb(const Shared<S>& shared, int stage, int first_row, int ahead,
+                              bool masked, float scale, int window, int lane, Rows<S>& rows) {
+  float scores[S::kRowTiles][S::kKeys / 8][4];
+  Score<S>(shared.q(first_row), shared.keys(stage), lane, scores);
+  if (masked) Mask<S>(ahead, window, lane, scores);
+  float factor[S::kRowTiles][2];
+  uint32_t weights[S::kRowTiles][S::kKeys / 16][4];
+  bool rescale = false;
+#pragma unroll
+  for (int m = 0; m < S::kRowTiles; ++m) {
+    Weigh(scores[m], scale, rows.max[m], rows.sum[m], factor[m], weights[m]);
+    rescale = rescale || factor[m][0] != 1 || factor[m][1] != 1;
+  }
+  // Most tiles bring no row a new greatest score; a product by 1 would change nothing.
+  if (__ballot_sync(kAllLanes, rescale) != 0) {
+#pragma unroll
+    for (int m = 0; m < S::kRowTiles; ++m) {
+#pragma unroll
+      for (int j = 0; j < S::kWidth / 8; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) rows.out[m][j][i] *= factor[m][i / 2];
+      }
+    }
+  }
+  Sum<S>(weights, shared.values(stage), lane, rows.out);
+}
+
+// Divides by the sums and writes the warp's rows, through its own part of q's shared memory.
+template <typename S>
+__device__ inline void Finish(const Shared<S>& shared, int first_row, int num_rows, int lane,
+                              __nv_bfloat16* out, int64_t stride, Rows<S>& rows) {
+  __syncwarp();
+#pragma unroll
+  for (int m = 0; m < S::kRowTiles; ++m) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float sum = rows.sum[m][r];
+      sum += __shfl_xor_sync(kAllLanes, sum, 1);
+      sum += __shfl_xor_sync(kAllLanes, sum, 2);
+      const float inverse = 1 / sum;
+      __nv_bfloat16* to = shared.q(first_row + m * 16 + r * 8 + lane / 4) + lane % 4 * 2;
+#pragma unroll
+      for (int j = 0; j < S::kWidth / 8; ++j) {
+        *reinterpret_cast<uint32_t*>(to + j * 8) =
+            Pack(rows.out[m][j][2 * r] * inverse, rows.out[m][j][2 * r + 1] * inverse);
+      }
+    }
+  }
+  __syncwarp();
+  constexpr int kChunks = S::kWidth / 8;
+  for (int c = lane; c < num_rows * kChunks; c += 32) {
+    const int row = first_row + c / kChunks;
+    *reinterpret_cast<uint4*>(out + row * stride + c % kChunks * 8) =
+        *reinterpret_cast<const uint4*>(shared.q(row) + c % kChunks * 8);
+  }
+}
+
+template <typename S>
+__global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm) PrefillKernel(PrefillArgs args) {
+  GridDependencyWait();
+  const PrefillTile tile = args.tiles[blockIdx.y];
+  if (tile.rows == 0) return;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  const int head = static_cast<int>(blockIdx.x);
+  const int position = args.positions[tile.first_row];
+  const Shared<S> shared{DynamicShared<__nv_bfloat16>()};
+  const bool slid = args.window > 0 && position >= args.window;
+  Loader<S> loader = {args, 0, 0, 0, 0, 0, 0, 0};
+  loader.kv_head = head / args.group;
+  loader.table = args.tables[tile.first_row];
+  loader.first = slid ? position - args.window + 1 : 0;
+  loader.last = position + tile.rows - 1;
+  loader.block = static_cast<int>(threadIdx.x / (32 * S::kWarpsPerBlock));
+  const unsigned place = threadIdx.x % (32 * S::kWarpsPerBlock);
+  loader.row = static_cast<int>(place / S::kRowLanes);
+  loader.column = static_cast<int>(place % S::kRowLanes) * S::kChunk;
+
+  // This warp's rows of the tile: num_rows from first_row, at first_position and on.
+  const int first_row = warp * S::kWarpRows;
+  const int left = tile.rows - first_row;
+  const int num_rows = left < 0 ? 0 : (left < S::kWarpRows ? left : S::kWarpRows);
+  const int64_t column = int64_t{head} * S::kWidth;
+  {
+    const auto* q = args.q + tile.first_row * args.q_stride + column;
+    constexpr int kChunks = S::kWidth / 8;
+    for (int c = lane; c < S::kWarpRows * kChunks; c += 32) {
+      const int row = c / kChunks;
+      const bool exists = row < num_rows;
+      CopyAsync16(shared.q(first_row + row) + c % kChunks * 8,
+                  q + (exists ? (first_row + row) * args.q_stride + c % kChunks * 8 : 0), exists);
+    }
+  }
+
+  Rows<S> rows;
+#pragma unroll
+  for (int m = 0; m < S::kRowTiles; ++m) {
+#pragma unroll
+    for (int j = 0; j < S::kWidth / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) rows.out[m][j][i] = 0;
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      rows.max[m][r] = -INFINITY;
+      rows.sum[m][r] = 0;
+    }
+  }
+
+  const int first_tile = loader.first / S::kKeys;
+  const int end_tile = loader.last / S::kKeys + 1;
+  loader.Start(first_tile, loader.Block(first_tile), shared, 0);
+  int next_block = loader.Block(first_tile + 1);
+  for (int t = first_tile; t < end_tile; ++t) {
+    const int stage = (t ^ first_tile) & (S::kStages - 1);
+    WaitCopies<0>();
+    if constexpr (S::kWidens) {
+      if (t != first_tile) __syncthreads();  // All are done with the tile before.
+      loader.Widen(shared);
+    }
+    __syncthreads();  // The tile is there, and all are done with the one before.
+    if (t + 1 < end_tile) {
+      loader.Start(t + 1, next_block, shared, (S::kStages - 1) ^ stage);
+      next_block = loader.Block(t + 2);
+    }
+    // How far the warp's first row is past the tile's first key, and its last one.
+    const int ahead = position + first_row - t * S::kKeys;
+    const int last_ahead = ahead + num_rows - 1;
+    if (num_rows > 0 && last_ahead >= 0 &&
+        (args.window <= 0 || ahead - args.window < S::kKeys - 1)) {
+      const bool masked =
+          ahead < S::kKeys - 1 || (args.window > 0 && ahead + S::kWarpRows > args.window);
+      Absorb<S>(shared, stage, first_row, ahead, masked, args.scale, args.window, lane, rows);
+    }
+  }
+  Finish<S>(shared, first_row, num_rows, lane, args.out + tile.first_row * args.out_stride + column,
+            args.out_stride, rows);
+}
+
+template <typename S>
+void LaunchShaped(const AttendArgs& args, cudaStream_t stream) {
+  LaunchShape shape;
+  // Heads of one tile side by side: those of one group share their keys in L2.
+  shape.grid =
+      dim3(static_cast<unsigned>(args.q.cols / S::kWidth), static_cast<unsigned>(args.num_tiles));
+  shape.block = dim3(S::kThreads);
+  shape.shared_bytes = S::kSharedBytes;
+  shape.stream = stream;
+  shape.early = true;
+  PrefillArgs values;
+  values.keys = args.kv.keys;
+  values.values = args.kv.values;
+  values.q = static_cast<const __nv_bfloat16*>(args.q.data);
+  values.out = static_cast<__nv_bfloat16*>(args.out.data);
+  values.q_stride = args.q.stride;
+  values.out_stride = args.out.stride;
+  values.tiles = args.tiles;
+  values.positions = args.batch.positions;
+  values.tables = args.batch.tables;
+  values.blocks = args.batch.blocks;
+  values.kv_heads = args.kv.kv_heads;
+  values.group = static_cast<int>(shape.grid.x) / args.kv.kv_heads;
+  values.window = args.window;
+  values.scale = args.scale * kLog2E;
+  Launch(PrefillKernel<S>, shape, values);
+}
+
+// Whether there is a shape for this width; then it was launched.
+template <typename Kv>
+bool LaunchTiled(const AttendArgs& args, cudaStream_t stream) {
+  switch (args.kv.head_width) {
+    case 64:
+      LaunchShaped<Shape<64, Kv, 2, 4>>(args, stream);
+      return true;
+    case 80:
+      LaunchShaped<Shape<80, Kv, 2, 4>>(args, stream);
+      return true;
+    case 96:
+      LaunchShaped<Shape<96, Kv, 2, 4>>(args, stream);
+      return true;
+    case 128:
+      LaunchShaped<Shape<128, Kv, 2, 4>>(args, stream);
+      return true;
+    case 256:
+      LaunchShaped<Shape<256, Kv, 1, 8>>(args, stream);
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Rows that can be copied by 16 bytes.
+bool Aligned(const Tensor& t) {
+  return t.stride % 8 == 0 && reinterpret_cast<uintptr_t>(t.data) % 16 == 0;
+}
+
+}  // namespace
+
+void AttendPrefill(const AttendArgs& args, cudaStream_t stream) {
+  if (args.batch.prompt_rows == 0) return;
+  bool done = false;
+  if (args.q.dtype == DType::kBF16 && Aligned(args.q) && Aligned(args.out)) {
+    if (args.kv.stored == Stored::kBF16) done = LaunchTiled<__nv_bfloat16>(args, stream);
+    if (args.kv.stored == Stored::kE4M3) done = LaunchTiled<__nv_fp8_e4m3>(args, stream);
+  }
+  if (!done) AttendPrefillPlain(args, stream);
+}
+
+}  // namespace conclave::worker::cuda

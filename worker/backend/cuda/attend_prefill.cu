@@ -55,7 +55,8 @@ struct Shape {
   static constexpr int kStepRows = 32 * kWarpsPerBlock / kRowLanes;
   static constexpr int kSteps = kKvBlock / kStepRows;
   static constexpr size_t kSharedBytes =
-      (kRows * kPitch + 2 * kStages * kStage) * sizeof(__nv_bfloat16) + 2 * kRaw;
+      (kRows * kPitch + 2 * kStages * kStage) * sizeof(__nv_bfloat16) + 2 * kRaw +
+      kThreads * 4 * kRowTiles * sizeof(float);
 
   static_assert(kRows == kPrefillTile && kWarps % kKeyBlocks == 0 && kWidth % 16 == 0);
   static_assert(kRowLanes <= 32 && kSteps * kStepRows == kKvBlock);
@@ -75,7 +76,7 @@ struct PrefillArgs {
 };
 
 // Shared memory of a CTA: q [kRows][kPitch], then kStages times keys and values [kKeys][kPitch],
-// then keys and values as they are stored [kKeys][kWidth].
+// then keys and values as they are stored [kKeys][kWidth], then the lanes' state.
 template <typename S>
 struct Shared {
   __nv_bfloat16* base;
@@ -87,6 +88,16 @@ struct Shared {
   __device__ __nv_bfloat16* values(int stage) const { return keys(stage) + S::kStage; }
   __device__ unsigned char* raw() const {
     return reinterpret_cast<unsigned char*>(keys(S::kStages));
+  }
+  // This lane's state of the rows 16m + 8r + lane / 4 of its warp, here since registers are full:
+  // the greatest score so far times log2(e), the weights' reference; the sum of the weights in the
+  // lane's columns.
+  __device__ float* max(int m, int r) const { return State(2 * m + r); }
+  __device__ float* sum(int m, int r) const { return State(2 * (S::kRowTiles + m) + r); }
+
+ private:
+  __device__ float* State(int i) const {
+    return reinterpret_cast<float*>(raw() + 2 * S::kRaw) + i * S::kThreads + threadIdx.x;
   }
 };
 
@@ -168,14 +179,10 @@ struct Loader {
   }
 };
 
-// What a lane holds of its warp's rows: of row tile m rows g = lane / 4 ([0]) and g + 8 ([1]), and
-// there the columns 8j + 2t, + 1 with t = lane % 4.
+// What a lane holds of its warp's rows, sums of weight * value: of row tile m the rows g = lane / 4
+// (i = 0, 1) and g + 8 (i = 2, 3), and there the columns 8j + 2t + i % 2 with t = lane % 4.
 template <typename S>
-struct Rows {
-  float out[S::kRowTiles][S::kWidth / 8][4];  // Sums of weight * value.
-  float max[S::kRowTiles][2];  // Greatest score so far, times log2(e): the weights' reference.
-  float sum[S::kRowTiles][2];  // Of the weights in this lane's columns.
-};
+using Sums = float[S::kRowTiles][S::kWidth / 8][4];
 
 // scores = q k^T of the warp's rows (`q`: the first) and a key tile.
 template <typename S>
@@ -193,7 +200,7 @@ __device__ inline void Score(const __nv_bfloat16* q, const __nv_bfloat16* keys, 
   // keys 8-15.
   const __nv_bfloat16* q_at = q + lane % 16 * S::kPitch + lane / 16 * 8;
   const __nv_bfloat16* k_at = keys + (lane % 8 + lane / 16 * 8) * S::kPitch + lane / 8 % 2 * 8;
-#pragma unroll 2
+#pragma unroll
   for (int k = 0; k < S::kWidth; k += 16) {
     uint32_t a[S::kRowTiles][4];
 #pragma unroll
@@ -265,11 +272,10 @@ __device__ inline void Weigh(const float (&scores)[kColumns][4], float scale, fl
   }
 }
 
-// out += weights * values.
+// sums += weights * values.
 template <typename S>
 __device__ inline void Sum(const uint32_t (&weights)[S::kRowTiles][S::kKeys / 16][4],
-                           const __nv_bfloat16* values, int lane,
-                           float (&out)[S::kRowTiles][S::kWidth / 8][4]) {
+                           const __nv_bfloat16* values, int lane, Sums<S>& sums) {
   // Matrices: positions 0-7, 8-15 at e 0-7, then at e 8-15.
   const __nv_bfloat16* v_at = values + lane % 16 * S::kPitch + lane / 16 * 8;
 #pragma unroll
@@ -280,8 +286,8 @@ __device__ inline void Sum(const uint32_t (&weights)[S::kRowTiles][S::kKeys / 16
       LoadMatrixX4Transposed(b, v_at + k * 16 * S::kPitch + j * 8);
 #pragma unroll
       for (int m = 0; m < S::kRowTiles; ++m) {
-        Mma16816(out[m][j], weights[m][k], {b[0], b[1]});
-        Mma16816(out[m][j + 1], weights[m][k], {b[2], b[3]});
+        Mma16816(sums[m][j], weights[m][k], {b[0], b[1]});
+        Mma16816(sums[m][j + 1], weights[m][k], {b[2], b[3]});
       }
     }
   }
@@ -290,7 +296,7 @@ __device__ inline void Sum(const uint32_t (&weights)[S::kRowTiles][S::kKeys / 16
 // Everything that one key tile adds to the warp's rows.
 template <typename S>
 __device__ inline void Absorb(const Shared<S>& shared, int stage, int first_row, int ahead,
-                              bool masked, float scale, int window, int lane, Rows<S>& rows) {
+                              bool masked, float scale, int window, int lane, Sums<S>& sums) {
   float scores[S::kRowTiles][S::kKeys / 8][4];
   Score<S>(shared.q(first_row), shared.keys(stage), lane, scores);
   if (masked) Mask<S>(ahead, window, lane, scores);
@@ -299,7 +305,13 @@ __device__ inline void Absorb(const Shared<S>& shared, int stage, int first_row,
   bool rescale = false;
 #pragma unroll
   for (int m = 0; m < S::kRowTiles; ++m) {
-    Weigh(scores[m], scale, rows.max[m], rows.sum[m], factor[m], weights[m]);
+    float sum[2] = {*shared.sum(m, 0), *shared.sum(m, 1)};
+    float max[2] = {*shared.max(m, 0), *shared.max(m, 1)};
+    Weigh(scores[m], scale, max, sum, factor[m], weights[m]);
+    *shared.max(m, 0) = max[0];
+    *shared.max(m, 1) = max[1];
+    *shared.sum(m, 0) = sum[0];
+    *shared.sum(m, 1) = sum[1];
     rescale = rescale || factor[m][0] != 1 || factor[m][1] != 1;
   }
   // Most tiles bring no row a new greatest score; a product by 1 would change nothing.
@@ -309,23 +321,23 @@ __device__ inline void Absorb(const Shared<S>& shared, int stage, int first_row,
 #pragma unroll
       for (int j = 0; j < S::kWidth / 8; ++j) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) rows.out[m][j][i] *= factor[m][i / 2];
+        for (int i = 0; i < 4; ++i) sums[m][j][i] *= factor[m][i / 2];
       }
     }
   }
-  Sum<S>(weights, shared.values(stage), lane, rows.out);
+  Sum<S>(weights, shared.values(stage), lane, sums);
 }
 
 // Divides by the sums and writes the warp's rows, through its own part of q's shared memory.
 template <typename S>
 __device__ inline void Finish(const Shared<S>& shared, int first_row, int num_rows, int lane,
-                              __nv_bfloat16* out, int64_t stride, Rows<S>& rows) {
+                              __nv_bfloat16* out, int64_t stride, Sums<S>& sums) {
   __syncwarp();
 #pragma unroll
   for (int m = 0; m < S::kRowTiles; ++m) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      float sum = rows.sum[m][r];
+      float sum = *shared.sum(m, r);
       sum += __shfl_xor_sync(kAllLanes, sum, 1);
       sum += __shfl_xor_sync(kAllLanes, sum, 2);
       const float inverse = 1 / sum;
@@ -333,7 +345,7 @@ __device__ inline void Finish(const Shared<S>& shared, int first_row, int num_ro
 #pragma unroll
       for (int j = 0; j < S::kWidth / 8; ++j) {
         *reinterpret_cast<uint32_t*>(to + j * 8) =
-            Pack(rows.out[m][j][2 * r] * inverse, rows.out[m][j][2 * r + 1] * inverse);
+            Pack(sums[m][j][2 * r] * inverse, sums[m][j][2 * r + 1] * inverse);
       }
     }
   }
@@ -383,18 +395,18 @@ __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm) PrefillKernel(Pref
     }
   }
 
-  Rows<S> rows;
+  Sums<S> sums;
 #pragma unroll
   for (int m = 0; m < S::kRowTiles; ++m) {
 #pragma unroll
     for (int j = 0; j < S::kWidth / 8; ++j) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) rows.out[m][j][i] = 0;
+      for (int i = 0; i < 4; ++i) sums[m][j][i] = 0;
     }
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      rows.max[m][r] = -INFINITY;
-      rows.sum[m][r] = 0;
+      *shared.max(m, r) = -INFINITY;
+      *shared.sum(m, r) = 0;
     }
   }
 
@@ -421,11 +433,11 @@ __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm) PrefillKernel(Pref
         (args.window <= 0 || ahead - args.window < S::kKeys - 1)) {
       const bool masked =
           ahead < S::kKeys - 1 || (args.window > 0 && ahead + S::kWarpRows > args.window);
-      Absorb<S>(shared, stage, first_row, ahead, masked, args.scale, args.window, lane, rows);
+      Absorb<S>(shared, stage, first_row, ahead, masked, args.scale, args.window, lane, sums);
     }
   }
   Finish<S>(shared, first_row, num_rows, lane, args.out + tile.first_row * args.out_stride + column,
-            args.out_stride, rows);
+            args.out_stride, sums);
 }
 
 template <typename S>

@@ -328,10 +328,26 @@ __device__ inline void Absorb(const Shared<S>& shared, int stage, int first_row,
   Sum<S>(weights, shared.values(stage), lane, sums);
 }
 
+// Brings the warp's rows of q; zeros stand for those that the tile doesn't have.
+template <typename S>
+__device__ inline void StartQuery(const PrefillArgs& args, const PrefillTile& tile,
+                                  const Shared<S>& shared, int first_row, int lane) {
+  constexpr int kChunks = S::kWidth / 8;
+  const __nv_bfloat16* q =
+      args.q + tile.first_row * args.q_stride + int64_t{blockIdx.x} * S::kWidth;
+  for (int c = lane; c < S::kWarpRows * kChunks; c += 32) {
+    const int row = first_row + c / kChunks;
+    const bool exists = row < tile.rows;
+    CopyAsync16(shared.q(row) + c % kChunks * 8,
+                q + (exists ? row * args.q_stride + c % kChunks * 8 : 0), exists);
+  }
+}
+
 // Divides by the sums and writes the warp's rows, through its own part of q's shared memory.
 template <typename S>
-__device__ inline void Finish(const Shared<S>& shared, int first_row, int num_rows, int lane,
-                              __nv_bfloat16* out, int64_t stride, Sums<S>& sums) {
+__device__ inline void Finish(const PrefillArgs& args, const Shared<S>& shared, int first_row,
+                              int lane, const Sums<S>& sums) {
+  const PrefillTile tile = args.tiles[blockIdx.y];  // Read anew: it costs no registers till here.
   __syncwarp();
 #pragma unroll
   for (int m = 0; m < S::kRowTiles; ++m) {
@@ -351,9 +367,12 @@ __device__ inline void Finish(const Shared<S>& shared, int first_row, int num_ro
   }
   __syncwarp();
   constexpr int kChunks = S::kWidth / 8;
-  for (int c = lane; c < num_rows * kChunks; c += 32) {
+  __nv_bfloat16* out =
+      args.out + tile.first_row * args.out_stride + int64_t{blockIdx.x} * S::kWidth;
+  for (int c = lane; c < S::kWarpRows * kChunks; c += 32) {
     const int row = first_row + c / kChunks;
-    *reinterpret_cast<uint4*>(out + row * stride + c % kChunks * 8) =
+    if (row >= tile.rows) break;
+    *reinterpret_cast<uint4*>(out + row * args.out_stride + c % kChunks * 8) =
         *reinterpret_cast<const uint4*>(shared.q(row) + c % kChunks * 8);
   }
 }
@@ -365,12 +384,11 @@ __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm) PrefillKernel(Pref
   if (tile.rows == 0) return;
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int warp = static_cast<int>(threadIdx.x / 32);
-  const int head = static_cast<int>(blockIdx.x);
   const int position = args.positions[tile.first_row];
   const Shared<S> shared{DynamicShared<__nv_bfloat16>()};
   const bool slid = args.window > 0 && position >= args.window;
   Loader<S> loader = {args, 0, 0, 0, 0, 0, 0, 0};
-  loader.kv_head = head / args.group;
+  loader.kv_head = static_cast<int>(blockIdx.x) / args.group;
   loader.table = args.tables[tile.first_row];
   loader.first = slid ? position - args.window + 1 : 0;
   loader.last = position + tile.rows - 1;
@@ -379,21 +397,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm) PrefillKernel(Pref
   loader.row = static_cast<int>(place / S::kRowLanes);
   loader.column = static_cast<int>(place % S::kRowLanes) * S::kChunk;
 
-  // This warp's rows of the tile: num_rows from first_row, at first_position and on.
-  const int first_row = warp * S::kWarpRows;
-  const int left = tile.rows - first_row;
-  const int num_rows = left < 0 ? 0 : (left < S::kWarpRows ? left : S::kWarpRows);
-  const int64_t column = int64_t{head} * S::kWidth;
-  {
-    const auto* q = args.q + tile.first_row * args.q_stride + column;
-    constexpr int kChunks = S::kWidth / 8;
-    for (int c = lane; c < S::kWarpRows * kChunks; c += 32) {
-      const int row = c / kChunks;
-      const bool exists = row < num_rows;
-      CopyAsync16(shared.q(first_row + row) + c % kChunks * 8,
-                  q + (exists ? (first_row + row) * args.q_stride + c % kChunks * 8 : 0), exists);
-    }
-  }
+  const int first_row = warp * S::kWarpRows;  // The warp's, of the tile's.
+  StartQuery<S>(args, tile, shared, first_row, lane);
 
   Sums<S> sums;
 #pragma unroll
@@ -426,18 +431,17 @@ __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm) PrefillKernel(Pref
       loader.Start(t + 1, next_block, shared, (S::kStages - 1) ^ stage);
       next_block = loader.Block(t + 2);
     }
-    // How far the warp's first row is past the tile's first key, and its last one.
+    // How far the warp's first row is past the tile's first key. Rows that the tile doesn't have
+    // are computed with the warp's others; their results go nowhere.
     const int ahead = position + first_row - t * S::kKeys;
-    const int last_ahead = ahead + num_rows - 1;
-    if (num_rows > 0 && last_ahead >= 0 &&
+    if (first_row < tile.rows && ahead + S::kWarpRows > 0 &&
         (args.window <= 0 || ahead - args.window < S::kKeys - 1)) {
       const bool masked =
           ahead < S::kKeys - 1 || (args.window > 0 && ahead + S::kWarpRows > args.window);
       Absorb<S>(shared, stage, first_row, ahead, masked, args.scale, args.window, lane, sums);
     }
   }
-  Finish<S>(shared, first_row, num_rows, lane, args.out + tile.first_row * args.out_stride + column,
-            args.out_stride, sums);
+  Finish<S>(args, shared, first_row, lane, sums);
 }
 
 template <typename S>

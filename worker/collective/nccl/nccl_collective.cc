@@ -25,10 +25,12 @@ int64_t ScratchFloats(int size) {
   return size == 2 ? 2 * kSliceFloats : std::max(kSliceFloats, size * kLeastShared);
 }
 
-// All ranks are on this host: nothing else needs to reach them. What the operator has set stays.
-void PrepareEnvironment(bool device_is_shared) {
+// What NCCL reads when it is first used; what the operator has set stays. All ranks are on this
+// host: nothing else needs to reach them. It refuses two ranks on one device of one host.
+void PrepareEnvironment(int rank, bool device_is_shared) {
   setenv("NCCL_SOCKET_IFNAME", "=lo", 0);
   if (!device_is_shared) return;
+  setenv("NCCL_HOSTID", fmt::format("conclave-rank-{}", rank).c_str(), 0);
   setenv("NCCL_NET", "Socket", 0);
   setenv("NCCL_IB_DISABLE", "1", 0);
 }
@@ -181,7 +183,7 @@ absl::StatusOr<ncclComm_t> Join(const NcclApi& api, const NcclOptions& options) 
 
 absl::StatusOr<std::string> NcclId(bool device_is_shared) {
   ASSIGN_OR_RETURN(const NcclApi* api, LoadNccl());
-  PrepareEnvironment(device_is_shared);
+  PrepareEnvironment(0, device_is_shared);
   ncclUniqueId id;
   RETURN_IF_ERROR(NcclStatus(*api, api->get_unique_id(&id), "cannot name a group"));
   return std::string(id.internal, sizeof(id.internal));
@@ -194,11 +196,7 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinNccl(const NcclOptions& options,
                            options.id.size());
   }
   ASSIGN_OR_RETURN(const NcclApi* api, LoadNccl());
-  PrepareEnvironment(options.device_is_shared);
-  // NCCL refuses two ranks on one device of one host.
-  if (options.device_is_shared) {
-    setenv("NCCL_HOSTID", fmt::format("conclave-rank-{}", options.rank).c_str(), 0);
-  }
+  PrepareEnvironment(options.rank, options.device_is_shared);
   RETURN_IF_ERROR(CudaStatus(cudaSetDevice(options.device), "cannot use the device"));
   float* parts = nullptr;
   const size_t bytes = sizeof(float) * static_cast<size_t>(ScratchFloats(options.size));

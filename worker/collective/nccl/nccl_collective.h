@@ -20,7 +20,7 @@ struct NcclOptions {
   absl::Duration patience = absl::Minutes(10);  // For all ranks to come.
 };
 
-// A new group's name, made by one rank and told to the others. `device_is_shared` as in the
+// A new group's name, made by rank 0 and told to the others. `device_is_shared` as in the
 // options. kUnimplemented when the program was built without NCCL, kFailedPrecondition when the
 // library can't be opened.
 absl::StatusOr<std::string> NcclId(bool device_is_shared);

@@ -71,9 +71,9 @@ int64_t PartFloats(int rows, int heads, int head_width, int max_pieces);
 // Produced rows [prompt_rows, rows). Two kernels: pieces, and their merge in order. A row's result
 // is the same bits whatever shares its items.
 void AttendDecode(const AttendArgs& args, cudaStream_t stream);
-// Prompt rows [0, prompt_rows), whose keys and values are in the pool already: tensor cores; keys by
-// tiles at fixed positions, in order. A row's result is the same bits in any tile. The KV is bf16 or
-// e4m3 where q is bf16, f32 where q is f32.
+// Prompt rows [0, prompt_rows), whose keys and values are in the pool already: tensor cores; keys
+// by tiles at fixed positions, in order. A row's result is the same bits in any tile. The KV is
+// bf16 or e4m3 where q is bf16, f32 where q is f32.
 void AttendPrefill(const AttendArgs& args, cudaStream_t stream);
 
 }  // namespace conclave::worker::cuda

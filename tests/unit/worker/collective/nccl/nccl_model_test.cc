@@ -94,7 +94,7 @@ class NcclModelTest : public testing::Test {
   static std::vector<TokenId> Say(const Speech& speech, int size) {
     RankProcesses ranks(size,
                         [&](int r, Meeting& meeting) { return Speak(speech, r, size, meeting); });
-    EXPECT_THAT(ranks.Complaints(absl::Seconds(40)), Each(IsEmpty())) << size << " ranks";
+    EXPECT_THAT(ranks.Complaints(absl::Minutes(1)), Each(IsEmpty())) << size << " ranks";
     const auto said = [&](int r) {
       const int32_t* tokens = ranks.meeting().said[r];
       return std::vector<TokenId>(tokens, tokens + kSaid);

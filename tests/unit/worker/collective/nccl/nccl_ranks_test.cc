@@ -234,6 +234,14 @@ void ExpectQuickEnd(RankProcesses& ranks, int rank) {
 
 class StuckRanksTest : public NcclTest {};
 
+TEST_F(StuckRanksTest, ARankWhosePeersDoNotComeGivesUp) {
+  RankProcesses ranks(1, [](int r, Meeting& meeting) {
+    return JoinedRank::Join(r, 2, meeting, nullptr, absl::Seconds(1)).status();
+  });
+
+  EXPECT_THAT(ranks.Complaints(kLimit), Each(HasSubstr("rank 0 waited 1s for the 2 ranks")));
+}
+
 TEST_F(StuckRanksTest, ASumThatAPeerDoesNotJoinEndsByItsStepsDeadline) {
   RankProcesses ranks(2, [](int r, Meeting& meeting) { return WaitInVain(r, meeting, false); });
 

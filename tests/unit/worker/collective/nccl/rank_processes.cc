@@ -123,10 +123,10 @@ int DeviceOfRank(int rank) {
 }
 
 absl::StatusOr<JoinedRank> JoinedRank::Join(int rank, int size, Meeting& meeting,
-                                            cudaStream_t stream) {
+                                            cudaStream_t stream, absl::Duration patience) {
   NcclOptions options;
   options.rank = rank, options.size = size;
-  options.patience = absl::Seconds(30);
+  options.patience = patience;
   options.device = DeviceOfRank(rank);
   options.device_is_shared = DeviceOfRank(size - 1) != size - 1;
   JoinedRank joined;

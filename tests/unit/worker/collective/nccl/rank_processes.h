@@ -67,7 +67,8 @@ struct JoinedRank {
 
   // Without a stream it makes one.
   static absl::StatusOr<JoinedRank> Join(int rank, int size, Meeting& meeting,
-                                         cudaStream_t stream = nullptr);
+                                         cudaStream_t stream = nullptr,
+                                         absl::Duration patience = absl::Seconds(30));
 };
 
 // Why ranks can't meet on this machine; empty when they can. Asked by a process of its own.

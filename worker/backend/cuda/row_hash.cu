@@ -3,7 +3,7 @@
 namespace conclave::worker::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 32;  // A warp a row.
 
 // Every bit of the result depends on every bit of v.
 __device__ inline uint32_t Mix(uint32_t v) {
@@ -27,28 +27,23 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One CTA a row; sums of integers, whose order does not matter.
+// Sums of integers, whose order does not matter.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     HashRowsKernel(const T* from, int64_t cols, int64_t stride, uint2* hashes) {
-  __shared__ uint2 parts[kThreads];
-  const int thread = static_cast<int>(threadIdx.x);
   uint2 sum = make_uint2(0, 0);
-  for (int64_t c = thread; c < cols; c += kThreads) {
+  for (int64_t c = threadIdx.x; c < cols; c += kThreads) {
     const uint32_t bits = BitsOf(from[blockIdx.x * stride + c]);
     const uint32_t mixed = Mix(bits + Mix(static_cast<uint32_t>(c)));
     sum.x += mixed;
     sum.y += Mix(mixed ^ 0x68bc21ebu);
   }
-  parts[thread] = sum;
-  for (int half = kThreads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (thread < half) {
-      parts[thread].x += parts[thread + half].x;
-      parts[thread].y += parts[thread + half].y;
-    }
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) {
+    sum.x += __shfl_xor_sync(0xffffffffu, sum.x, d);
+    sum.y += __shfl_xor_sync(0xffffffffu, sum.y, d);
   }
-  if (thread == 0) hashes[blockIdx.x] = parts[0];
+  if (threadIdx.x == 0) hashes[blockIdx.x] = sum;
 }
 
 LaunchShape ShapeOf(Tensor t, cudaStream_t stream) {

@@ -12,7 +12,7 @@
 #include "common/config.h"
 #include "common/log.h"
 #include "common/status.h"
-#include "worker/backend/cpu/cpu_device.h"
+#include "worker/backend/cuda_loader.h"
 #include "worker/collective/shared_collective.h"
 #include "worker/flight_command.h"
 #include "worker/group/beat.h"
@@ -24,6 +24,7 @@
 #include "worker/launch/rank_flags.h"
 #include "worker/leader.h"
 #include "worker/reserved_port.h"
+#include "worker/runner/device_choice.h"
 #include "worker/runner/model_runner.h"
 #include "worker/runner_options.h"
 #include "worker/worker_config.h"
@@ -63,6 +64,21 @@ std::unique_ptr<Collective> JoinRanks(GroupMemory& memory, int rank) {
                                             kCollectivePatience);
 }
 
+// What sums where the ranks' partial sums are; `host` joins the same ranks. Null: `host` itself
+// does.
+absl::StatusOr<std::unique_ptr<Collective>> JoinDevices(GroupMemory& memory, int rank,
+                                                        const ChosenDevice& chosen,
+                                                        Collective& host) {
+  if (chosen.cuda == nullptr || memory.tp() == 1) return nullptr;
+  IdCell& cell = memory.header().collective_id;
+  if (rank == 0) {
+    ASSIGN_OR_RETURN(const std::string made, chosen.cuda->MakeCollectiveId(memory.tp()));
+    cell.Put(made);
+  }
+  ASSIGN_OR_RETURN(const std::string id, cell.Await(kCollectivePatience));
+  return chosen.cuda->MakeCollective(*chosen.device, rank, memory.tp(), id, host);
+}
+
 // What steps cost here: measured on all ranks at once, before the first plan. Never less than what
 // a busy machine adds to a small model's step.
 absl::StatusOr<StepCost> MeasureStepCost(ModelRunner& runner) {
@@ -84,25 +100,31 @@ absl::Status RunRank(const RankFlags& flags, const WorkerConfig& config, const L
     log.Error("the launcher is silent: this rank ends");
     _exit(kLauncherSilentExit);
   });
-  ASSIGN_OR_RETURN(const auto device,
-                   MakeCpuDevice(config.group.instruction_set, config.group.threads));
-  const auto collective = JoinRanks(memory, flags.rank);
-  auto runner = ModelRunner::Create(RunnerOptionsOf(config), *device, *collective);
-  if (!runner.ok()) {
-    SayLastWords(cell, MessageOf(runner.status()));
-    return runner.status();
+  // The launcher passes on why a rank could not start.
+  const auto or_last_words = [&cell](absl::Status status) {
+    if (!status.ok()) SayLastWords(cell, MessageOf(status));
+    return status;
+  };
+  const auto chosen = ChooseDevice(DeviceOptionsOf(config, flags.rank), DefaultCudaPlaces());
+  RETURN_IF_ERROR(or_last_words(chosen.status()));
+  if (flags.rank == 0 && !chosen->why_no_cuda.empty()) {
+    log.Info("no CUDA device: using the CPU", {{"why", chosen->why_no_cuda}});
   }
+  Device& device = *chosen->device;
+  const auto host = JoinRanks(memory, flags.rank);
+  const auto joined = JoinDevices(memory, flags.rank, *chosen, *host);
+  RETURN_IF_ERROR(or_last_words(joined.status()));
+  Collective& collective = *joined ? **joined : *host;
+  auto runner = ModelRunner::Create(RunnerOptionsOf(config), device, collective);
+  RETURN_IF_ERROR(or_last_words(runner.status()));
   log.Info("loaded", {{"rank", flags.rank},
                       {"model", config.model.directory},
-                      {"backend", device->name()},
+                      {"backend", device.name()},
                       {"threads", config.group.threads}});
   ModelRunner& mine = **runner;
   PutText(IdentityOf(mine.shape()), cell.identity);
   const absl::StatusOr<StepCost> cost = MeasureStepCost(mine);
-  if (!cost.ok()) {
-    SayLastWords(cell, MessageOf(cost.status()));
-    return cost.status();
-  }
+  RETURN_IF_ERROR(or_last_words(cost.status()));
   const RankStep step = [&mine](const StepPlan& plan) { return mine.Run(plan); };
   absl::Status end;
   if (flags.rank == 0) {
@@ -114,8 +136,7 @@ absl::Status RunRank(const RankFlags& flags, const WorkerConfig& config, const L
     end = Follow(channel, step, cell);
     if (end.code() == absl::StatusCode::kCancelled) end = absl::OkStatus();  // The leader is done.
   }
-  if (!end.ok()) SayLastWords(cell, MessageOf(end));
-  return end;
+  return or_last_words(end);
 }
 
 // Ports that the system chose must outlive the ranks: they are taken here and told to each leader.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "worker/runner/device_choice.h"
 #include "worker/runner/model_runner.h"
 #include "worker/worker_config.h"
 
@@ -14,6 +15,16 @@ inline RunnerOptions RunnerOptionsOf(const WorkerConfig& config) {
   options.kv_tokens = config.group.kv_tokens;
   options.max_slots = config.group.max_agents;
   options.max_rows = std::max(config.group.max_batched_tokens, config.group.max_agents);
+  return options;
+}
+
+inline DeviceOptions DeviceOptionsOf(const WorkerConfig& config, int rank) {
+  DeviceOptions options;
+  options.kind = config.group.device;
+  options.instruction_set = config.group.instruction_set;
+  options.threads = config.group.threads;
+  options.cuda = config.group.cuda;
+  options.rank = rank, options.ranks = config.group.tensor_parallel;
   return options;
 }
 

@@ -52,17 +52,37 @@ void CheckModelFolder(ConfigNode node, const WorkerConfig& config) {
   FailEach(node, TextModel::Load(directory, config.model.fallback_profile).status());
 }
 
+void ReadArithmetic(ConfigNode& node, WorkerConfig::Group& group) {
+  using Compute = CudaOptions::Compute;
+  using Weights = CudaOptions::Weights;
+  using Kv = CudaOptions::Kv;
+  node.ReadChoice("compute", &group.cuda.compute,
+                  {{"auto", Compute::kAuto}, {"f32", Compute::kF32}, {"bf16", Compute::kBF16}});
+  if (group.cuda.compute == Compute::kBF16 && group.device == DeviceKind::kCpu) {
+    node.Fail("compute", "bf16 is a GPU's, and group.device is cpu; f32 and auto are served there");
+  }
+  ConfigNode cuda = node.Section("cuda");
+  cuda.ReadChoice(
+      "weights", &group.cuda.weights,
+      {{"as_stored", Weights::kAsStored}, {"fp8", Weights::kFp8}, {"int4", Weights::kInt4}});
+  if (group.cuda.weights != Weights::kAsStored && group.cuda.compute == Compute::kF32) {
+    cuda.Fail("weights", "fp8 and int4 need bf16, and group.compute is f32");
+  }
+  cuda.ReadChoice("kv", &group.cuda.kv,
+                  {{"as_activations", Kv::kAsActivations}, {"fp8", Kv::kFp8}});
+  cuda.Read("graphs", &group.cuda.graphs);
+}
+
 void Read(ConfigNode node, WorkerConfig::Group* group) {
   node.Read("tensor_parallel", &group->tensor_parallel, {1, 64, "ranks"});
   node.Read("threads", &group->threads, {1, 256, "threads"});
   node.ReadChoice<std::string>(
       "instruction_set", &group->instruction_set,
       {{"auto", "auto"}, {"avx512", "avx512"}, {"avx2", "avx2"}, {"plain", "plain"}});
-  node.ReadChoice<std::string>("compute", &group->compute, {{"f32", "f32"}, {"bf16", "bf16"}});
-  if (group->compute != "f32") {
-    node.Fail("compute",
-              fmt::format("\"{}\" is not served by this version; f32 is", group->compute));
-  }
+  node.ReadChoice(
+      "device", &group->device,
+      {{"auto", DeviceKind::kAuto}, {"cpu", DeviceKind::kCpu}, {"cuda", DeviceKind::kCuda}});
+  ReadArithmetic(node, *group);
   node.Read("kv_tokens", &group->kv_tokens, {16, int64_t{1} << 32, "tokens"});
   node.Read("max_agents", &group->max_agents, {1, 1024, "agents"});
   node.Read("max_batched_tokens", &group->max_batched_tokens, {1, 65'536, "tokens"});

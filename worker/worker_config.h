@@ -10,7 +10,9 @@
 #include "common/config.h"
 #include "common/log.h"
 #include "common/wire/credentials.h"
+#include "worker/backend/cuda_module.h"
 #include "worker/launch/judge.h"
+#include "worker/runner/device_choice.h"
 
 namespace conclave::worker {
 
@@ -29,7 +31,8 @@ struct WorkerConfig {
     int tensor_parallel = 2;
     int threads = 1;                       // Of each rank's arithmetic.
     std::string instruction_set = "auto";  // auto, avx512, avx2, plain
-    std::string compute = "f32";           // f32, bf16
+    DeviceKind device = DeviceKind::kAuto;
+    CudaOptions cuda;  // The ordinal is each rank's own.
     int64_t kv_tokens = 65'536;
     int max_agents = 64;
     int max_batched_tokens = 512;

@@ -28,7 +28,8 @@ absl::StatusOr<std::unique_ptr<LocalRunner>> LocalRunner::Create(
   group->ranks_.resize(options.tp);
   for (int r = 0; r < options.tp; ++r) {
     Rank& rank = group->ranks_[r];
-    ASSIGN_OR_RETURN(rank.device, MakeCpuDevice(options.instruction_set));
+    ASSIGN_OR_RETURN(rank.device, options.make_device ? options.make_device(r)
+                                                      : MakeCpuDevice(options.instruction_set));
     rank.collective = group->group_.Rank(r);
     ASSIGN_OR_RETURN(rank.runner, ModelRunner::Create(options, *rank.device, *rank.collective));
   }

@@ -3,6 +3,7 @@
 #include <absl/status/statusor.h>
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +18,8 @@ namespace conclave::worker {
 struct LocalRunnerOptions : RunnerOptions {
   int tp = 1;
   std::string instruction_set = "auto";
+  // Another device than the CPU for each rank. Several ranks need one whose memory the host sees.
+  std::function<absl::StatusOr<std::unique_ptr<Device>>(int rank)> make_device;
 };
 
 // A whole group in one process: ranks as threads, for tests, measuring and embedding. Called by one

@@ -40,8 +40,10 @@ TEST(WorkerConfigTest, MistakesAreNamedWithWhatIsAllowed) {
               HasSubstr("did you mean \"group.tensor_parallel\"?"));
   EXPECT_THAT(WhyNot("group.tensor_parallel=65"), HasSubstr("64"));
   EXPECT_THAT(WhyNot("group.instruction_set=sse"), HasSubstr("auto, avx512, avx2, plain"));
-  EXPECT_THAT(WhyNot("group.compute=fp4"), HasSubstr("f32, bf16"));
-  EXPECT_THAT(WhyNot("group.compute=bf16"), HasSubstr("not served by this version; f32 is"));
+  EXPECT_THAT(WhyNot("group.compute=fp4"), HasSubstr("auto, f32, bf16"));
+  EXPECT_THAT(WhyNot("group.device=tpu"), HasSubstr("auto, cpu, cuda"));
+  EXPECT_THAT(WhyNot("group.cuda.weights=fp4"), HasSubstr("as_stored, fp8, int4"));
+  EXPECT_THAT(WhyNot("group.cuda.kv=int4"), HasSubstr("as_activations, fp8"));
   EXPECT_THAT(
       WhyNot("group.kv_tokens=1"),
       HasSubstr("group.kv_tokens: \"1\" is out of range; it can be 16 to 4294967296 tokens"));
@@ -49,6 +51,18 @@ TEST(WorkerConfigTest, MistakesAreNamedWithWhatIsAllowed) {
   EXPECT_THAT(WhyNot("server.max_message=1KiB"), HasSubstr("server.max_message"));
   EXPECT_THAT(WhyNot("launcher.beat=1ms"), HasSubstr("launcher.beat"));
   EXPECT_THAT(WhyNot("model.directory=\"\""), HasSubstr("must name the model's folder"));
+}
+
+std::string WhyNotTogether(const std::vector<std::string>& overrides) {
+  return std::string(MessageOf(LoadWorkerConfig(kShipped, overrides).status()));
+}
+
+TEST(WorkerConfigTest, NumbersThatTheDeviceDoesNotHaveAreRefused) {
+  EXPECT_THAT(WhyNotTogether({"group.device=cpu", "group.compute=bf16"}),
+              HasSubstr("group.compute: bf16 is a GPU's"));
+  EXPECT_EQ(WhyNotTogether({"group.device=auto", "group.compute=bf16"}), "");
+  EXPECT_THAT(WhyNotTogether({"group.compute=f32", "group.cuda.weights=fp8"}),
+              HasSubstr("group.cuda.weights: fp8 and int4 need bf16"));
 }
 
 constexpr char kModels[] = CONCLAVE_SOURCE_DIR "/models/";

@@ -1,0 +1,55 @@
+#include "worker/backend/cuda_module.h"
+
+#include <memory>
+#include <string>
+
+#include "common/status.h"
+#include "worker/backend/cuda/cuda_device.h"
+#include "worker/backend/cuda/cuda_memory.h"
+#include "worker/backend/cuda/platform.h"
+#include "worker/collective/collective.h"
+#include "worker/collective/nccl/nccl_collective.h"
+
+namespace conclave::worker {
+namespace {
+
+class Module : public CudaModule {
+ public:
+  absl::StatusOr<std::unique_ptr<Device>> MakeDevice(const CudaOptions& options) override {
+    return cuda::MakeCudaDevice(options);
+  }
+  absl::StatusOr<std::string> MakeCollectiveId(int size) override {
+    ASSIGN_OR_RETURN(const bool shared, DevicesAreShared(size));
+    return NcclId(shared);
+  }
+  absl::StatusOr<std::unique_ptr<Collective>> MakeCollective(Device& device, int rank, int size,
+                                                             const std::string& id,
+                                                             Collective& host) override {
+    const auto& mine = static_cast<const cuda::CudaDevice&>(device);
+    NcclOptions options;
+    options.rank = rank, options.size = size;
+    options.id = id;
+    options.device = mine.ordinal(), options.stream = mine.stream();
+    ASSIGN_OR_RETURN(options.device_is_shared, DevicesAreShared(size));
+    return JoinNccl(options, host);
+  }
+
+ private:
+  static absl::StatusOr<bool> DevicesAreShared(int size) {
+    int devices = 0;
+    RETURN_IF_ERROR(cuda::StatusOf(cudaGetDeviceCount(&devices), "counting the GPUs"));
+    return devices < size;
+  }
+};
+
+}  // namespace
+}  // namespace conclave::worker
+
+// The only symbol that the module shows.
+extern "C" __attribute__((visibility("default"))) const conclave::worker::CudaModuleEntry*
+ConclaveCudaModule() {
+  static conclave::worker::Module module;
+  static const conclave::worker::CudaModuleEntry entry = {CONCLAVE_DEVICE_ABI, CUDART_VERSION,
+                                                          &module};
+  return &entry;
+}

@@ -81,7 +81,7 @@ __device__ inline void MultiplyChunks(const Matrix& w, int64_t row0, int64_t row
   constexpr int kAhead = kStored == Stored::kInt4 && kColumns > 1 ? 2 : 4;
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const char *const from0 = RowOf<kStored>(w, row0), *const from1 = RowOf<kStored>(w, row1);
-  const int64_t chunks = (in + kChunk - 1) / kChunk, groups = in / kInt4Group;
+  const int64_t chunks = (in + kChunk - 1) / kChunk, groups = (in + kInt4Group - 1) / kInt4Group;
   const uint4 zero = make_uint4(0, 0, 0, 0);
   for (int64_t begin = warp; begin < chunks; begin += kWarps * kAhead) {
     uint4 w0[kAhead], w1[kAhead];
@@ -111,7 +111,8 @@ __device__ inline void MultiplyChunks(const Matrix& w, int64_t row0, int64_t row
 #pragma unroll
           for (int j = 0; j < kColumns; ++j) {
             if (j < columns) {
-              const uint4 v = k < in ? *reinterpret_cast<const uint4*>(x[j] + k + eight * 8) : zero;
+              const uint4 v =
+                  k + eight * 8 < in ? *reinterpret_cast<const uint4*>(x[j] + k + eight * 8) : zero;
               const uint32_t b0[2] = {v.x, v.y}, b1[2] = {v.z, v.w};
               float(&to)[4] = kStored == Stored::kInt4 ? part[j] : sum[j];
               Mma16816(to, a[0], b0);

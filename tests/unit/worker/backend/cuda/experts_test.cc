@@ -11,6 +11,7 @@ struct Format {
   Stored stored;
   DType activations;
   int64_t width, ffn;
+  int64_t padding = 0;  // Of the weights' rows.
 };
 
 class ExpertsTest : public Rig {
@@ -24,10 +25,10 @@ class ExpertsTest : public Rig {
     for (uint32_t e = 0; e < kExperts; ++e) {
       gate_up_.push_back(
           UploadMatrix(Random(static_cast<size_t>(2 * format.ffn * format.width), 2 * e),
-                       2 * format.ffn, format.width, format.stored));
+                       2 * format.ffn, format.width, format.stored, format.padding));
       down_.push_back(
           UploadMatrix(Random(static_cast<size_t>(format.width * format.ffn), 2 * e + 1),
-                       format.width, format.ffn, format.stored));
+                       format.width, format.ffn, format.stored, format.padding));
       matrices.push_back({gate_up_.back().matrix, down_.back().matrix});
     }
     experts_ = Upload(matrices);
@@ -116,10 +117,11 @@ class ExpertsTest : public Rig {
 };
 
 const Format kFormats[] = {
-    {Stored::kF32, DType::kF32, 33, 17},     {Stored::kBF16, DType::kF32, 40, 24},
-    {Stored::kBF16, DType::kBF16, 72, 40},   {Stored::kBF16, DType::kBF16, 1096, 24},
-    {Stored::kE4M3, DType::kBF16, 80, 48},   {Stored::kE4M3, DType::kBF16, 2064, 16},
-    {Stored::kInt4, DType::kBF16, 128, 256},
+    {Stored::kF32, DType::kF32, 33, 17},          {Stored::kBF16, DType::kF32, 40, 24},
+    {Stored::kBF16, DType::kBF16, 72, 40},        {Stored::kBF16, DType::kBF16, 1096, 24},
+    {Stored::kE4M3, DType::kBF16, 80, 48},        {Stored::kE4M3, DType::kBF16, 2064, 16},
+    {Stored::kInt4, DType::kBF16, 128, 256},      {Stored::kE4M3, DType::kBF16, 88, 40, 8},
+    {Stored::kInt4, DType::kBF16, 136, 136, 120},
 };
 
 TEST_F(ExpertsTest, AMixtureIsTheReferences) {

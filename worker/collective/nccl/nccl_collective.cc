@@ -26,9 +26,11 @@ int64_t ScratchFloats(int size) {
 }
 
 // What NCCL reads when it is first used; what the operator has set stays. All ranks are on this
-// host: nothing else needs to reach them. It refuses two ranks on one device of one host.
+// host and the launcher watches them: nothing else needs to reach them, and no port that tells of
+// them. Two ranks on one device of one host are refused, so they say that their hosts differ.
 void PrepareEnvironment(int rank, bool device_is_shared) {
   setenv("NCCL_SOCKET_IFNAME", "=lo", 0);
+  setenv("NCCL_RAS_ENABLE", "0", 0);
   if (!device_is_shared) return;
   setenv("NCCL_HOSTID", fmt::format("conclave-rank-{}", rank).c_str(), 0);
   setenv("NCCL_NET", "Socket", 0);

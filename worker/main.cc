@@ -136,7 +136,9 @@ absl::Status RunRank(const RankFlags& flags, const WorkerConfig& config, const L
     end = Follow(channel, step, cell);
     if (end.code() == absl::StatusCode::kCancelled) end = absl::OkStatus();  // The leader is done.
   }
-  return or_last_words(end);
+  // What runs on a device may never end, and to free its memory is to wait for it.
+  if (!end.ok()) _exit(Complain(or_last_words(end)));
+  return end;
 }
 
 // Ports that the system chose must outlive the ranks: they are taken here and told to each leader.

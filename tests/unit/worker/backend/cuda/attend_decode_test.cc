@@ -156,7 +156,7 @@ class AttendDecodeTest : public Rig {
     for (size_t i = 0; i < rows.size(); ++i) {
       ExpectReference(rows[i], window, together[i]);
       if (HasFatalFailure()) return;
-      if (rows.size() > 6 && i % 5 != 1) continue;
+      if (rows.size() > 6 && i % 6 != 1) continue;
       EXPECT_EQ(BitsOf(Attend({rows[i]}, window)[0]), BitsOf(together[i])) << "row " << i;
     }
     const auto backwards = Attend({rows.rbegin(), rows.rend()}, window);
@@ -235,7 +235,7 @@ TEST_F(AttendDecodeTest, AFamilyHasTheBitsOfItsAgentsAlone) {
         std::tuple{Heads{3, 1, 80}, 7}, std::tuple{Heads{8, 2, 128}, 9},
         std::tuple{Heads{10, 1, 32}, 16}}) {
     for (const Types types : {kBF16, kE4M3, kF32}) {
-      if (heads.width == 128 && types.kv != Stored::kBF16) continue;  // Time.
+      if (heads.width > 64 && types.kv != Stored::kBF16) continue;  // Time.
       Make(heads, types);
       std::vector<Row> rows = {{AddSequence(261), 260}};
       for (int i = 1; i < agents; ++i) {

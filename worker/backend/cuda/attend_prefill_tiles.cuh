@@ -54,7 +54,7 @@ struct Shape {
       (kRows * kPitch + 2 * kStages * kStage) * sizeof(__nv_bfloat16) + 2 * kRaw +
       kThreads * 4 * kRowTiles * sizeof(float);
 
-  static_assert(kRows == kPrefillTile && kWarps % kKeyBlocks == 0 && kWidth % 16 == 0);
+  static_assert(kRows <= kPrefillTile && kWarps % kKeyBlocks == 0 && kWidth % 16 == 0);
   static_assert(kRowLanes <= 32 && kSteps * kStepRows == kKvBlock);
 };
 

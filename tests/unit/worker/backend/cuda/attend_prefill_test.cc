@@ -237,24 +237,24 @@ TEST_F(AttendPrefillTest, IsExactInF32) {
 }
 
 TEST_F(AttendPrefillTest, ARowHasTheSameBitsInAnyChunk) {
-  for (const Stored stored : {Stored::kBF16, Stored::kE4M3}) {
-    for (const int window : {0, 5, 64, 100}) {
-      for (const int width : {64, 80}) {
-        Layer layer = {3, 1, width, window};
-        layer.stored = stored;
-        Make(layer, {230});
-        const int64_t cols = int64_t{layer.heads} * width;
-        const std::vector<float> whole = Attend({{0, 0, 230}});
-        for (const auto& sizes : std::vector<std::vector<int>>{
-                 {64, 64, 64, 38}, {1, 15, 17, 1, 63, 128, 5}, {127, 2, 101}}) {
-          int start = 0;
-          for (const int rows : sizes) {
-            EXPECT_EQ(RowBits(Attend({{0, start, rows}}), cols, 0, rows),
-                      RowBits(whole, cols, start, rows))
-                << "window " << window << ", width " << width << ", from " << start;
-            start += rows;
-          }
-        }
+  const DType bf16 = DType::kBF16;
+  for (const Layer& layer : std::vector<Layer>{{3, 1, 64},
+                                               {2, 1, 80, 5},
+                                               {2, 1, 64, 64},
+                                               {1, 1, 128, 100},
+                                               {3, 1, 64, 0, bf16, Stored::kE4M3},
+                                               {2, 1, 96, 100, bf16, Stored::kE4M3}}) {
+    Make(layer, {230});
+    const int64_t cols = int64_t{layer.heads} * layer.width;
+    const std::vector<float> whole = Attend({{0, 0, 230}});
+    for (const auto& sizes : std::vector<std::vector<int>>{
+             {64, 64, 64, 38}, {1, 15, 17, 1, 63, 128, 5}, {127, 2, 101}}) {
+      int start = 0;
+      for (const int rows : sizes) {
+        EXPECT_EQ(RowBits(Attend({{0, start, rows}}), cols, 0, rows),
+                  RowBits(whole, cols, start, rows))
+            << "window " << layer.window << ", width " << layer.width << ", from " << start;
+        start += rows;
       }
     }
   }

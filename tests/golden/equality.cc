@@ -16,8 +16,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kGenerated = 24;
-constexpr int kNeighbours = 15;
 constexpr uint64_t kSeed = 7;
 
 std::string ReadBytes(const std::string& path) {
@@ -47,17 +45,26 @@ struct Sequence {
   std::vector<BlockId> blocks;
   int computed = 0;  // Positions whose KV is there already.
   float temperature = 0;
-  int first_index = 0;  // Of its first draw.
+  int first_index = 0;  // Of its first draw: so many of the prompt's last tokens were produced.
+};
+
+// A group, and how much of the comparison it does.
+struct Group {
+  std::string dir;
+  int tp = 1;
+  std::string set = "auto";
+  Trial trial = {};
 };
 
 // Drives one group by hand, one step after another.
 class Driver {
  public:
-  static absl::StatusOr<Driver> Create(const std::string& dir, int tp, const std::string& set) {
+  static absl::StatusOr<Driver> Create(const Group& group) {
     LocalRunnerOptions options;
-    options.model_dir = dir, options.tp = tp, options.instruction_set = set;
+    options.model_dir = group.dir, options.tp = group.tp, options.instruction_set = group.set;
+    options.make_device = group.trial.make_device;
     options.max_rows = 4096, options.max_slots = 1024;
-    options.kv_tokens = 64 * (kNeighbours + 1) * kBlockTokens;
+    options.kv_tokens = 64 * (group.trial.neighbours + 1) * kBlockTokens;
     ASSIGN_OR_RETURN(auto runner, LocalRunner::Create(options));
     return Driver(std::move(runner));
   }
@@ -100,6 +107,7 @@ class Driver {
     open.slot = each.slot, open.seed = kSeed;
     open.sampling.temperature = each.temperature;
     open.blocks = {each.blocks};
+    open.position = static_cast<int>(each.prompt.size()) - each.first_index;
     return open;
   }
 
@@ -138,51 +146,55 @@ std::vector<BlockId> Blocks(int from, int count) {
   return blocks;
 }
 
-int BlocksFor(size_t prompt) { return static_cast<int>(prompt + kGenerated) / kBlockTokens + 1; }
-
-absl::StatusOr<Trace> RunAlone(const std::string& dir, const std::vector<TokenId>& prompt, int tp,
-                               const std::string& set, int chunk, float temperature) {
-  ASSIGN_OR_RETURN(Driver driver, Driver::Create(dir, tp, set));
-  int count = BlocksFor(prompt.size());
-  if (count % 7 == 0) ++count;  // So that the stride visits every block.
-  return driver.Run({{0, prompt, Blocks(0, count), 0, temperature, 0}}, chunk, kGenerated);
+int BlocksFor(const Group& group, size_t prompt) {
+  return static_cast<int>(prompt + static_cast<size_t>(group.trial.generated)) / kBlockTokens + 1;
 }
 
-absl::StatusOr<Trace> RunAmongOthers(const std::string& dir, const std::vector<TokenId>& prompt,
-                                     int tp) {
-  ASSIGN_OR_RETURN(Driver driver, Driver::Create(dir, tp, "auto"));
-  const int count = BlocksFor(prompt.size());
+absl::StatusOr<Trace> RunAlone(const Group& group, const std::vector<TokenId>& prompt, int chunk,
+                               float temperature) {
+  ASSIGN_OR_RETURN(Driver driver, Driver::Create(group));
+  int count = BlocksFor(group, prompt.size());
+  if (count % 7 == 0) ++count;  // So that the stride visits every block.
+  return driver.Run({{0, prompt, Blocks(0, count), 0, temperature, 0}}, chunk,
+                    group.trial.generated);
+}
+
+absl::StatusOr<Trace> RunAmongOthers(const Group& group, const std::vector<TokenId>& prompt) {
+  ASSIGN_OR_RETURN(Driver driver, Driver::Create(group));
+  const int count = BlocksFor(group, prompt.size()), others = group.trial.neighbours;
   std::vector<Sequence> all;
-  for (int i = 0; i <= kNeighbours; ++i) {
+  for (int i = 0; i <= others; ++i) {
     std::vector<TokenId> mine = prompt;
     if (i > 0) std::rotate(mine.begin(), mine.begin() + i % mine.size(), mine.end());
     std::vector<BlockId> blocks;
-    for (int b = 0; b < count; ++b) blocks.push_back(b * (kNeighbours + 1) + i);
+    for (int b = 0; b < count; ++b) blocks.push_back(b * (others + 1) + i);
     all.push_back({i, mine, blocks, 0, 1.0f, 0});
   }
-  return driver.Run(all, 0, kGenerated);
+  return driver.Run(all, 0, group.trial.generated);
 }
 
 // A first sequence computes the prompt; a second reads its whole blocks and computes the rest.
-absl::StatusOr<Trace> RunBehindPrefix(const std::string& dir, const std::vector<TokenId>& prompt) {
-  ASSIGN_OR_RETURN(Driver driver, Driver::Create(dir, 1, "auto"));
-  const int count = BlocksFor(prompt.size());
+absl::StatusOr<Trace> RunBehindPrefix(const Group& group, const std::vector<TokenId>& prompt) {
+  ASSIGN_OR_RETURN(Driver driver, Driver::Create(group));
+  const int count = BlocksFor(group, prompt.size());
   const int shared = static_cast<int>(prompt.size() - 1) / kBlockTokens;
   std::vector<BlockId> first, second;
   for (int b = 0; b < count; ++b) first.push_back(b), second.push_back(b < shared ? b : count + b);
   RETURN_IF_ERROR(driver.Run({{1, prompt, first, 0, 1.0f, 0}}, 0, 1).status());
-  return driver.Run({{0, prompt, second, shared * kBlockTokens, 1.0f, 0}}, 0, kGenerated);
+  return driver.Run({{0, prompt, second, shared * kBlockTokens, 1.0f, 0}}, 0,
+                    group.trial.generated);
 }
 
 // The prompt and half of what followed are computed anew, as after a loss.
-absl::StatusOr<Trace> RunResumed(const std::string& dir, std::vector<TokenId> prompt,
+absl::StatusOr<Trace> RunResumed(const Group& group, std::vector<TokenId> prompt,
                                  const Trace& whole) {
-  ASSIGN_OR_RETURN(Driver driver, Driver::Create(dir, 1, "auto"));
-  const int half = kGenerated / 2;
-  const int count = BlocksFor(prompt.size());
-  prompt.insert(prompt.end(), whole.tokens.end() - kGenerated, whole.tokens.end() - half);
-  return driver.Run({{0, prompt, Blocks(0, count % 7 == 0 ? count + 1 : count), 0, 1.0f, half}}, 5,
-                    half);
+  ASSIGN_OR_RETURN(Driver driver, Driver::Create(group));
+  const int generated = group.trial.generated, half = generated / 2;
+  const int count = BlocksFor(group, prompt.size());
+  prompt.insert(prompt.end(), whole.tokens.end() - generated, whole.tokens.end() - half);
+  return driver.Run(
+      {{0, prompt, Blocks(0, count % 7 == 0 ? count + 1 : count), 0, 1.0f, generated - half}}, 5,
+      half);
 }
 
 // The last `count` rows and tokens.
@@ -203,12 +215,36 @@ double RelativeError(const Trace& trace, const Golden& golden, int vocab) {
   return difference / greatest;
 }
 
-std::vector<TokenId> Generated(const Trace& trace) {
-  return {trace.tokens.end() - kGenerated, trace.tokens.end()};
+std::vector<TokenId> Generated(const Trace& trace, int generated) {
+  return {trace.tokens.end() - generated, trace.tokens.end()};
 }
 
 bool StartsAlike(const std::vector<TokenId>& a, const std::vector<TokenId>& b) {
   return std::equal(a.begin(), a.begin() + std::min(a.size(), b.size()), b.begin());
+}
+
+// What holds of every device: the golden's text, and bits that depend on the sequence alone.
+absl::Status CompareGroup(const Group& group, const std::vector<TokenId>& prompt, Equality& out) {
+  const auto half = static_cast<size_t>(group.trial.generated / 2);
+  ASSIGN_OR_RETURN(const Trace alone, RunAlone(group, prompt, 0, 1.0f));
+  for (const int chunk : group.trial.chunks) {
+    ASSIGN_OR_RETURN(const Trace cut, RunAlone(group, prompt, chunk, 1.0f));
+    out.chunks_equal = out.chunks_equal && cut.SameBits(alone);
+  }
+  ASSIGN_OR_RETURN(const Trace batch, RunAmongOthers(group, prompt));
+  out.batch_equal = out.batch_equal && batch.SameBits(alone);
+  if (group.tp > 1) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const Trace behind, RunBehindPrefix(group, prompt));
+  out.prefix_equal = behind.SameBits(Tail(alone, behind.rows.size()));
+  ASSIGN_OR_RETURN(const Trace resumed, RunResumed(group, prompt, alone));
+  out.resumed_equal = Tail(resumed, half).SameBits(Tail(alone, half));
+  return absl::OkStatus();
+}
+
+// How near the golden's logits and text are to a greedy run.
+void CompareGolden(const Trace& greedy, const Golden& golden, int generated, Equality& out) {
+  out.relative_error = RelativeError(greedy, golden, static_cast<int>(greedy.rows[0].size()));
+  out.greedy_equal = StartsAlike(Generated(greedy, generated), golden.greedy);
 }
 
 }  // namespace
@@ -246,46 +282,55 @@ absl::StatusOr<Golden> ReadGolden(const std::string& dir) {
   return golden;
 }
 
+absl::StatusOr<Golden> ComputeGolden(const std::string& dir, const std::vector<TokenId>& prompt) {
+  const Group cpu = {.dir = dir};
+  ASSIGN_OR_RETURN(const Trace greedy, RunAlone(cpu, prompt, 0, 0.0f));
+  Golden golden;
+  golden.prompt = prompt;
+  golden.greedy = Generated(greedy, cpu.trial.generated);
+  for (size_t i = 0; i < prompt.size(); ++i) {
+    golden.logits.insert(golden.logits.end(), greedy.rows[i].begin(), greedy.rows[i].end());
+  }
+  return golden;
+}
+
+absl::StatusOr<Equality> CompareOn(const Trial& trial, const std::string& dir,
+                                   const Golden& golden) {
+  const Group group = {.dir = dir, .trial = trial};
+  Equality out;
+  ASSIGN_OR_RETURN(const Trace greedy, RunAlone(group, golden.prompt, 0, 0.0f));
+  CompareGolden(greedy, golden, trial.generated, out);
+  RETURN_IF_ERROR(CompareGroup(group, golden.prompt, out));
+  return out;
+}
+
 absl::StatusOr<Equality> Compare(const std::string& dir, const std::optional<Golden>& golden,
                                  const std::vector<TokenId>& text) {
   const std::vector<TokenId>& prompt = golden ? golden->prompt : text;
+  const Group one = {.dir = dir};
+  const int generated = one.trial.generated;
   Equality out;
-  ASSIGN_OR_RETURN(const Trace greedy, RunAlone(dir, prompt, 1, "auto", 0, 0.0f));
-  if (golden) {
-    out.relative_error = RelativeError(greedy, *golden, static_cast<int>(greedy.rows[0].size()));
-    out.greedy_equal = StartsAlike(Generated(greedy), golden->greedy);
-  }
+  ASSIGN_OR_RETURN(const Trace greedy, RunAlone(one, prompt, 0, 0.0f));
+  if (golden) CompareGolden(greedy, *golden, generated, out);
   for (const int tp : {2, 4}) {
-    const auto wide = RunAlone(dir, prompt, tp, "auto", 0, 0.0f);
+    const Group group = {.dir = dir, .tp = tp, .trial = {.chunks = {3}}};
+    const auto wide = RunAlone(group, prompt, 0, 0.0f);
     if (wide.status().code() == absl::StatusCode::kInvalidArgument) {
       ++out.tp_skipped;
       continue;
     }
     RETURN_IF_ERROR(wide.status());
-    out.tp_equal = out.tp_equal && Generated(*wide) == Generated(greedy);
-    ASSIGN_OR_RETURN(const Trace alone, RunAlone(dir, prompt, tp, "auto", 0, 1.0f));
-    ASSIGN_OR_RETURN(const Trace cut, RunAlone(dir, prompt, tp, "auto", 3, 1.0f));
-    ASSIGN_OR_RETURN(const Trace batch, RunAmongOthers(dir, prompt, tp));
-    out.chunks_equal = out.chunks_equal && cut.SameBits(alone);
-    out.batch_equal = out.batch_equal && batch.SameBits(alone);
+    out.tp_equal = out.tp_equal && Generated(*wide, generated) == Generated(greedy, generated);
+    RETURN_IF_ERROR(CompareGroup(group, prompt, out));
   }
-  ASSIGN_OR_RETURN(const Trace alone, RunAlone(dir, prompt, 1, "auto", 0, 1.0f));
-  for (const int chunk : {1, 3, 16}) {
-    ASSIGN_OR_RETURN(const Trace cut, RunAlone(dir, prompt, 1, "auto", chunk, 1.0f));
-    out.chunks_equal = out.chunks_equal && cut.SameBits(alone);
-  }
+  ASSIGN_OR_RETURN(const Trace alone, RunAlone(one, prompt, 0, 1.0f));
   for (const char* set : {"plain", "avx2", "avx512"}) {
-    const auto other = RunAlone(dir, prompt, 1, set, 0, 1.0f);
+    const auto other = RunAlone({.dir = dir, .set = set}, prompt, 0, 1.0f);
     if (other.status().code() == absl::StatusCode::kFailedPrecondition) continue;
     RETURN_IF_ERROR(other.status());
     out.sets_equal = out.sets_equal && other->SameBits(alone);
   }
-  ASSIGN_OR_RETURN(const Trace batch, RunAmongOthers(dir, prompt, 1));
-  out.batch_equal = out.batch_equal && batch.SameBits(alone);
-  ASSIGN_OR_RETURN(const Trace behind, RunBehindPrefix(dir, prompt));
-  out.prefix_equal = behind.SameBits(Tail(alone, behind.rows.size()));
-  ASSIGN_OR_RETURN(const Trace resumed, RunResumed(dir, prompt, alone));
-  out.resumed_equal = Tail(resumed, kGenerated / 2).SameBits(Tail(alone, kGenerated / 2));
+  RETURN_IF_ERROR(CompareGroup(one, prompt, out));
   return out;
 }
 

@@ -2,11 +2,14 @@
 
 #include <absl/status/statusor.h>
 
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/types.h"
+#include "worker/backend/device.h"
 
 namespace conclave::worker {
 
@@ -39,5 +42,20 @@ struct Equality {
 // Runs a model in all these ways. `prompt`: for models without a golden.
 absl::StatusOr<Equality> Compare(const std::string& model_dir, const std::optional<Golden>& golden,
                                  const std::vector<TokenId>& prompt);
+
+// What the CPU computes, for models without a golden.
+absl::StatusOr<Golden> ComputeGolden(const std::string& model_dir,
+                                     const std::vector<TokenId>& prompt);
+
+// How much of the comparison is done, on what.
+struct Trial {
+  std::function<absl::StatusOr<std::unique_ptr<Device>>(int rank)> make_device = {};
+  int neighbours = 15;
+  std::vector<int> chunks = {1, 3, 16};
+  int generated = 24;
+};
+// The same on another device than the CPU, by one rank: all but degrees and instruction sets.
+absl::StatusOr<Equality> CompareOn(const Trial& trial, const std::string& model_dir,
+                                   const Golden& golden);
 
 }  // namespace conclave::worker

@@ -255,6 +255,7 @@ absl::StatusOr<absl::Duration> ModelRunner::MeasureStep(int rows) {
   rows = std::min({rows, options_.max_rows, shape_.max_positions, room});
   StepPlan plan;
   SlotChange open;
+  open.position = rows > 1 ? rows : 0;  // Many rows are mostly a prompt's, one is a produced one.
   open.blocks.emplace_back();
   for (int i = 0; i * kBlockTokens < rows; ++i) open.blocks[0].push_back(i);
   for (int i = 0; i < rows; ++i) plan.rows.push_back({0, i, 0});

@@ -39,14 +39,15 @@ std::unordered_map<uintptr_t, std::unique_ptr<Line>>& lines =
     *new std::unordered_map<uintptr_t, std::unique_ptr<Line>>;
 
 void Print(const char* what, const Access& access) {
+  // The call itself, not what comes after it.
+  const char* call = static_cast<const char*>(access.pc) - 1;
   char place[512] = "";
 #ifdef CONCLAVE_SYMBOLS  // The address sanitizer's library is there: it knows the lines.
-  // The call itself, not what comes after it.
-  __sanitizer_symbolize_pc(const_cast<char*>(static_cast<const char*>(access.pc)) - 1, "%S in %f",
-                           place, sizeof(place));
+  __sanitizer_symbolize_pc(const_cast<char*>(call), "%S in %f", place, sizeof(place));
 #endif
-  std::fprintf(stderr, "  %s: thread %d after barrier %u, %s\n", what, access.when.thread,
-               access.when.barriers, place);
+  std::fprintf(stderr, "  %s: block %u thread %d after barrier %u, %p %s\n", what,
+               access.when.block, access.when.thread, access.when.barriers,
+               static_cast<const void*>(call), place);
 }
 
 bool Ordered(const Access& before, const Moment& now, bool shared) {

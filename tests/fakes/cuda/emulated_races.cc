@@ -4,10 +4,8 @@
 // different threads, must have a barrier (or, in one warp, a __syncwarp()) between them; in global
 // memory blocks of one launch must not meet at all. Atomics are left out.
 
-#include <algorithm>
 #include <array>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <unordered_map>
 
@@ -37,6 +35,12 @@ using Line = std::array<Byte, kLine>;
 // By address / kLine; of the launch that is under way.
 std::unordered_map<uintptr_t, std::unique_ptr<Line>>& lines =
     *new std::unordered_map<uintptr_t, std::unique_ptr<Line>>;
+
+Line& LineOf(uintptr_t number) {
+  std::unique_ptr<Line>& line = lines[number];
+  if (line == nullptr) line = std::make_unique<Line>();
+  return *line;
+}
 
 void Print(const char* what, const Access& access) {
   // The call itself, not what comes after it.
@@ -85,9 +89,9 @@ void Remember(const void* at, size_t bytes, bool write, const void* pc) {
     Fail("global memory is written before GridDependencyWait()", Where::current());
   }
   const auto first = reinterpret_cast<uintptr_t>(at);
+  Line* line = nullptr;
   for (uintptr_t byte = first; byte < first + bytes; ++byte) {
-    std::unique_ptr<Line>& line = lines[byte / kLine];
-    if (line == nullptr) line = std::make_unique<Line>();
+    if (line == nullptr || byte % kLine == 0) line = &LineOf(byte / kLine);
     Byte& seen = (*line)[byte % kLine];
     const auto* address = reinterpret_cast<const void*>(byte);
     if (write) {

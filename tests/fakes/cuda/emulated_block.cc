@@ -172,7 +172,7 @@ void OpenBarrier() {
 
 bool Same(const Where& a, const Where& b) {
   return a.line() == b.line() && a.column() == b.column() &&
-         std::strcmp(a.file_name(), b.file_name()) == 0;
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
 void Tell(const void* at, bool write, const void* pc) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/status.h"
@@ -75,6 +76,25 @@ TEST_F(GpuGoldenTest, Bf16LogitsAreNearTheCpusAndDependOnTheSequenceAlone) {
   ASSERT_TRUE(equality.ok()) << equality.status();
   EXPECT_LT(*equality->relative_error, 3e-2);
   ExpectRule2(*equality);
+}
+
+TEST_F(GpuGoldenTest, SmallerNumbersAreNearAndDependOnTheSequenceAlone) {
+  using Weights = CudaOptions::Weights;
+  const auto golden = ComputeGolden(kDemo, kPrompt);
+  ASSERT_TRUE(golden.ok()) << golden.status();
+  for (const auto& [weights, error] : {std::pair(Weights::kFp8, 0.15), {Weights::kInt4, 0.4}}) {
+    SCOPED_TRACE(error);
+    const CudaOptions options = {.weights = weights, .kv = CudaOptions::Kv::kFp8};
+
+    Trial trial = TrialOf(options);
+    if (GpuIsEmulated()) trial.neighbours = 1, trial.chunks = {}, trial.generated = 2;
+    const auto equality = CompareOn(trial, kDemo, *golden);
+
+    ASSERT_TRUE(equality.ok()) << equality.status();
+    EXPECT_LT(*equality->relative_error, error);
+    EXPECT_GT(*equality->relative_error, 5e-3);  // They are smaller.
+    ExpectRule2(*equality);
+  }
 }
 
 }  // namespace

@@ -139,7 +139,8 @@ absl::Status Decoder::LoadExperts(WeightReader& reader, const std::string& p, La
   const auto& [count, chosen, ffn, renormalise] = config_.experts;
   const Span all{0, config_.hidden};
   ASSIGN_OR_RETURN(layer.router,
-                   reader.Matrix({{p + "gate.weight", {count, config_.hidden}, {0, count}, all}}));
+                   reader.Matrix({{p + "gate.weight", {count, config_.hidden}, {0, count}, all}},
+                                 WeightReader::Kept::kAsStored));
   layer.expert_mlps.resize(static_cast<size_t>(count));
   for (int e = 0; e < count; ++e) {
     MlpWeights& mlp = layer.expert_mlps[static_cast<size_t>(e)];
@@ -165,10 +166,12 @@ absl::Status Decoder::Load(const Safetensors& files) {
   const std::pair<int, int> table = {config_.vocab, config_.hidden};
   const Span all{0, config_.hidden};
   ASSIGN_OR_RETURN(embedding_,
-                   reader.Matrix({{"model.embed_tokens.weight", table, shard_.vocab, all}}));
+                   reader.Matrix({{"model.embed_tokens.weight", table, shard_.vocab, all}},
+                                 WeightReader::Kept::kAsStored));
   activations_ = device_.ActivationType(reader.dtype());
   if (!config_.tied_embeddings) {
-    ASSIGN_OR_RETURN(head_, reader.Matrix({{"lm_head.weight", table, shard_.vocab, all}}));
+    ASSIGN_OR_RETURN(head_, reader.Matrix({{"lm_head.weight", table, shard_.vocab, all}},
+                                          WeightReader::Kept::kAsStored));
   }
   ASSIGN_OR_RETURN(norm_, reader.Vector({{"model.norm.weight", config_.hidden, all}}));
   layers_.resize(config_.layers);

@@ -13,11 +13,16 @@ namespace {
 // Rows and columns of a stored matrix, as they are stored or as f32.
 class MatrixRows : public RowSource {
  public:
-  MatrixRows(const StoredTensor& tensor, Span rows, Span cols, DType dtype)
-      : tensor_(tensor), rows_(rows), cols_(cols), dtype_(dtype) {}
+  MatrixRows(const StoredTensor& tensor, Span rows, Span cols, DType dtype, bool may_be_quantised)
+      : tensor_(tensor),
+        rows_(rows),
+        cols_(cols),
+        dtype_(dtype),
+        may_be_quantised_(may_be_quantised) {}
   int64_t rows() const override { return rows_.size(); }
   int64_t cols() const override { return cols_.size(); }
   DType dtype() const override { return dtype_; }
+  bool may_be_quantised() const override { return may_be_quantised_; }
   void Read(int64_t row, void* to) const override {
     const int64_t at = (rows_.begin + row) * tensor_.shape[1] + cols_.begin;
     if (dtype_ == tensor_.dtype) {
@@ -34,11 +39,13 @@ class MatrixRows : public RowSource {
   const StoredTensor& tensor_;
   const Span rows_, cols_;
   const DType dtype_;
+  const bool may_be_quantised_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Weight>> WeightReader::Matrix(const std::vector<Part>& parts) {
+absl::StatusOr<std::unique_ptr<Weight>> WeightReader::Matrix(const std::vector<Part>& parts,
+                                                             Kept kept) {
   std::vector<const StoredTensor*> tensors;
   for (const Part& part : parts) {
     ASSIGN_OR_RETURN(const StoredTensor* tensor,
@@ -51,7 +58,8 @@ absl::StatusOr<std::unique_ptr<Weight>> WeightReader::Matrix(const std::vector<P
   }
   std::vector<MatrixRows> rows;
   for (size_t i = 0; i < parts.size(); ++i) {
-    rows.emplace_back(*tensors[i], parts[i].rows, parts[i].cols, dtype_);
+    rows.emplace_back(*tensors[i], parts[i].rows, parts[i].cols, dtype_,
+                      kept == Kept::kMayBeQuantised);
   }
   std::vector<const RowSource*> sources;
   for (const MatrixRows& each : rows) sources.push_back(&each);

@@ -26,9 +26,12 @@ class WeightReader {
     std::pair<int, int> shape;
     Span rows, cols;
   };
+  // Whether a device that is told to may keep a matrix in fewer bits.
+  enum class Kept : uint8_t { kMayBeQuantised, kAsStored };
   // The parts' rows, one below the other, as one matrix: in the type in which they are stored, or
   // f32 when they differ.
-  absl::StatusOr<std::unique_ptr<Weight>> Matrix(const std::vector<Part>& parts);
+  absl::StatusOr<std::unique_ptr<Weight>> Matrix(const std::vector<Part>& parts,
+                                                 Kept kept = Kept::kMayBeQuantised);
   // Parts of vectors, one after the other, as f32 in the device's memory.
   struct VectorPart {
     std::string name;

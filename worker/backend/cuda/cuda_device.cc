@@ -203,8 +203,12 @@ absl::StatusOr<std::unique_ptr<Weight>> Gpu::Pack(const std::vector<const RowSou
     return Unimplemented("a matrix of width {}: bf16 needs multiples of 8; compute f32 does not",
                          sources[0]->cols());
   }
+  using Weights = CudaOptions::Weights;
   // f16 has more digits than bf16 has: in f32 it stays exact.
-  const Stored stored = f32() && dtype != DType::kBF16 ? Stored::kF32 : Stored::kBF16;
+  Stored stored = f32() && dtype != DType::kBF16 ? Stored::kF32 : Stored::kBF16;
+  if (sources[0]->may_be_quantised() && options_.weights != Weights::kAsStored) {
+    stored = options_.weights == Weights::kFp8 ? Stored::kE4M3 : Stored::kInt4;
+  }
   return packer_.Pack(sources, stored, stream());
 }
 

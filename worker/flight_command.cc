@@ -10,6 +10,7 @@
 #include "worker/launch/flight_file.h"
 #include "worker/launch/flight_replay.h"
 #include "worker/launch/flight_watch.h"
+#include "worker/runner/device_choice.h"
 #include "worker/runner/local_runner.h"
 #include "worker/runner_options.h"
 
@@ -20,7 +21,15 @@ absl::StatusOr<FlightGroup> MakeGroup(const WorkerConfig& config) {
   LocalRunnerOptions options;
   static_cast<RunnerOptions&>(options) = RunnerOptionsOf(config);
   options.tp = config.group.tensor_parallel;
-  options.instruction_set = config.group.instruction_set;
+  options.make_device = [&config](int rank) -> absl::StatusOr<std::unique_ptr<Device>> {
+    ASSIGN_OR_RETURN(ChosenDevice chosen,
+                     ChooseDevice(DeviceOptionsOf(config, rank), DefaultCudaPlaces()));
+    if (chosen.cuda != nullptr && config.group.tensor_parallel > 1) {
+      return Unimplemented("a flight of {} ranks on GPUs is not replayed; one rank's is",
+                           config.group.tensor_parallel);
+    }
+    return std::move(chosen.device);
+  };
   ASSIGN_OR_RETURN(std::unique_ptr<LocalRunner> made, LocalRunner::Create(options));
   const std::shared_ptr<LocalRunner> runner = std::move(made);
   const auto step = [runner](const StepPlan& plan) -> absl::StatusOr<StepResult> {

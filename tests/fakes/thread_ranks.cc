@@ -17,7 +17,9 @@ absl::StatusOr<std::unique_ptr<ThreadRanks>> ThreadRanks::Create(const LocalRunn
   auto ranks = std::unique_ptr<ThreadRanks>(new ThreadRanks(options.tp));
   for (int r = 0; r < options.tp; ++r) {
     Rank& rank = ranks->ranks_[r];
-    ASSIGN_OR_RETURN(rank.device, MakeCpuDevice(options.instruction_set, threads));
+    ASSIGN_OR_RETURN(rank.device, options.make_device
+                                      ? options.make_device(r)
+                                      : MakeCpuDevice(options.instruction_set, threads));
     rank.collective = ranks->group_.Rank(r);
     ASSIGN_OR_RETURN(rank.runner, ModelRunner::Create(options, *rank.device, *rank.collective));
   }

@@ -37,6 +37,30 @@ TEST(PrefixCacheTest, FamiliesOfAnotherSaltFindNothing) {
   EXPECT_EQ(Computed(group, Short(1), "a tenant"), 1);
 }
 
+// An agent's prompt and what it produced, as the prompt of another.
+int64_t ComputedOfATurnTakenUp(bool kinds_differ) {
+  GroupShape shape = SmallShape();
+  shape.kinds_differ = kinds_differ;
+  EngineFixture group(shape);
+  AgentPlan first = Short(1);
+  first.grant = 2 * kBlockTokens;
+  const auto family = group.Open(1);
+  family.stream->Add(Specs({first}));
+  family.stream->Finish();
+  group.RunDry();
+  AgentPlan second = Short(1);
+  for (const TokenEvent& token : RunAlone(first, 1, shape.vocab_size).tokens) {
+    second.prompt.push_back(token.id);
+  }
+  return Computed(group, second);
+}
+
+TEST(PrefixCacheTest, WhatAnAgentProducedServesAsAPromptOnlyWhereKindsAreAlike) {
+  EXPECT_EQ(ComputedOfATurnTakenUp(/*kinds_differ=*/false), 1);
+  // The first's prompt is found, its last token at the begin of a block; nothing behind it.
+  EXPECT_EQ(ComputedOfATurnTakenUp(/*kinds_differ=*/true), 2 * kBlockTokens);
+}
+
 TEST(PrefixCacheTest, WhatWasLeftAloneLongestIsGivenUpFirst) {
   GroupShape shape = SmallShape();
   shape.pools = {{.num_blocks = 6}};

@@ -126,6 +126,11 @@ absl::Status RunOne(SharedGroup& group, StepPlan plan, uint64_t number) {
 }  // namespace
 
 absl::StatusOr<Timing> RunEngine(SharedGroup& group, int plans_in_flight, const Gang& gang) {
+  return RunEngine(group, worker::EngineOptions{.plans_in_flight = plans_in_flight}, gang);
+}
+
+absl::StatusOr<Timing> RunEngine(SharedGroup& group, const worker::EngineOptions& options,
+                                 const Gang& gang) {
   group.Begin();
   const auto watch = std::make_shared<Stopwatch>(gang.agents);
   std::vector<worker::AgentSpec> specs(static_cast<size_t>(gang.agents));
@@ -139,7 +144,7 @@ absl::StatusOr<Timing> RunEngine(SharedGroup& group, int plans_in_flight, const 
     spec.policy = std::make_unique<GoOn>();
   }
   RealClock clock;
-  worker::Engine engine({.plans_in_flight = plans_in_flight}, group, clock);
+  worker::Engine engine(options, group, clock);
   ASSIGN_OR_RETURN(const auto family, engine.Open({.seed = gang.seed, .salt = ""}, watch));
   const absl::Time begin = absl::Now();
   family->Add(std::move(specs));

@@ -48,6 +48,8 @@ struct Timing {
 
 // Runs the gang through an engine of its own.
 absl::StatusOr<Timing> RunEngine(SharedGroup& group, int plans_in_flight, const Gang& gang);
+absl::StatusOr<Timing> RunEngine(SharedGroup& group, const worker::EngineOptions& options,
+                                 const Gang& gang);
 
 // The same steps without an engine: plans that are made beforehand, two in flight, so that the
 // ranks never wait. Needs KV for all.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <fstream>
 #include <string>
 #include <utility>
@@ -40,6 +41,7 @@ std::vector<Matrix> MatricesOf(const worker::ModelConfig& m) {
     all.push_back({p + "mlp.up_proj.weight", {m.ffn, m.hidden}});
     all.push_back({p + "mlp.down_proj.weight", {m.hidden, m.ffn}});
   }
+  if (!m.tied_embeddings) all.push_back({"lm_head.weight", {m.vocab, m.hidden}});
   return all;
 }
 
@@ -62,13 +64,30 @@ worker::ModelConfig Llama135M() {
   return shape;
 }
 
+worker::ModelConfig Llama1B() {
+  worker::ModelConfig shape;
+  shape.layers = 16, shape.hidden = 2048, shape.ffn = 8192, shape.vocab = 128'256;
+  shape.heads = 32, shape.kv_heads = 8, shape.head_width = 64, shape.max_positions = 16'384;
+  shape.tied_embeddings = true;
+  return shape;
+}
+
+worker::ModelConfig Llama8B() {
+  worker::ModelConfig shape;
+  shape.layers = 32, shape.hidden = 4096, shape.ffn = 14'336, shape.vocab = 128'256;
+  shape.heads = 32, shape.kv_heads = 8, shape.head_width = 128, shape.max_positions = 16'384;
+  shape.tied_embeddings = false;
+  return shape;
+}
+
 absl::Status WriteRandomModel(const worker::ModelConfig& m, const std::filesystem::path& dir) {
   std::ofstream(dir / "config.json") << fmt::format(
       R"({{"model_type": "llama", "hidden_act": "silu", "num_hidden_layers": {}, "hidden_size": {},
 "num_attention_heads": {}, "num_key_value_heads": {}, "head_dim": {}, "intermediate_size": {},
 "vocab_size": {}, "max_position_embeddings": {}, "rms_norm_eps": 1e-5,
-"tie_word_embeddings": true}})",
-      m.layers, m.hidden, m.heads, m.kv_heads, m.head_width, m.ffn, m.vocab, m.max_positions);
+"tie_word_embeddings": {}}})",
+      m.layers, m.hidden, m.heads, m.kv_heads, m.head_width, m.ffn, m.vocab, m.max_positions,
+      m.tied_embeddings);
   const std::vector<Matrix> all = MatricesOf(m);
   std::string header = "{";
   int64_t at = 0;
@@ -83,12 +102,20 @@ absl::Status WriteRandomModel(const worker::ModelConfig& m, const std::filesyste
   std::ofstream file(dir / "model.safetensors", std::ios::binary);
   const uint64_t length = header.size();
   file.write(reinterpret_cast<const char*>(&length), sizeof length) << header;
+  // Matrices go on round one pool of numbers, whose size is prime to theirs: billions of numbers
+  // are written as fast as they are copied.
   uint64_t state = 1;
+  std::vector<uint16_t> pool((size_t{1} << 24) + 43);
+  Fill(pool, state);
+  size_t next = 0;
   for (const Matrix& each : all) {
-    std::vector<uint16_t> values(static_cast<size_t>(each.elements()));
-    Fill(values, state);
-    file.write(reinterpret_cast<const char*>(values.data()),
-               static_cast<std::streamsize>(values.size() * sizeof(uint16_t)));
+    for (size_t left = static_cast<size_t>(each.elements()); left > 0;) {
+      const size_t count = std::min(left, pool.size() - next);
+      file.write(reinterpret_cast<const char*>(pool.data() + next),
+                 static_cast<std::streamsize>(count * sizeof(uint16_t)));
+      left -= count;
+      next = (next + count) % pool.size();
+    }
   }
   file.close();
   return file ? absl::OkStatus() : Unavailable("cannot write {}", dir.string());

@@ -13,6 +13,10 @@ namespace conclave::bench {
 // vocabulary 49,152, embeddings tied.
 worker::ModelConfig Llama135M();
 
+// The shapes of Llama 3.2 1B (embeddings tied) and Llama 3.1 8B.
+worker::ModelConfig Llama1B();
+worker::ModelConfig Llama8B();
+
 // Writes config.json and model.safetensors (bf16) of that shape into the folder. The weights are
 // small, random and always the same. Without a tokenizer: the engine needs none.
 absl::Status WriteRandomModel(const worker::ModelConfig& shape, const std::filesystem::path& dir);

@@ -1,0 +1,22 @@
+#!/bin/bash
+# Makes build/gpu-bundle: tests, benchmarks and programs that run on a bare machine with a GPU, its driver and the CUDA
+# runtime libraries, with every other library that they need beside them. `run.sh` in it runs them.
+#   ARCHITECTURES="90a-real"   what the kernels are compiled for
+#   PROGRAMS="..."             only these
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=build/release bundle=build/gpu-bundle
+read -ra programs <<<"${PROGRAMS:-cuda_test nccl_ranks_test golden_test gpu_bench cuda_kernels_bench cuda_attend_bench conclave conclave-router conclave-worker}"
+cmake --preset release -DCONCLAVE_TESTS=ON -DCONCLAVE_CUDA=ON -DCONCLAVE_CUDA_ARCHITECTURES="${ARCHITECTURES:-90a-real}" --log-level=WARNING >/dev/null
+cmake --build "$build" --target "${programs[@]}" conclave_cuda
+rm -rf "$bundle"
+mkdir -p "$bundle/bin" "$bundle/lib"
+for program in "${programs[@]}" libconclave_cuda.so; do
+  strip --strip-unneeded -o "$bundle/bin/$program" "$build/bin/$program"
+done
+# Not those of the C and C++ runtimes, which belong to the machine, nor CUDA's.
+for program in "${programs[@]}"; do ldd "$build/bin/$program"; done | awk '$3 ~ /^\// {print $3}' | sort -u |
+  grep -Ev '/(lib(c|m|dl|rt|pthread|resolv|stdc\+\+|gcc_s)|ld-linux.*|libcuda.*|libcublas.*|libnccl.*|libnv.*)\.so' |
+  while read -r library; do cp -L "$library" "$bundle/lib/"; done
+install -m 755 deploy/gpu_run.sh "$bundle/run.sh"
+du -sh "$bundle"

@@ -1,5 +1,5 @@
 # The commands of the house. Everything else is a CMake preset: dev, release, tsan, tidy.
-.PHONY: run serve test bench format install build
+.PHONY: run serve test bench gpu-bundle format install build
 SHELL := /bin/bash
 
 QUESTION ?= Tom has 12 apples and buys 3 boxes with 15 apples each. How many apples does Tom have now?
@@ -22,6 +22,10 @@ bench: install
 	@cmake --preset release -DCONCLAVE_TESTS=ON --log-level=WARNING >/dev/null
 	@cmake --build --preset release --target conclave_bench
 	@build/release/bin/conclave_bench
+
+# Tests, benchmarks and programs to carry to a machine with a GPU: build/gpu-bundle, and in it run.sh.
+gpu-bundle: install
+	@deploy/gpu_bundle.sh
 
 format: install
 	@command -v clang-format >/dev/null || apt-get install -y -qq clang-format

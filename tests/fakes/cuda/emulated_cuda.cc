@@ -137,6 +137,11 @@ cudaError_t cudaPeekAtLastError() { return emulated::last_error; }
 const char* cudaGetErrorName(cudaError_t error) {
   return error == cudaSuccess ? "cudaSuccess" : "an emulated error";
 }
+cudaError_t cudaFuncGetName(const char** name, const void*) {
+  *name = "emulated";
+  return cudaSuccess;
+}
+
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
     case cudaSuccess:

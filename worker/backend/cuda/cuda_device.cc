@@ -31,6 +31,15 @@ int64_t BytesOfNumber(Stored stored) {
   return stored == Stored::kF32 ? 4 : stored == Stored::kBF16 ? 2 : 1;
 }
 
+// "kernel NAME, grid 3 x 1 x 1, block 128, 4096 bytes shared"
+std::string NameOfFailedLaunch() {
+  const auto& [kernel, shape] = failed_launch;
+  const char* name = nullptr;
+  if (kernel == nullptr || cudaFuncGetName(&name, kernel) != cudaSuccess) return "a kernel";
+  return fmt::format("kernel {}, grid {} x {} x {}, block {}, {} bytes shared", name, shape.grid.x,
+                     shape.grid.y, shape.grid.z, shape.block.x, shape.shared_bytes);
+}
+
 class Gpu : public CudaDevice {
  public:
   Gpu(const CudaOptions& options, int capability, Stream stream, std::unique_ptr<Products> products)
@@ -114,7 +123,8 @@ class Gpu : public CudaDevice {
     if (error_.ok() && !status.ok()) error_ = std::move(status);
   }
   absl::Status Error() {
-    Note(StatusOf(cudaGetLastError(), "a kernel"));
+    const cudaError_t last = cudaGetLastError();
+    if (last != cudaSuccess) Note(StatusOf(last, NameOfFailedLaunch()));
     Note(products_->TakeError());
     return error_;
   }

@@ -27,6 +27,14 @@ struct LaunchShape {
   bool early = false;
 };
 
+// The first launch of this thread that failed, to be named in its error. kernel: null when none
+// has.
+struct FailedLaunch {
+  const void* kernel = nullptr;
+  LaunchShape shape;
+};
+inline thread_local FailedLaunch failed_launch;
+
 }  // namespace conclave::worker::cuda
 
 #ifdef CONCLAVE_CUDA_EMULATED
@@ -37,12 +45,14 @@ struct LaunchShape {
 
 namespace conclave::worker::cuda {
 
-// Starts `kernel`. Errors stay in cudaGetLastError().
+// Starts `kernel`. Errors stay in cudaGetLastError(), and the first one's kernel in
+// `failed_launch`.
 template <typename... Parameters, typename... Arguments>
 void Launch(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments&&... arguments) {
+  cudaError_t error = cudaSuccess;
   if (shape.shared_bytes > 48 * 1024) {
-    (void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shape.shared_bytes));
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(shape.shared_bytes));
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = shape.grid;
@@ -54,7 +64,12 @@ void Launch(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments&&
   attribute.val.programmaticStreamSerializationAllowed = 1;
   config.attrs = &attribute;
   config.numAttrs = shape.early ? 1 : 0;
-  (void)cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...);
+  const cudaError_t started =
+      cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...);
+  if (error == cudaSuccess) error = started;
+  if (error != cudaSuccess && failed_launch.kernel == nullptr) {
+    failed_launch = {reinterpret_cast<const void*>(kernel), shape};
+  }
 }
 
 #ifdef __CUDACC__

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=build/release bundle=build/gpu-bundle
-read -ra programs <<<"${PROGRAMS:-cuda_test nccl_ranks_test golden_test gpu_bench cuda_kernels_bench cuda_attend_bench conclave conclave-router conclave-worker}"
+read -ra programs <<<"${PROGRAMS:-cuda_test cuda_device_test gpu_golden_test nccl_ranks_test gpu_bench cuda_kernels_bench cuda_attend_bench cuda_rows_bench conclave conclave-router conclave-worker}"
 cmake --preset release -DCONCLAVE_TESTS=ON -DCONCLAVE_CUDA=ON -DCONCLAVE_CUDA_ARCHITECTURES="${ARCHITECTURES:-90a-real}" --log-level=WARNING >/dev/null
 cmake --build "$build" --target "${programs[@]}" conclave_cuda
 rm -rf "$bundle"
@@ -19,4 +19,6 @@ for program in "${programs[@]}"; do ldd "$build/bin/$program"; done | awk '$3 ~ 
   grep -Ev '/(lib(c|m|dl|rt|pthread|resolv|stdc\+\+|gcc_s)|ld-linux.*|libcuda.*|libcublas.*|libnccl.*|libnv.*)\.so' |
   while read -r library; do cp -L "$library" "$bundle/lib/"; done
 install -m 755 deploy/gpu_run.sh "$bundle/run.sh"
+cp tests/bench/torch_peer.py "$bundle/"
+if command -v cuobjdump >/dev/null; then deploy/gpu_registers.sh "$bundle/bin/libconclave_cuda.so" >"$bundle/registers.txt"; fi
 du -sh "$bundle"

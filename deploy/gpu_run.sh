@@ -1,5 +1,6 @@
 #!/bin/bash
-# Runs a program of this bundle with the libraries beside it, and CUDA's where they are found: run.sh PROGRAM ARGUMENTS...
+# Runs a program of this bundle, or any other, with the libraries beside it, and CUDA's where they are found:
+# run.sh PROGRAM ARGUMENTS...
 # Without arguments: what is here, and on what.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -20,4 +21,5 @@ if [ $# -eq 0 ]; then
 fi
 program="$1"
 shift
-exec "$here/bin/$program" "$@"
+[ -x "$here/bin/$program" ] && exec "$here/bin/$program" "$@"
+BIN="$here/bin" exec "$program" "$@"

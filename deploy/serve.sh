@@ -1,6 +1,7 @@
 #!/bin/bash
 # Starts one router and one worker group on free loopback ports. With arguments, runs `conclave ARGUMENTS` against them and stops
 # everything; without, serves until Ctrl-C.
+#   WORKER_FLAGS="--set group.tensor_parallel=4"   more of the worker's flags
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${BIN:-build/release/bin}
@@ -31,7 +32,8 @@ any=127.0.0.1:0
 fixed=()
 [ $# -gt 0 ] && fixed=(--set "server.listen=$any" --set "health.listen=$any" --set "metrics.listen=$any")
 
-"$bin/conclave-worker" --config configs/worker.yaml --set "ports_file=$run/worker.ports" "${fixed[@]}" >"$run/worker.log" 2>&1 &
+read -ra flags <<<"${WORKER_FLAGS:-}"
+"$bin/conclave-worker" --config configs/worker.yaml --set "ports_file=$run/worker.ports" "${fixed[@]}" "${flags[@]}" >"$run/worker.log" 2>&1 &
 pids+=($!)
 await worker $!
 "$bin/conclave-router" --config configs/router.yaml --set "ports_file=$run/router.ports" \

@@ -81,6 +81,10 @@ struct Moment {
 Moment Now();
 uint64_t LaunchCount();
 bool InKernel();  // On this thread.
+// Whether threads may write the same byte of global memory without order, as padded rows do.
+inline bool collisions_may_stand = false;
+// How often all that was submitted has been waited for.
+inline uint64_t times_idle = 0;
 // Null, or called for every access that the emulator makes for a thread (emulated_races.cc).
 using Note = void (*)(const void* at, size_t bytes, bool write, const void* pc);
 inline Note note_access = nullptr;

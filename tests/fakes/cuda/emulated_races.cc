@@ -2,12 +2,14 @@
 // -fsanitize=thread tell of every load and store through the functions below, which stand here in
 // place of that sanitizer's own library. Two accesses of one byte, one of them a write, by
 // different threads, must have a barrier (or, in one warp, a __syncwarp()) between them; in global
-// memory blocks of one launch must not meet at all. Atomics are left out.
+// memory blocks of one launch must not meet at all. Atomics are left out. A kernel that may start
+// early must not use what earlier ones write before it has waited for them.
 
 #include <array>
 #include <cstdio>
 #include <memory>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "emulated_block.h"
 
@@ -72,6 +74,24 @@ void Check(const Access& before, const char* earlier, const Access& now, const c
   Fail("accesses that nothing orders", Where::current());
 }
 
+// Before GridDependencyWait() earlier kernels may still run: nothing of global memory may be
+// written, and nothing read that a kernel has written since all was waited for.
+void CheckEarly(const void* at, size_t bytes, bool write, const Access& now) {
+  static std::unordered_set<uintptr_t>& written = *new std::unordered_set<uintptr_t>;  // Bytes / 8.
+  static uint64_t idle = 0;
+  if (idle != times_idle) written.clear();
+  idle = times_idle;
+  const auto first = reinterpret_cast<uintptr_t>(at);
+  for (uintptr_t word = first / 8; word <= (first + bytes - 1) / 8; ++word) {
+    if (now.when.may_write) {
+      if (write) written.insert(word);
+    } else if (write || written.contains(word)) {
+      Print(write ? "write" : "read", now);
+      Fail("global memory is used before GridDependencyWait()", Where::current());
+    }
+  }
+}
+
 void Remember(const void* at, size_t bytes, bool write, const void* pc) {
   if (!InKernel()) return;  // Functions of the host, from the same sources.
   const bool shared = InSharedMemory(at, bytes);
@@ -84,10 +104,7 @@ void Remember(const void* at, size_t bytes, bool write, const void* pc) {
   if (launch != LaunchCount()) lines.clear();  // What an earlier kernel wrote may be read.
   launch = LaunchCount();
   const Access now = {Now(), pc};
-  if (write && !shared && !now.when.may_write) {
-    Print("write", now);
-    Fail("global memory is written before GridDependencyWait()", Where::current());
-  }
+  if (!shared) CheckEarly(at, bytes, write, now);
   const auto first = reinterpret_cast<uintptr_t>(at);
   Line* line = nullptr;
   for (uintptr_t byte = first; byte < first + bytes; ++byte) {
@@ -97,7 +114,9 @@ void Remember(const void* at, size_t bytes, bool write, const void* pc) {
     if (write) {
       Check(seen.read, "read", now, "write", shared, address);
       Check(seen.other_read, "read", now, "write", shared, address);
-      Check(seen.write, "write", now, "write", shared, address);
+      if (shared || !collisions_may_stand) {
+        Check(seen.write, "write", now, "write", shared, address);
+      }
       seen.write = now;
     } else {
       Check(seen.write, "write", now, "read", shared, address);

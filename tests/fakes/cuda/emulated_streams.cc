@@ -67,6 +67,7 @@ void Drain() {
     runtime.pending.pop_front();
     operation();
   }
+  ++times_idle;
 }
 
 cudaError_t CheckNotCapturing(bool even_relaxed) {

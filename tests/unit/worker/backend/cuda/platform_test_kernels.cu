@@ -58,9 +58,10 @@ __global__ void CopyThroughKernel(const float* in, float* out, int valid, bool w
 __global__ void MayRaceKernel(Race race, float* out) {
   __shared__ __align__(16) float values[64];
   const int i = static_cast<int>(threadIdx.x);
-  if (race == Race::kTooEarly) out[64 * blockIdx.x + i] = 1;
+  if (race == Race::kWriteEarly) out[64 * blockIdx.x + i] = 1;
+  const float early = race == Race::kReadEarly ? out[64 + i] : 0;
   GridDependencyWait();
-  values[i] = static_cast<float>(i);
+  values[i] = static_cast<float>(i) + early;
   if (race != Race::kSharedWriteRead) __syncthreads();
   const float far = values[63 - i];
   if (race != Race::kSharedReadWrite) __syncthreads();
@@ -75,7 +76,7 @@ __global__ void MayRaceKernel(Race race, float* out) {
   }
   if (race != Race::kCopy) __syncthreads();
   const float copied = values[63 - i];
-  out[race == Race::kGlobal ? i : 64 + 64 * blockIdx.x + i] = far + near + copied;
+  out[64 + i + (race == Race::kGlobal ? 0 : 64 * blockIdx.x)] = far + near + copied;
 }
 
 __global__ void IncrementKernel(float* out, int n) {

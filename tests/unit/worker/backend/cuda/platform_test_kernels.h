@@ -21,7 +21,16 @@ void MultiplyTile(const __nv_bfloat16* a, const __nv_bfloat16* b, float* d, cuda
 // groups. Without waiting, out is read before it is there.
 void CopyThrough(const float* in, float* out, int valid, bool wait, cudaStream_t stream);
 // What a kernel may do wrong: nothing, or two accesses that nothing orders.
-enum class Race { kNone, kSharedWriteRead, kSharedReadWrite, kWarp, kGlobal, kTooEarly, kCopy };
+enum class Race {
+  kNone,
+  kSharedWriteRead,
+  kSharedReadWrite,
+  kWarp,
+  kGlobal,
+  kWriteEarly,
+  kReadEarly,
+  kCopy
+};
 // Blocks of 64 threads exchange numbers; out has room for 192.
 void MayRace(Race race, float* out, cudaStream_t stream);
 // out[i] += 1, for `n` numbers, in blocks of 64.

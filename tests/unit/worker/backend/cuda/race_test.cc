@@ -26,7 +26,20 @@ TEST_F(RaceDeathTest, UnorderedAccessesAreFound) {
   EXPECT_DEATH(run(Race::kWarp), "race on a byte of shared memory");
   EXPECT_DEATH(run(Race::kCopy), "race on a byte of shared memory");
   EXPECT_DEATH(run(Race::kGlobal), "race on a byte of global memory");
-  EXPECT_DEATH(run(Race::kTooEarly), "before GridDependencyWait");
+  EXPECT_DEATH(run(Race::kWriteEarly), "before GridDependencyWait");
+  const auto run_after_another = [&](Race race) {
+    MayRace(Race::kNone, out, stream());
+    run(race);
+  };
+  run_after_another(Race::kNone);
+  EXPECT_DEATH(run_after_another(Race::kReadEarly), "before GridDependencyWait");
+}
+
+TEST_F(RaceTest, CollidingWritesMayStandWhereThatIsSaid) {
+  emulated::collisions_may_stand = true;
+  MayRace(Race::kGlobal, Poisoned<float>(192), stream());
+  Sync();
+  emulated::collisions_may_stand = false;
 }
 
 }  // namespace

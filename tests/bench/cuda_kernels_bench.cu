@@ -18,7 +18,7 @@
 namespace conclave::worker::cuda {
 namespace {
 
-constexpr int64_t kPool = int64_t{9} << 28;      // Bytes of weights: 2.25 GiB.
+constexpr int64_t kPool = int64_t{8} << 30;      // Bytes of weights.
 constexpr int64_t kRotate = int64_t{384} << 20;  // Bytes that one measurement reads at least.
 constexpr int kMostRows = 64;
 
@@ -148,10 +148,12 @@ class Bench {
   static int Times(int64_t bytes) {
     return static_cast<int>(std::clamp<int64_t>(kRotate / bytes, 6, 200));
   }
-  Matrix Weight(const Shape& shape, Stored stored, int i) const {
+  // The i-th copy of a weight, in all of the pool or in one quarter of it.
+  Matrix Weight(const Shape& shape, Stored stored, int i, int quarter = -1) const {
     const int64_t bytes = (BytesOfWeight(shape, stored) + 255) / 256 * 256;
-    const int64_t copies = kPool / bytes;
-    return {static_cast<char*>(pool_) + i % copies * bytes,
+    const int64_t copies = (quarter < 0 ? kPool : kPool / 4) / bytes;
+    const int64_t first = quarter < 0 ? 0 : quarter * (kPool / 4);
+    return {static_cast<char*>(pool_) + first + i % copies * bytes,
             stored,
             shape.in,
             shape.out,
@@ -168,72 +170,61 @@ class Bench {
     return static_cast<double>(BytesOfWeight(shape, stored)) / seconds / 1e9;
   }
 
+  // One product, as the device launches it.
+  void LaunchOne(const Shape& shape, const Matrix& w, int rows) {
+    const Tensor x = Tensor::Dense(x_, DType::kBF16, rows, shape.in);
+    if (shape.gate_up) {
+      GateUpRows({x, w, Tensor::Dense(out_, DType::kBF16, rows, shape.out / 2), nullptr}, stream_);
+    } else {
+      LinearRows({x, w, Tensor::Dense(out_, DType::kF32, rows, shape.out), nullptr, false},
+                 stream_);
+    }
+  }
   void Products(const Shape& shape, Stored stored) {
     Begin(shape, stored);
     for (const int rows : {1, 8, 16, 32, 64}) {
-      const Tensor x = Tensor::Dense(x_, DType::kBF16, rows, shape.in);
       const double seconds = Seconds(Times(BytesOfWeight(shape, stored)), [&](int i) {
-        const Matrix w = Weight(shape, stored, i);
-        if (shape.gate_up) {
-          GateUpRows({x, w, Tensor::Dense(out_, DType::kBF16, rows, shape.out / 2), nullptr},
-                     stream_);
-        } else {
-          LinearRows({x, w, Tensor::Dense(out_, DType::kF32, rows, shape.out), nullptr, false},
-                     stream_);
-        }
+        LaunchOne(shape, Weight(shape, stored, i), rows);
       });
       const double rate = Rate(shape, stored, seconds);
       std::printf(" | N=%d %.1f us %.0f %.0f%%", rows, seconds * 1e6, rate, 100 * rate / copy_);
     }
   }
 
-  // The products of a layer of an 8B model after one another, for one token, with pauses between
-  // them or none, and with `prefetch` steps of each warp brought to L2 ahead.
-  double Layer(int prefetch, int64_t pause) {
-    constexpr int kWarps = 8;
+  // The four products of a layer after one another, as the device launches them, with pauses
+  // between them or none: seconds.
+  double Layer(const Shape* shapes, Stored stored, int rows, int64_t pause) {
     const auto pause_for = [&](int64_t cycles) {
-      LaunchShape alone = {dim3(132), dim3(128), 0, stream_, true};
+      LaunchShape alone = {dim3(kMultiprocessors), dim3(128), 0, stream_, true};
       if (cycles > 0) Launch(Pause, alone, cycles);
     };
     return Seconds(10, [&](int i) {
-      const char* w = static_cast<const char*>(pool_) + i % 5 * kLayerBytes;
       for (int s = 0; s < 4; ++s) {
-        const Shape& shape = kShapes[s];
         pause_for(s == 1 ? 2 * pause : s == 3 ? 0 : pause);
-        RowProduct p = Product(shape, {w, Stored::kBF16, shape.in, shape.out, shape.in}, 1);
-        p.prefetch = prefetch;
-        if (shape.gate_up) {
-          LaunchTiles<Bf16Chunk, 1, 1, 4, true>(p, kWarps, stream_);
-        } else {
-          LaunchTiles<Bf16Chunk, 1, 1, 4, false>(p, kWarps, stream_);
-        }
-        w += shape.out * shape.in * 2;
+        LaunchOne(shapes[s], Weight(shapes[s], stored, i, s), rows);
       }
     });
   }
-  void Layers(const char* how) {
+  // `shapes`: those of a model, the first four of a layer.
+  void Layers(const char* model, const Shape* shapes) {
     constexpr int64_t kPause = 4000;  // Cycles.
     const double pauses = Seconds(10, [&](int) {
-      LaunchShape alone = {dim3(132), dim3(128), 0, stream_, true};
+      LaunchShape alone = {dim3(kMultiprocessors), dim3(128), 0, stream_, true};
       for (const int64_t cycles : {kPause, 2 * kPause, kPause}) Launch(Pause, alone, cycles);
     });
-    std::printf("\n8B layer, bf16, N=1, %s: pauses alone %.2f us\n", how, pauses * 1e6);
-    for (const int prefetch : {0, 1, 2, 5, 13}) {
-      const double dense = Layer(prefetch, 0), paused = Layer(prefetch, kPause);
-      std::printf("  prefetch %2d: %7.2f us, %5.1f %% of copy; with pauses %7.2f us, %5.1f %%\n",
-                  prefetch, dense * 1e6, kLayerBytes / dense / 1e7 / copy_, paused * 1e6,
-                  kLayerBytes / paused / 1e7 / copy_);
+    std::printf("\n%s layer; pauses alone %.2f us", model, pauses * 1e6);
+    for (const Stored stored : {Stored::kBF16, Stored::kE4M3, Stored::kInt4}) {
+      std::printf("\n%s layer %s", model, kNames[static_cast<int>(stored)]);
+      double bytes = 0;
+      for (int s = 0; s < 4; ++s) bytes += static_cast<double>(BytesOfWeight(shapes[s], stored));
+      for (const int rows : {1, 8, 16}) {
+        const double dense = Layer(shapes, stored, rows, 0);
+        const double paused = Layer(shapes, stored, rows, kPause);
+        std::printf(" | N=%d %.2f us %.0f %.0f%%, with pauses %.2f us", rows, dense * 1e6,
+                    bytes / dense / 1e9, bytes / dense / 1e7 / copy_, paused * 1e6);
+      }
     }
-  }
-  // Leaves as little L1 as may be to the kernels of Layers.
-  static void GiveAllToShared() {
-    const auto give = [](auto kernel) {
-      Must(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100),
-           "carveout");
-    };
-    give(RowProductKernel<Bf16Chunk, 1, 1, 4, true>);
-    give(RowProductKernel<Bf16Chunk, 1, 1, 4, false>);
-    give(Pause);
+    std::printf("\n");
   }
 
   template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages>
@@ -257,7 +248,6 @@ class Bench {
     Variant<Chunk, kTokenTiles, 1, 4>(shape, stored, rows);
     Variant<Chunk, kTokenTiles, 2, 3>(shape, stored, rows);
     Variant<Chunk, kTokenTiles, 4, 2>(shape, stored, rows);
-    Variant<Chunk, kTokenTiles, 4, 3>(shape, stored, rows);
   }
   template <typename Chunk, int kTokenTiles>
   void Variants(const Shape& shape, Stored stored, int rows) {
@@ -265,16 +255,11 @@ class Bench {
     std::printf(" N=%d:", rows);
     Variant<Chunk, kTokenTiles, 1, 3>(shape, stored, rows);
     Variant<Chunk, kTokenTiles, 1, 4>(shape, stored, rows);
-    Variant<Chunk, kTokenTiles, 1, 6>(shape, stored, rows);
     Variant<Chunk, kTokenTiles, 2, 3>(shape, stored, rows);
     Variant<Chunk, kTokenTiles, 2, 4>(shape, stored, rows);
   }
 
  private:
-  // All that Layer reads of weights: the first four shapes.
-  static constexpr int64_t kLayerBytes =
-      2 * (int64_t{6144} * 4096 + 4096 * 4096 + 28672 * 4096 + int64_t{4096} * 14336);
-
   RowProduct Product(const Shape& shape, const Matrix& w, int rows) const {
     RowProduct p;
     p.w = static_cast<const unsigned char*>(w.data);
@@ -308,10 +293,11 @@ int Main(bool variants) {
               device.l2CacheSize / 1e6);
   Bench bench;
   bench.Ceilings();
+  bench.Layers("8B", kShapes);
+  bench.Layers("1B", kShapes + 5);
   for (const Stored stored : {Stored::kBF16, Stored::kE4M3, Stored::kInt4}) {
     for (const Shape& shape : kShapes) bench.Products(shape, stored);
   }
-  bench.Layers("as it is");
   if (!variants) return 0;
   for (const Shape& shape : kShapes) {
     bench.Variants<Bf16Chunk, 1>(shape, Stored::kBF16, 1);
@@ -322,8 +308,6 @@ int Main(bool variants) {
     bench.Variants<E4m3Chunk, 1>(shape, Stored::kE4M3, 1);
     bench.Variants<E4m3Chunk, 2>(shape, Stored::kE4M3, 16);
   }
-  Bench::GiveAllToShared();
-  bench.Layers("most shared memory");
   return 0;
 }
 

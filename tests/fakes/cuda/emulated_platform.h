@@ -87,6 +87,9 @@ inline uint4 LoadOnce16(const void* from, emulated::Where where = emulated::Wher
   std::memcpy(&v, from, sizeof(v));
   return v;
 }
+inline uint32_t SelectBytes(uint32_t word, uint32_t selector) {
+  return __byte_perm(word, 0, selector);
+}
 inline void PrefetchL2(const void*) {}
 
 }  // namespace conclave::worker::cuda

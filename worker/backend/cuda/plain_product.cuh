@@ -26,10 +26,7 @@ __device__ inline float NumberOf(const Matrix& w, int64_t row, int64_t k) {
   if (w.stored == Stored::kBF16)
     return __bfloat162float(static_cast<const __nv_bfloat16*>(w.data)[at]);
   const unsigned char* const bytes = static_cast<const unsigned char*>(w.data);
-  if (w.stored == Stored::kE4M3) {
-    const uint32_t pair = E4m3Chunk::WidenPair(static_cast<uint32_t>(bytes[at]) << 8);
-    return w.scales[row] * __uint_as_float(pair << 16);
-  }
+  if (w.stored == Stored::kE4M3) return w.scales[row] * E4m3Number(bytes[at]);
   const int nibble = bytes[at / 2] >> (at % 2 * 4) & 0xf;
   return w.scales[row * (w.in / kInt4Group) + k / kInt4Group] * static_cast<float>(nibble - 8);
 }

@@ -1,30 +1,33 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "worker/backend/cuda/platform.h"
 
 // How the tensor cores read a stored weight. A chunk is 16 bytes of a row: kNumbers numbers that
 // one lane holds, and that it widens to pairs of bf16, exactly. The order of k within a chunk is
 // free as long as x follows it, so each format takes the cheapest one. Pairs 2j and 2j + 1 go to
-// the lane's j-th product (Mma16816).
+// the lane's j-th product (Mma16816). Sums are those of the numbers, by kUnit too small.
 namespace conclave::worker::cuda {
 
+// By memory: the halves, taken one by one, would cost instructions.
 __device__ inline __nv_bfloat162 AsBf16x2(uint32_t bits) {
-  __nv_bfloat162_raw raw;
-  raw.x = static_cast<unsigned short>(bits & 0xffffU);
-  raw.y = static_cast<unsigned short>(bits >> 16);
-  return raw;
+  __nv_bfloat162 pair;
+  memcpy(static_cast<void*>(&pair), &bits, sizeof(pair));
+  return pair;
 }
 __device__ inline uint32_t BitsOf(__nv_bfloat162 pair) {
-  const __nv_bfloat162_raw raw = pair;
-  return static_cast<uint32_t>(raw.y) << 16 | raw.x;
+  uint32_t bits;
+  memcpy(&bits, static_cast<const void*>(&pair), sizeof(bits));
+  return bits;
 }
 
 // bf16: as it lies.
 struct Bf16Chunk {
   static constexpr int kNumbers = 8;
   static constexpr bool kGrouped = false;
+  static constexpr float kUnit = 1;
 
   __device__ static void Widen(const uint4& chunk, uint32_t (&pairs)[4]) {
     pairs[0] = chunk.x;
@@ -42,31 +45,45 @@ struct Bf16Chunk {
 };
 
 // e4m3: its exponent and mantissa, moved to a bf16's place, are the number times 2^-120, subnormal
-// ones too; one product brings it back. (A NaN is no weight: it would read as 480.)
+// ones too. x, times 2^60, and the sum, times kUnit, make up for it: powers of two, so exactly, for
+// sums of 2^-66 and more and x below 2^67. (A NaN is no weight: it would read as 480.)
 struct E4m3Chunk {
   static constexpr int kNumbers = 16;
   static constexpr bool kGrouped = false;
+  static constexpr float kUnit = 0x1p60F;
 
-  __device__ static uint32_t WidenPair(uint32_t high_bytes) {
-    const uint32_t small = (high_bytes & 0x80008000U) | (high_bytes & 0x7f007f00U) >> 4;
-    return BitsOf(__hmul2(AsBf16x2(small), AsBf16x2(0x7b807b80U)));  // 2^120
+  // Two numbers, bytes of `word`, with their signs spread over the byte above each: shifted, only
+  // the exponent's upper bits must go.
+  __device__ static uint32_t WidenPair(uint32_t word, uint32_t bytes) {
+    return SelectBytes(word, bytes) << 4 & 0x87f087f0U;
   }
   __device__ static void Widen(const uint4& chunk, uint32_t (&pairs)[8]) {
     const uint32_t words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      pairs[2 * i] = WidenPair(__byte_perm(words[i], 0, 0x1404));
-      pairs[2 * i + 1] = WidenPair(__byte_perm(words[i], 0, 0x3424));
+      pairs[2 * i] = WidenPair(words[i], 0x9180);
+      pairs[2 * i + 1] = WidenPair(words[i], 0xb3a2);
     }
   }
-  __device__ static void Order(const uint4& x, uint32_t* pairs) { Bf16Chunk::Order(x, pairs); }
+  __device__ static void Order(const uint4& x, uint32_t* pairs) {
+    const uint32_t words[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      pairs[i] = BitsOf(__hmul2(AsBf16x2(words[i]), AsBf16x2(0x5d805d80U)));  // 2^60
+    }
+  }
 };
+// The number of one byte, by the same way.
+__device__ inline float E4m3Number(uint32_t byte) {
+  return __uint_as_float((byte & 0x80U) << 24 | (byte & 0x7fU) << 20) * 0x1p120F;
+}
 
 // int4 in groups of 128 along k: four chunks. With 0x43 above it a nibble is the bf16 128 + nibble;
 // less 136 it is the number. A word's pairs are the numbers (p, p + 4), one shift apart.
 struct Int4Chunk {
   static constexpr int kNumbers = 32;
   static constexpr bool kGrouped = true;
+  static constexpr float kUnit = 1;
 
   __device__ static void Widen(const uint4& chunk, uint32_t (&pairs)[16]) {
     const uint32_t words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};

@@ -3,20 +3,12 @@
 #include "common/check.h"
 #include "worker/backend/cuda/matrix.h"
 #include "worker/backend/cuda/plain_product.cuh"
+#include "worker/backend/cuda/row_plan.h"
 #include "worker/backend/cuda/row_product.cuh"
 #include "worker/backend/tensor.h"
 
 // Which kernel serves a product of rows, and with what shape.
 namespace conclave::worker::cuda {
-
-// Into how many parts, one a warp, a block cuts k: part of an output's arithmetic, so a function of
-// the weight's shape (its rows, and the steps in one of them) alone. Twice as many where there are
-// too few blocks to fill the multiprocessors.
-constexpr int ProductWarps(int64_t w_rows, int64_t steps) {
-  int warps = w_rows <= 2304 ? 16 : 8;
-  while (warps > 1 && warps > steps) warps /= 2;
-  return warps;
-}
 
 template <typename Chunk>
 constexpr int64_t ProductSteps(int64_t in) {
@@ -44,10 +36,9 @@ constexpr int MostTokenTiles(int row_tiles) {
   return tiles < 8 ? tiles : 8;
 }
 
-// One pass, of the token tiles that its rows need.
-template <typename Chunk, int kRowTiles, int kStages, bool kGateUp>
+// One pass, of the token tiles that its rows need: kMost at most.
+template <typename Chunk, int kRowTiles, int kStages, int kMost, bool kGateUp>
 void LaunchPass(const RowProduct& product, int warps, cudaStream_t stream) {
-  constexpr int kMost = MostTokenTiles<Chunk>(kRowTiles);
   if (product.rows <= 8) {
     LaunchTiles<Chunk, 1, kRowTiles, kStages, kGateUp>(product, warps, stream);
   } else if (product.rows <= 16) {
@@ -61,27 +52,35 @@ void LaunchPass(const RowProduct& product, int warps, cudaStream_t stream) {
   }
 }
 
-// Two row tiles in a block halve the reading of x, which counts from a few tokens on, where enough
-// blocks remain.
+template <typename Chunk, bool kGateUp>
+void LaunchPlanned(const RowProduct& product, const RowPlan& plan, cudaStream_t stream) {
+  if (plan.row_tiles == 4) {
+    if constexpr (Chunk::kNumbers == 8) {
+      LaunchTiles<Chunk, 8, 4, 2, kGateUp>(product, plan.warps, stream);
+    }
+  } else if (plan.row_tiles == 2) {
+    LaunchPass<Chunk, 2, 3, MostTokenTiles<Chunk>(2), kGateUp>(product, plan.warps, stream);
+  } else if (plan.stages == 4) {
+    LaunchPass<Chunk, 1, 4, 2, kGateUp>(product, plan.warps, stream);
+  } else {
+    LaunchPass<Chunk, 1, 3, MostTokenTiles<Chunk>(1), kGateUp>(product, plan.warps, stream);
+  }
+}
+
 template <typename Chunk, bool kGateUp>
 void LaunchPasses(const RowProduct& product, int64_t rows, int64_t w_rows, size_t out_bytes,
                   cudaStream_t stream) {
-  const int warps = ProductWarps(w_rows, ProductSteps<Chunk>(product.in));
-  const bool wide = warps <= MostProductWarps(2);
-  const int64_t most = 8 * MostTokenTiles<Chunk>(wide ? 2 : 1);
-  for (int64_t first = 0; first < rows; first += most) {
+  for (int64_t first = 0; first < rows;) {
+    const RowPlan plan =
+        PlanRows(w_rows, ProductSteps<Chunk>(product.in), rows - first, Chunk::kNumbers);
+    const int64_t most = 8 * MostTokenTiles<Chunk>(plan.row_tiles);
     RowProduct pass = product;
     pass.x += first * product.x_stride;
     pass.out = static_cast<char*>(product.out) +
                static_cast<size_t>(first * product.out_stride) * out_bytes;
     pass.rows = static_cast<int32_t>(rows - first < most ? rows - first : most);
-    if (!wide) {
-      LaunchPass<Chunk, 1, 4, kGateUp>(pass, warps, stream);
-    } else if (pass.rows <= 4) {
-      LaunchTiles<Chunk, 1, 1, 4, kGateUp>(pass, warps, stream);
-    } else {
-      LaunchPass<Chunk, 2, 3, kGateUp>(pass, warps, stream);
-    }
+    LaunchPlanned<Chunk, kGateUp>(pass, plan, stream);
+    first += most;
   }
 }
 

@@ -5,6 +5,7 @@
 #include "worker/backend/cuda/matrix.h"
 #include "worker/backend/cuda/platform.h"
 #include "worker/backend/cuda/product_formats.cuh"
+#include "worker/backend/cuda/row_plan.h"
 
 // The product of few rows with a large weight: bound by the weight's bytes, which each block
 // streams once, past the registers, through a ring in shared memory that keeps tens of kilobytes of
@@ -18,9 +19,8 @@
 // parameters, and the tokens that share the pass, do not change a bit.
 namespace conclave::worker::cuda {
 
-inline constexpr int kStepBytes = 128;  // Of a row; eight chunks.
-// Warps of a block at most: two row tiles need more registers.
-constexpr int MostProductWarps(int row_tiles) { return row_tiles == 1 ? 16 : 8; }
+// Warps of a block at most: more row tiles need more registers.
+constexpr int MostProductWarps(int row_tiles) { return 16 / row_tiles; }
 
 struct RowProduct {
   const unsigned char* w = nullptr;
@@ -35,8 +35,6 @@ struct RowProduct {
   int64_t out_stride = 0;
   bool out_bf16 = false, add = false;
   const float* bias = nullptr;
-  // Steps of each warp, after those in its ring, that are brought to L2 while earlier kernels run.
-  int32_t prefetch = 0;
 };
 
 template <int kTokenTiles, int kRowTiles, int kStages>
@@ -74,6 +72,15 @@ __device__ inline void StoreProduct(const RowProduct& p, int token, int column, 
   }
 }
 
+// Blocks of a multiprocessor, of the most warps, that the registers must allow: two of one row tile
+// and three stages, which PlanRows counts on.
+template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages>
+constexpr int LeastBlocks() {
+  if (Chunk::kGrouped) return 1;
+  if (kRowTiles == 1) return kStages == 3 && kTokenTiles <= 2 ? 2 : 1;
+  return kRowTiles == 2 && kTokenTiles <= 4 ? 2 : 1;
+}
+
 // kGateUp: w is [G; U], and an output silu(gate) * up: each 16 rows of a block are 8 of G and the
 // same 8 of U.
 template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages, bool kGateUp>
@@ -83,8 +90,8 @@ class ProductBlock {
   static constexpr int kPieces = Chunk::kNumbers / 8;  // 16-byte pieces of x for one chunk.
   static constexpr int kParts = kGateUp ? 2 : 1;
   static constexpr int kOuts = kRowTiles * 16 / kParts;
-  // x of a whole step is read ahead of the weight where the registers allow it.
-  static constexpr bool kAhead = kTokenTiles * kPieces <= 4;
+  // x is read a step ahead where the registers allow it.
+  static constexpr bool kAhead = kTokenTiles * kPieces <= (kRowTiles == 1 && kStages == 3 ? 1 : 4);
 
  public:
   __device__ ProductBlock(const RowProduct& p, unsigned char* memory)
@@ -103,48 +110,35 @@ class ProductBlock {
     for (int j = 0; j < kRowTiles * 4; ++j) {
       if (first_ + OutOf(4 * j + lane_ / 8) < p_.outs) valid_ |= 1U << j;
     }
-    // The end of the block would wait for these.
-    const int column = Column();
-    if (column >= p_.outs) return;
-    for (int part = 0; part < kParts; ++part) {
-      const int at = column + part * p_.outs;
-      if (!Chunk::kGrouped && p_.scales != nullptr) scales_[part] = __ldg(p_.scales + at);
-      if (p_.bias != nullptr) biases_[part] = __ldg(p_.bias + at);
-    }
   }
 
   __device__ void Run() {
 #pragma unroll
     for (int s = 0; s < kStages - 1; ++s) Copy(warp_ + s * warps_, s);
-    Prefetch();
     GridDependencyWait();
 
+    uint4 ahead[2][kTokenTiles][kPieces];
+    if constexpr (kAhead) {
+      LoadHalf(warp_, 0, ahead[0]);
+      LoadHalf(warp_, 1, ahead[1]);
+    }
     int slot = 0;
     for (int step = warp_; step < steps_; step += warps_) {
-      uint4 ahead[2][kTokenTiles][kPieces];
-      if constexpr (kAhead) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const int k = FirstOf(step, half);
-          const __nv_bfloat16* from = XAt(k);
-#pragma unroll
-          for (int n = 0; n < kTokenTiles; ++n, from += 8 * p_.x_stride) {
-            LoadX(from, k, n, ahead[half][n]);
-          }
-        }
-      }
       WaitCopies<kStages - 2>();
       __syncwarp();  // The other lanes' copies are there too, and all have read the slot before.
       Copy(step + (kStages - 1) * warps_, slot == 0 ? kStages - 1 : slot - 1);
       if constexpr (kAhead) {
         Multiply(step, slot, 0, ahead[0]);
+        LoadHalf(step + warps_, 0, ahead[0]);
         Multiply(step, slot, 1, ahead[1]);
+        LoadHalf(step + warps_, 1, ahead[1]);
       } else {
 #pragma unroll 1  // One half's x at a time: more would not fit the registers.
         for (int half = 0; half < 2; ++half) Multiply(step, slot, half, ahead[0]);
       }
       slot = slot + 1 == kStages ? 0 : slot + 1;
     }
+    LoadEnds();
     WaitCopies<0>();
     __syncthreads();
     Meet();
@@ -160,6 +154,20 @@ class ProductBlock {
 
   // The output column that this thread finishes.
   __device__ int Column() const { return first_ + static_cast<int>(threadIdx.x) % kOuts; }
+
+  // What the end needs, read while the warps wait for one another: the steps have no registers for
+  // it.
+  __device__ void LoadEnds() {
+    const int column = Column();
+    if (column >= p_.outs) return;
+    for (int part = 0; part < kParts; ++part) {
+      const int at = column + part * p_.outs;
+      if (!Chunk::kGrouped && p_.scales != nullptr) {
+        scales_[part] = __ldg(p_.scales + at) * Chunk::kUnit;
+      }
+      if (p_.bias != nullptr) biases_[part] = __ldg(p_.bias + at);
+    }
+  }
 
   // From a lane's j-th row to its next: four rows on, or over to U and back to G.
   __device__ int64_t RowsToNext(int j) const {
@@ -184,16 +192,6 @@ class ProductBlock {
     CommitCopies();
   }
 
-  // To L2: the steps that come after those of the ring.
-  __device__ void Prefetch() const {
-    constexpr int kRows = kRowTiles * 16;
-    for (int i = lane_; i < p_.prefetch * kRows; i += 32) {
-      const int r = i % kRows, step = warp_ + (kStages - 1 + i / kRows) * warps_;
-      if (step >= steps_ || first_ + OutOf(r) >= p_.outs) continue;
-      PrefetchL2(p_.w + RowOf(r) * p_.row_bytes + static_cast<int64_t>(step) * kStepBytes);
-    }
-  }
-
   // Where this lane's chunk of half a step lies, as a number k, and x there in the first token
   // tile.
   __device__ int FirstOf(int step, int half) const {
@@ -209,6 +207,14 @@ class ProductBlock {
         x[i] = *reinterpret_cast<const uint4*>(from + 8 * i);
       }
     }
+  }
+
+  // x of half a step, past the last one zeros.
+  __device__ void LoadHalf(int step, int half, uint4 (&x)[kTokenTiles][kPieces]) const {
+    const int k = FirstOf(step, half);
+    const __nv_bfloat16* from = XAt(k);
+#pragma unroll
+    for (int n = 0; n < kTokenTiles; ++n, from += 8 * p_.x_stride) LoadX(from, k, n, x[n]);
   }
 
   // Half a step: 4 chunks of each row. Grouped formats have one scale for them, for each row.
@@ -308,7 +314,7 @@ class ProductBlock {
 
 template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages, bool kGateUp>
 __global__ void __launch_bounds__(MostProductWarps(kRowTiles) * 32,
-                                  kRowTiles == 2 && !Chunk::kGrouped && kTokenTiles <= 4 ? 2 : 1)
+                                  (LeastBlocks<Chunk, kTokenTiles, kRowTiles, kStages>()))
     RowProductKernel(const RowProduct product) {
   GridDependencyLaunch();
   ProductBlock<Chunk, kTokenTiles, kRowTiles, kStages, kGateUp> block(

@@ -155,8 +155,8 @@ __device__ inline uint4 LoadOnce16(const void* from) {
                : "l"(from));
   return v;
 }
-// Byte i of the result, by the i-th hexadecimal digit of `selector` from the right: 0-3 that byte of
-// `word`, 8-b the sign of byte 0-3, spread over the byte.
+// Byte i of the result is what hexadecimal digit i of `selector` (0 the rightmost) says: 0-3 that
+// byte of `word`, 8-b the sign of byte 0-3, spread over the byte.
 __device__ inline uint32_t SelectBytes(uint32_t word, uint32_t selector) {
   uint32_t bytes;
   asm("prmt.b32 %0, %1, 0, %2;" : "=r"(bytes) : "r"(word), "r"(selector));

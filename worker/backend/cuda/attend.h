@@ -68,8 +68,10 @@ struct AttendArgs {
 };
 int64_t PartFloats(int rows, int heads, int head_width, int max_pieces);
 
-// Produced rows [prompt_rows, rows). Two kernels: pieces, and their merge in order. A row's result
-// is the same bits whatever shares its items.
+// Produced rows [prompt_rows, rows). Two kernels: pieces, and their merge in order; where
+// max_pieces is 1, pieces alone. A row's result is the same bits whatever shares its items, and for
+// any max_pieces. Positions, block tables, items and item_rows are read while earlier kernels may
+// still run: copies write them, kernels never do. Queries, keys and values are read after these.
 void AttendDecode(const AttendArgs& args, cudaStream_t stream);
 // Prompt rows [0, prompt_rows), whose keys and values are in the pool already: tensor cores; keys
 // by tiles at fixed positions, in order. A row's result is the same bits in any tile. The KV is

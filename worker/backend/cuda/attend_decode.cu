@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "worker/backend/cuda/attend_products.cuh"
 #include "worker/backend/cuda/attend_tiles.cuh"
 
 // Pieces on tensor cores, for bf16 queries with KV of bf16 or e4m3. Bound by the KV's bytes: each
@@ -10,7 +11,9 @@
 // computes scores of positions 16w..16w+15 of each tile of 64, for all query rows; they stay in
 // registers until the greatest of the piece is known. The weights then go to shared memory as bf16,
 // and warp w sums values for columns 16w.., 16w+64.., ... over all positions. K and V tiles come
-// through one ring, so that values are under way while scores are computed.
+// through one ring, so that values are under way while scores are computed. Few items are bound by
+// latency: what the step's upload brought is read, and the piece sent for, before earlier kernels
+// are done.
 //
 // The rule of bits: an element of any product goes through the same steps wherever its row stands,
 // and contractions are spelled out (fmaf), so that instances for 16, 32 and 64 query rows agree.
@@ -18,6 +21,9 @@ namespace conclave::worker::cuda {
 namespace {
 
 constexpr int kWarps = kPieceThreads / 32;
+// Blocks that run at once on a large device. These send for their keys early; of fewer, values too:
+// not more than the L2 cache holds.
+constexpr unsigned kSentFor = 264;
 
 __device__ inline uint32_t PackBf16(float low, float high) {
   return uint32_t{__bfloat16_as_ushort(__float2bfloat16_rn(low))} |
@@ -33,49 +39,57 @@ struct Notes {
   float sums[kWarps][kQueryRows];             // Of weights.
 };
 
+__device__ inline float TotalOf(const Notes& notes, int query) {
+  float sum = notes.sums[0][query];
+  for (int w = 1; w < kWarps; ++w) sum += notes.sums[w][query];
+  return sum;
+}
+
+// All wanted queries, and zeros for the others, to shared memory.
+template <bool kE4M3, int kRows>
+__device__ inline void CopyQueries(const PieceArgs& args, const Notes& notes, int query_rows,
+                                   __nv_bfloat16* queries) {
+  constexpr int kChunk = kE4M3 ? 16 : 8;
+  const int width = args.head_width, chunks = width / kChunk;
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * 16 * chunks; i += kPieceThreads) {
+    const int query = i / chunks, e = i % chunks * kChunk;
+    const bool wanted = query < query_rows;
+    const __nv_bfloat16* const from =
+        static_cast<const __nv_bfloat16*>(args.q) +
+        (wanted ? notes.row[query] * args.q_stride + int64_t{notes.head[query]} * width + e : 0);
+    __nv_bfloat16* const to = queries + query * (width + 8) + e;
+    if constexpr (kE4M3) {
+      uint4 a = make_uint4(0, 0, 0, 0), b = a;
+      if (wanted) {
+        a = reinterpret_cast<const uint4*>(from)[0];
+        b = reinterpret_cast<const uint4*>(from)[1];
+      }
+      StoreParted(to, a, b);
+    } else {
+      CopyAsync16(to, from, wanted);
+    }
+  }
+}
+
 // The piece for kRows tiles of 16 query rows, the first `query_rows` of which are wanted.
-template <int kRows, int kGroups, typename Ring>
+template <bool kE4M3, int kRows, int kGroups, typename Ring>
 __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item, int query_rows,
                                    Ring& ring, Notes& notes, __nv_bfloat16* queries) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const int g = lane / 4, t = lane % 4;  // As in Mma16816.
   const int width = args.head_width;
-  // The rows of four 8x8 matrices: below each other first, or beside each other first.
-  const int down = lane % 8 + lane / 8 % 2 * 8, right = lane / 16 * 8;
 
-  {
-    const int chunks = width / 8;
-    for (int i = thread; i < kRows * 16 * chunks; i += kPieceThreads) {
-      const int query = i / chunks, e = i % chunks * 8;
-      const bool wanted = query < query_rows;
-      const __nv_bfloat16* const from =
-          static_cast<const __nv_bfloat16*>(args.q) +
-          (wanted ? notes.row[query] * args.q_stride + int64_t{notes.head[query]} * width + e : 0);
-      CopyAsync16(queries + query * ring.stride() + e, from, wanted);
-    }
-  }
-  ring.Start();
+  if (kE4M3) ring.Start();
+  CopyQueries<kE4M3, kRows>(args, notes, query_rows, queries);
+  if (!kE4M3) ring.Start();  // The queries' copies arrive with the first tile.
 
   // Scores: [query tile of 16][tile of 64] x 16 x (2 x 8) positions of this warp.
   float scores[kPieceTiles][kRows][2][4] = {};
 #pragma unroll
   for (int tile = 0; tile < kPieceTiles; ++tile) {
     if (tile < ring.first_tile() || tile >= ring.end_tile()) continue;
-    const __nv_bfloat16* const keys =
-        ring.Next() + (16 * warp + lane % 8 + right) * ring.stride() + lane / 8 % 2 * 8;
-#pragma unroll 4
-    for (int e = 0; e < width; e += 16) {
-      uint32_t k[4];  // Positions 0-7: k[0], k[1]; 8-15: k[2], k[3].
-      LoadMatrixX4(k, keys + e);
-      const uint32_t low[2] = {k[0], k[1]}, high[2] = {k[2], k[3]};
-#pragma unroll
-      for (int m = 0; m < kRows; ++m) {
-        uint32_t q[4];
-        LoadMatrixX4(q, queries + (16 * m + down) * ring.stride() + right + e);
-        Mma16816(scores[tile][m][0], q, low);
-        Mma16816(scores[tile][m][1], q, high);
-      }
-    }
+    const unsigned char* const keys = ring.Next() + 16 * warp * ring.row_bytes();
+    MultiplyKeys<kE4M3, kRows>(keys, ring.row_bytes(), width, queries, scores[tile]);
   }
 
   // The greatest of each query row: of the thread's, of the warp's, of all.
@@ -134,33 +148,13 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
   // Values. The first Next() waits for everyone's weights, too.
   float sums[kRows][kGroups][2][4] = {};
   for (int tile = ring.first_tile(); tile < ring.end_tile(); ++tile) {
-    const __nv_bfloat16* const values = ring.Next();
+    const unsigned char* const values = ring.Next();
 #pragma unroll
-    for (int at = 0; at < kPieceTile; at += 16) {
-      uint32_t v[kGroups][4];
-#pragma unroll
-      for (int i = 0; i < kGroups; ++i) {
-        const int column = 16 * (warp + kWarps * i);
-        if (column < width) {
-          LoadMatrixX4Transposed(v[i], values + (at + down) * ring.stride() + column + right);
-        }
-      }
-#pragma unroll
-      for (int m = 0; m < kRows; ++m) {
-        uint32_t p[4];
-        LoadMatrixX4(p, weights + (16 * m + down) * kWeightStride + tile * kPieceTile + at + right);
-#pragma unroll
-        for (int i = 0; i < kGroups; ++i) {
-          if (16 * (warp + kWarps * i) < width) {
-            const uint32_t low[2] = {v[i][0], v[i][1]}, high[2] = {v[i][2], v[i][3]};
-            Mma16816(sums[m][i][0], p, low);
-            Mma16816(sums[m][i][1], p, high);
-          }
-        }
-      }
+    for (int at = 0; at < kPieceTile; at += 32) {
+      MultiplyValues<kE4M3>(values + at * ring.row_bytes(), ring.row_bytes(), width, warp, kWarps,
+                            weights + tile * kPieceTile + at, kWeightStride, sums);
     }
   }
-  GridDependencyLaunch();
 
 #pragma unroll
   for (int m = 0; m < kRows; ++m) {
@@ -168,56 +162,66 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
     for (int half = 0; half < 2; ++half) {
       const int query = 16 * m + 8 * half + g;
       if (query >= query_rows) continue;
-      float* const to =
-          args.sums + PartOf(args, notes.row[query], notes.head[query], item.piece) * width;
+      const int row = notes.row[query], head = notes.head[query];
+      const float total = TotalOf(notes, query);
+      float* const part = args.sums + PartOf(args, row, head, item.piece) * width;
+      __nv_bfloat16* const out =
+          args.out == nullptr ? nullptr : args.out + row * args.out_stride + int64_t{head} * width;
 #pragma unroll
       for (int i = 0; i < kGroups; ++i) {
         const int column = 16 * (warp + kWarps * i);
         if (column >= width) continue;
 #pragma unroll
         for (int n = 0; n < 2; ++n) {
-          *reinterpret_cast<float2*>(to + column + 8 * n + 2 * t) =
-              make_float2(sums[m][i][n][2 * half], sums[m][i][n][2 * half + 1]);
+          const int at = column + (kE4M3 ? 4 * t + 2 * n : 8 * n + 2 * t);
+          const float a = kE4M3 ? sums[m][i][0][2 * half + n] : sums[m][i][n][2 * half];
+          const float b = kE4M3 ? sums[m][i][1][2 * half + n] : sums[m][i][n][2 * half + 1];
+          if (args.out == nullptr) {
+            *reinterpret_cast<float2*>(part + at) = make_float2(a, b);
+          } else {
+            *reinterpret_cast<uint32_t*>(out + at) =
+                PackBf16(MergedOf(a, total), MergedOf(b, total));
+          }
         }
       }
     }
   }
-  if (thread < query_rows) {
-    float greatest = notes.greatest[0][thread], sum = notes.sums[0][thread];
-    for (int w = 1; w < kWarps; ++w) {
-      greatest = fmaxf(greatest, notes.greatest[w][thread]);
-      sum += notes.sums[w][thread];
-    }
+  if (args.out == nullptr && thread < query_rows) {
+    float greatest = notes.greatest[0][thread];
+    for (int w = 1; w < kWarps; ++w) greatest = fmaxf(greatest, notes.greatest[w][thread]);
     args.stats[PartOf(args, notes.row[thread], notes.head[thread], item.piece)] =
-        make_float2(greatest * args.scale, sum);
+        make_float2(greatest * args.scale, TotalOf(notes, thread));
   }
 }
 
 // parts: blocks for the query rows of one item and KV head.
 template <bool kE4M3, int kGroups>
 __global__ void __launch_bounds__(kPieceThreads, 2) AttendPieces(PieceArgs args, int parts) {
-  GridDependencyWait();
-  const int index = static_cast<int>(blockIdx.x);
+  const int index = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   const int first_query = index % parts * kQueryRows;
   const int kv_head = index / parts % args.kv_heads;
   const DecodeItem item = args.items[index / parts / args.kv_heads];
   const int query_rows = min(item.rows * args.group - first_query, kQueryRows);
-  if (query_rows <= 0) return;
-
   __shared__ Notes notes;
-  const int thread = static_cast<int>(threadIdx.x);
-  if (thread < kPiece / kKvBlock) {
+  if (query_rows > 0) {
     // Blocks that nobody sees may not even be in the table.
-    const bool seen = thread * kKvBlock < item.to && (thread + 1) * kKvBlock > item.from;
-    notes.blocks[thread] = seen ? args.blocks[item.blocks + thread] : 0;
-  } else if (thread >= kPieceThreads - kQueryRows) {
-    const int i = thread - (kPieceThreads - kQueryRows);
-    if (i < query_rows) {
-      const int query = first_query + i;
-      notes.row[i] = args.item_rows[item.first + query / args.group];
-      notes.head[i] = kv_head * args.group + query % args.group;
+    const int place = thread / 8;
+    const bool seen = place * kKvBlock < item.to && (place + 1) * kKvBlock > item.from;
+    const int32_t block = seen ? args.blocks[item.blocks + place] : 0;
+    if (thread % 8 == 0) notes.blocks[place] = block;
+    if (seen && blockIdx.x < kSentFor) PrefetchBlock<kE4M3>(args, item, kv_head, args.keys, block);
+    if (seen && gridDim.x <= kSentFor / 2) {
+      PrefetchBlock<kE4M3>(args, item, kv_head, args.values, block);
+    }
+    if (thread < query_rows) {
+      const int query = first_query + thread;
+      notes.row[thread] = args.item_rows[item.first + query / args.group];
+      notes.head[thread] = kv_head * args.group + query % args.group;
     }
   }
+  GridDependencyWait();
+  GridDependencyLaunch();
+  if (query_rows <= 0) return;
   __syncthreads();
 
   constexpr int kStages = RingShape<kE4M3, kGroups>::kStages;
@@ -226,11 +230,11 @@ __global__ void __launch_bounds__(kPieceThreads, 2) AttendPieces(PieceArgs args,
       shared + PieceRoomOf(args.head_width, args.group, kE4M3, kStages).queries);
   TileRing<kE4M3, kGroups> ring(args, item, kv_head, notes.blocks, shared);
   if (query_rows <= 16) {
-    AttendPiece<1, kGroups>(args, item, query_rows, ring, notes, queries);
+    AttendPiece<kE4M3, 1, kGroups>(args, item, query_rows, ring, notes, queries);
   } else if (query_rows <= 32) {
-    AttendPiece<2, kGroups>(args, item, query_rows, ring, notes, queries);
+    AttendPiece<kE4M3, 2, kGroups>(args, item, query_rows, ring, notes, queries);
   } else {
-    AttendPiece<4, kGroups>(args, item, query_rows, ring, notes, queries);
+    AttendPiece<kE4M3, 4, kGroups>(args, item, query_rows, ring, notes, queries);
   }
 }
 
@@ -260,7 +264,8 @@ void StartOf(const PieceArgs& args, int num_items, cudaStream_t stream) {
 
 bool FitsTensorCores(const AttendArgs& args) {
   return args.q.dtype == DType::kBF16 && args.kv.stored != Stored::kF32 &&
-         args.kv.head_width % 16 == 0 && args.kv.head_width <= 256 && args.q.stride % 8 == 0;
+         args.kv.head_width % 16 == 0 && args.kv.head_width <= 256 && args.q.stride % 8 == 0 &&
+         args.out.stride % 2 == 0;
 }
 
 // Floats before the stats: those of the sums, rounded up so that the stats are aligned.
@@ -280,7 +285,7 @@ void AttendDecode(const AttendArgs& args, cudaStream_t stream) {
   const int64_t parts = int64_t{rows} * heads * args.max_pieces;
   float2* const stats =
       reinterpret_cast<float2*>(args.parts + SumFloats(parts, args.kv.head_width));
-  const PieceArgs pieces{
+  PieceArgs pieces{
       .items = args.items,
       .item_rows = args.item_rows,
       .blocks = args.batch.blocks,
@@ -297,14 +302,19 @@ void AttendDecode(const AttendArgs& args, cudaStream_t stream) {
       .sums = args.parts,
       .stats = stats,
   };
-  if (!FitsTensorCores(args)) {
+  const bool tensor_cores = FitsTensorCores(args);
+  if (tensor_cores && args.max_pieces == 1) {
+    pieces.out = static_cast<__nv_bfloat16*>(args.out.at(args.batch.prompt_rows, 0));
+    pieces.out_stride = args.out.stride;
+  }
+  if (!tensor_cores) {
     LaunchPlainPieces(pieces, args.num_items, args.q.dtype, args.kv.stored, stream);
   } else if (args.kv.stored == Stored::kE4M3) {
     StartOf<true>(pieces, args.num_items, stream);
   } else {
     StartOf<false>(pieces, args.num_items, stream);
   }
-  LaunchMerge(args, args.parts, stats, stream);
+  if (pieces.out == nullptr) LaunchMerge(args, args.parts, stats, stream);
 }
 
 }  // namespace conclave::worker::cuda

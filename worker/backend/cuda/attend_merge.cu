@@ -6,7 +6,8 @@ namespace conclave::worker::cuda {
 namespace {
 
 constexpr int kLanes = 32;
-constexpr int kWarps = 4;
+constexpr int kSlots = 16;  // Piece p belongs to slot p % kSlots.
+constexpr int kFewWarps = 4;
 
 struct MergeArgs {
   const int32_t* positions = nullptr;  // Of the first produced row.
@@ -20,16 +21,32 @@ struct MergeArgs {
 __device__ inline void Store(float x, float* to) { *to = x; }
 __device__ inline void Store(float x, __nv_bfloat16* to) { *to = __float2bfloat16_rn(x); }
 
-// One block: one row and one head. Warp w takes pieces w, w + 4, ... in order; then the warps in
-// order: an order that a piece's number alone fixes. Bound by latency: the loads of several pieces
-// are under way at once.
-template <typename Out, int kVector>
+template <int kVector>
+struct Values {
+  float v[kVector];
+};
+template <int kVector>
+__device__ inline Values<kVector> LoadValues(const float* from) {
+  if constexpr (kVector == 4) {
+    const float4 four = *reinterpret_cast<const float4*>(from);
+    return {{four.x, four.y, four.z, four.w}};
+  } else {
+    return {{*from}};
+  }
+}
+
+// One block: one row and one head. A slot's pieces are added in order, then the slots in order: an
+// order that a piece's number alone fixes, whatever kWarps is. Bound by latency: the loads of
+// several pieces are under way at once, the first before the greatest score is known.
+template <typename Out, int kVector, int kWarps>
 __global__ void __launch_bounds__(kLanes* kWarps) MergePieces(MergeArgs args) {
-  GridDependencyWait();
+  constexpr int kAtOnce = kWarps < kSlots ? 4 : 8;  // Loads under way for one slot.
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int warp = static_cast<int>(threadIdx.x) / kLanes;
   const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
-  const int position = args.positions[row];
+  const int position = args.positions[row];  // The step's upload brought it.
+  GridDependencyWait();
+  GridDependencyLaunch();
   const int start = args.window > 0 ? max(0, position - args.window + 1) : 0;
   const int first = start / kPiece, last = position / kPiece;
   const int64_t part = (int64_t{row} * args.heads + head) * args.max_pieces;
@@ -37,6 +54,21 @@ __global__ void __launch_bounds__(kLanes* kWarps) MergePieces(MergeArgs args) {
   const float* const sums = args.sums + part * args.head_width;
   Out* const out =
       static_cast<Out*>(args.out) + row * args.out_stride + int64_t{head} * args.head_width;
+
+  float2 stat[kAtOnce];
+  Values<kVector> values[kAtOnce];
+  const auto load = [&](int piece, int column) {
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (piece + i * kSlots > last) continue;
+      stat[i] = stats[piece + i * kSlots];
+      values[i] =
+          LoadValues<kVector>(sums + int64_t{piece + i * kSlots} * args.head_width + column);
+    }
+  };
+  const auto first_of = [&](int slot) { return first + (slot - first % kSlots + kSlots) % kSlots; };
+  const int lane_column = lane * kVector < args.head_width ? lane * kVector : 0;
+  load(first_of(warp), lane_column);
 
   float greatest = -INFINITY;
   for (int piece = first + lane; piece <= last; piece += kLanes) {
@@ -46,56 +78,62 @@ __global__ void __launch_bounds__(kLanes* kWarps) MergePieces(MergeArgs args) {
     greatest = fmaxf(greatest, __shfl_xor_sync(0xffffffffu, greatest, other));
   }
 
-  __shared__ float warp_sums[kWarps][kLanes * kVector];
-  __shared__ float warp_totals[kWarps];
-  const int mine = first + (warp - first % kWarps + kWarps) % kWarps;  // The warp's first piece.
+  __shared__ float slot_sums[kSlots][kLanes * kVector];
+  __shared__ float slot_totals[kSlots];
   for (int base = 0; base < args.head_width; base += kLanes * kVector) {
-    const int column = base + lane * kVector;
-    const bool inside = column < args.head_width;
-    float sum[kVector] = {}, total = 0;
-#pragma unroll 4
-    for (int piece = mine; piece <= last; piece += kWarps) {
-      const float2 stat = stats[piece];
-      const float weight = expf(stat.x - greatest);
-      total = fmaf(weight, stat.y, total);
-      const float* const from = sums + int64_t{piece} * args.head_width + (inside ? column : 0);
-      if constexpr (kVector == 4) {
-        const float4 v = *reinterpret_cast<const float4*>(from);
-        sum[0] = fmaf(weight, v.x, sum[0]);
-        sum[1] = fmaf(weight, v.y, sum[1]);
-        sum[2] = fmaf(weight, v.z, sum[2]);
-        sum[3] = fmaf(weight, v.w, sum[3]);
-      } else {
-        sum[0] = fmaf(weight, *from, sum[0]);
+    const int column = base + lane * kVector < args.head_width ? base + lane * kVector : 0;
+    for (int slot = warp; slot < kSlots; slot += kWarps) {
+      float sum[kVector] = {}, total = 0;
+      for (int piece = first_of(slot); piece <= last; piece += kAtOnce * kSlots) {
+        if (base > 0 || slot != warp || piece != first_of(slot)) load(piece, column);
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+          if (piece + i * kSlots > last) continue;
+          const float weight = expf(stat[i].x - greatest);
+          total = fmaf(weight, stat[i].y, total);
+#pragma unroll
+          for (int v = 0; v < kVector; ++v) sum[v] = fmaf(weight, values[i].v[v], sum[v]);
+        }
       }
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) slot_sums[slot][lane * kVector + v] = sum[v];
+      if (lane == 0) slot_totals[slot] = total;
     }
-    for (int i = 0; i < kVector; ++i) warp_sums[warp][lane * kVector + i] = sum[i];
-    if (lane == 0) warp_totals[warp] = total;
     __syncthreads();
     const int i = static_cast<int>(threadIdx.x);  // Of these columns, the thread's.
     if (i < kLanes * kVector && base + i < args.head_width) {
-      float all = warp_sums[0][i], weights = warp_totals[0];
-      for (int w = 1; w < kWarps; ++w) {
-        all += warp_sums[w][i];
-        weights += warp_totals[w];
+      float all = slot_sums[0][i], weights = slot_totals[0];
+#pragma unroll
+      for (int slot = 1; slot < kSlots; ++slot) {
+        all += slot_sums[slot][i];
+        weights += slot_totals[slot];
       }
-      Store(all / weights, out + base + i);
+      Store(MergedOf(all, weights), out + base + i);
     }
     __syncthreads();
   }
 }
 
-template <typename Out>
-void Start(const MergeArgs& args, int rows, cudaStream_t stream) {
+template <typename Out, int kVector, int kWarps>
+void StartOf(const MergeArgs& args, int rows, cudaStream_t stream) {
   const LaunchShape shape{
       .grid = dim3(static_cast<unsigned>(rows), static_cast<unsigned>(args.heads)),
       .block = dim3(kLanes * kWarps),
       .stream = stream,
       .early = true};
-  if (args.head_width % 4 == 0) {
-    Launch(MergePieces<Out, 4>, shape, args);
+  Launch(MergePieces<Out, kVector, kWarps>, shape, args);
+}
+
+template <typename Out>
+void Start(const MergeArgs& args, int rows, cudaStream_t stream) {
+  // Many warps where a row has many pieces, and there are few rows.
+  const bool few = args.max_pieces <= 8 || rows * args.heads > 1024;
+  if (args.head_width % 4 != 0) {
+    StartOf<Out, 1, kFewWarps>(args, rows, stream);
+  } else if (few) {
+    StartOf<Out, 4, kFewWarps>(args, rows, stream);
   } else {
-    Launch(MergePieces<Out, 1>, shape, args);
+    StartOf<Out, 4, kSlots>(args, rows, stream);
   }
 }
 

@@ -22,12 +22,18 @@ struct PieceArgs {
   float scale = 1;
   float* sums = nullptr;    // [row][head][max_pieces][E]
   float2* stats = nullptr;  // [row][head][max_pieces]: scaled greatest score, sum of weights.
+  // Not null where each row is one piece, and the pieces' kernel makes the result itself.
+  __nv_bfloat16* out = nullptr;  // Of the first produced row.
+  int64_t out_stride = 0;
 };
 
 // Which of the parts is (row, head, piece)'s.
 __host__ __device__ inline int64_t PartOf(const PieceArgs& args, int row, int head, int piece) {
   return (int64_t{row} * args.kv_heads * args.group + head) * args.max_pieces + piece;
 }
+
+// The result, of a sum of all pieces: the same bits from whichever kernel. Never -0 for 0.
+__device__ inline float MergedOf(float sum, float weights) { return (sum + 0.0f) / weights; }
 
 // Plain arithmetic for any head width and any types: q f32 or bf16, KV as `stored`.
 void LaunchPlainPieces(const PieceArgs& args, int num_items, DType q, Stored stored,

@@ -18,39 +18,46 @@ inline constexpr int kWeightStride = kPiece + 8;  // 8 more than a power of two:
 template <bool kE4M3, int kGroups>
 struct RingShape {
   // As many as let two blocks fit a multiprocessor of 228 KB.
-  static constexpr int kStages = kGroups > 2 ? 2 : kGroups > 1 ? (kE4M3 ? 7 : 4) : (kE4M3 ? 8 : 6);
+  static constexpr int kStages = kE4M3 ? (kGroups > 2 ? 4 : 8)
+                                       : (kGroups > 2   ? 2
+                                          : kGroups > 1 ? 4
+                                                        : 6);
 };
 
-// Shared memory of one block: the ring, then (e4m3) a widened tile, then queries, which weights
-// replace once all scores are there.
+// Shared memory of one block: the ring, then queries, which weights replace once all scores are
+// there. Rows are an odd number of 16 bytes apart: no bank conflicts.
 struct PieceRoom {
-  int stride;       // Of a bf16 tile, elements; an odd number of 16 bytes: no bank conflicts.
-  int stage_bytes;  // Of a tile as it is stored.
-  size_t widened, queries, bytes;
+  int query_stride;  // Elements.
+  int row_bytes;     // Of a tile as it is stored.
+  size_t queries, bytes;
 };
 __host__ __device__ inline PieceRoom PieceRoomOf(int width, int group, bool e4m3, int stages) {
   PieceRoom room;
-  room.stride = width + 8;
-  const int tile_bytes = kPieceTile * room.stride * 2;
-  room.stage_bytes = e4m3 ? kPieceTile * width : tile_bytes;
-  room.widened = static_cast<size_t>(stages * room.stage_bytes);
-  room.queries = room.widened + static_cast<size_t>(e4m3 ? tile_bytes : 0);
+  room.query_stride = width + 8;
+  room.row_bytes = e4m3 ? (width / 16 | 1) * 16 : room.query_stride * 2;
+  room.queries = static_cast<size_t>(stages * kPieceTile * room.row_bytes);
   // Items have up to 16 rows; instances are for 16, 32 and 64 query rows.
   const int query_rows = group == 1 ? 16 : group == 2 ? 32 : kQueryRows;
   room.bytes = room.queries + static_cast<size_t>(query_rows * kWeightStride * 2);
   return room;
 }
 
-// Bytes `first` and `first` + 1 of the word, e4m3, as bf16: exact. Sign, exponent and mantissa move
-// to their places; 2^120 makes up for the difference of the exponents' biases.
-__device__ inline uint32_t WidenKvPair(uint32_t word, int first) {
-  const uint32_t high_bytes = __byte_perm(word, 0, first == 0 ? 0x1404 : 0x3424);
-  const uint32_t small = (high_bytes & 0x80008000u) | (high_bytes & 0x7f007f00u) >> 4;
-  const __nv_bfloat162 numbers(__ushort_as_bfloat16(static_cast<unsigned short>(small)),
-                               __ushort_as_bfloat16(static_cast<unsigned short>(small >> 16)));
-  const __nv_bfloat162 widened = __hmul2(numbers, __float2bfloat162_rn(0x1p120f));
-  return uint32_t{__bfloat16_as_ushort(widened.x)} | uint32_t{__bfloat16_as_ushort(widened.y)}
-                                                         << 16;
+// 8 threads to a block of KV: on its way to the L2 cache, what the item sees in it for one KV head.
+// A hint, which may come while the block is being written.
+template <bool kE4M3>
+__device__ inline void PrefetchBlock(const PieceArgs& args, const DecodeItem& item, int kv_head,
+                                     const void* pool, int32_t block) {
+  constexpr int kLine = 128;
+  const int thread = static_cast<int>(threadIdx.x), start = thread / 8 * kKvBlock;
+  const int row_bytes = kE4M3 ? args.head_width : args.head_width * 2;
+  const int from = max(item.from - start, 0) * row_bytes;
+  const int to = min(item.to - start, kKvBlock) * row_bytes;
+  const char* const head = static_cast<const char*>(pool) +
+                           block * args.block_stride * (kE4M3 ? 1 : 2) +
+                           int64_t{kv_head * kKvBlock} * row_bytes;
+  for (int at = thread % 8 * kLine; at < to; at += 8 * kLine) {
+    if (at + kLine > from) PrefetchL2(head + at);
+  }
 }
 
 // Brings the tiles of a piece one after another: those of the keys that are seen, then those of the
@@ -69,28 +76,22 @@ class TileRing {
 
   __device__ int first_tile() const { return item_.from / kPieceTile; }
   __device__ int end_tile() const { return (item_.to + kPieceTile - 1) / kPieceTile; }
-  __device__ int stride() const { return room_.stride; }
+  // Of a tile, bytes.
+  __device__ int row_bytes() const { return room_.row_bytes; }
 
   // The first copies; the caller's own, begun before, arrive with the first tile.
   __device__ void Start() {
     for (int step = 0; step < kStages - 1; ++step) Copy(step);
   }
 
-  // The next tile, [64][stride] bf16, until the following call.
-  __device__ const __nv_bfloat16* Next() {
+  // The next tile, [64][row_bytes()] as it is stored, until the following call.
+  __device__ const unsigned char* Next() {
     const int step = step_++;
     WaitCopies<kStages - 2>();
     // Now everyone's copies are there, and nobody reads the tile before any more.
     __syncthreads();
     Copy(step + kStages - 1);
-    unsigned char* const stage = StageOf(step);
-    if constexpr (!kE4M3) {
-      return reinterpret_cast<const __nv_bfloat16*>(stage);
-    } else {
-      Widen(stage);
-      __syncthreads();
-      return reinterpret_cast<const __nv_bfloat16*>(shared_ + room_.widened);
-    }
+    return StageOf(step);
   }
 
  private:
@@ -98,7 +99,7 @@ class TileRing {
   static constexpr int kRounds = kE4M3 ? (kGroups + 1) / 2 : kGroups;  // Of 128 bytes a row.
 
   __device__ unsigned char* StageOf(int step) const {
-    return shared_ + step % kStages * room_.stage_bytes;
+    return shared_ + step % kStages * kPieceTile * room_.row_bytes;
   }
 
   // 8 threads to a position: 16 positions, one block of KV, at once.
@@ -110,7 +111,6 @@ class TileRing {
       const int token = static_cast<int>(threadIdx.x) / 8,
                 chunk = static_cast<int>(threadIdx.x) % 8;
       const int row_bytes = kE4M3 ? args_.head_width : args_.head_width * 2;
-      const int to_bytes = room_.stage_bytes / kPieceTile;
 #pragma unroll
       for (int i = 0; i < kPieceTile / kKvBlock; ++i) {
         const int at = tile * kPieceTile + i * kKvBlock + token;
@@ -118,7 +118,7 @@ class TileRing {
         const int64_t block = blocks_[tile * (kPieceTile / kKvBlock) + i];
         const char* const from = pool + block * args_.block_stride * (kE4M3 ? 1 : 2) +
                                  int64_t{kv_head_ * kKvBlock + token} * row_bytes;
-        unsigned char* const to = StageOf(step) + (i * kKvBlock + token) * to_bytes;
+        unsigned char* const to = StageOf(step) + (i * kKvBlock + token) * room_.row_bytes;
 #pragma unroll
         for (int round = 0; round < kRounds; ++round) {
           const int c = 16 * (chunk + 8 * round);
@@ -127,28 +127,6 @@ class TileRing {
       }
     }
     CommitCopies();
-  }
-
-  // Each thread widens what it copied itself.
-  __device__ void Widen(const unsigned char* stage) {
-    const int token = static_cast<int>(threadIdx.x) / 8, chunk = static_cast<int>(threadIdx.x) % 8;
-    const int width = args_.head_width;
-    __nv_bfloat16* const tile = reinterpret_cast<__nv_bfloat16*>(shared_ + room_.widened);
-#pragma unroll
-    for (int i = 0; i < kPieceTile / kKvBlock; ++i) {
-      const int at = i * kKvBlock + token;
-#pragma unroll
-      for (int round = 0; round < kRounds; ++round) {
-        const int e = 16 * (chunk + 8 * round);
-        if (e >= width) continue;
-        const uint4 v = *reinterpret_cast<const uint4*>(stage + at * width + e);
-        uint4* const to = reinterpret_cast<uint4*>(tile + at * room_.stride + e);
-        to[0] = make_uint4(WidenKvPair(v.x, 0), WidenKvPair(v.x, 2), WidenKvPair(v.y, 0),
-                           WidenKvPair(v.y, 2));
-        to[1] = make_uint4(WidenKvPair(v.z, 0), WidenKvPair(v.z, 2), WidenKvPair(v.w, 0),
-                           WidenKvPair(v.w, 2));
-      }
-    }
   }
 
   const PieceArgs& args_;

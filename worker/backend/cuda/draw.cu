@@ -1,18 +1,19 @@
 #include "common/check.h"
 #include "worker/backend/cuda/draw.h"
-#include "worker/backend/cuda/greatest.h"
+#include "worker/backend/cuda/greatest.cuh"
 #include "worker/backend/random.h"
 
 // A row's logits are cut into segments of fixed positions, one block each: greatest, sum of exp
 // against the segment's own greatest, best candidate, and the greatest of every group of
-// neighbours. Then one block for each draw merges segments in a fixed order and looks for the
-// greatest numbers in the groups that can hold them. The first step is bound by the arithmetic of
-// the noise (some 80 instructions a token), the second by latency. NaN counts as minus infinity.
+// neighbours. Then, for each draw, one block merges segments in a fixed order, and another looks
+// for the greatest numbers in the groups that can hold them. The first step is bound by the
+// arithmetic of the noise (some 80 instructions a token), the second by latency. NaN counts as
+// minus infinity.
 namespace conclave::worker::cuda {
 namespace {
 
-constexpr int kSegment = 2048;
-constexpr int kScanThreads = 256;
+constexpr int kSegment = 1024;  // One row of a large vocabulary is about a block a multiprocessor.
+constexpr int kScanThreads = 128;
 constexpr int kQuad = 4;                    // Neighbours of one thread.
 constexpr int kRawGroup = kWarp * kQuad;    // For the raw logits: what one warp reads at once.
 constexpr int kValueGroup = kRawGroup / 4;  // For what is drawn from: `keep` is greater.
@@ -240,11 +241,13 @@ __device__ void MergeSegments(const DrawArgs& args, const Scratch& scratch, floa
   const uint64_t* bests = scratch.best + static_cast<int64_t>(draw) * scratch.segments;
   float most = -Infinity(), sum = 0;
   uint64_t best = 0;
+#pragma unroll 4
   for (int s = lane; s < scratch.segments; s += kWarp) {
     most = fmaxf(most, sums[s].x);
     best = bests[s] > best ? bests[s] : best;
   }
   most = WarpMax(most);
+#pragma unroll 4
   for (int s = lane; s < scratch.segments; s += kWarp) {
     sum = fmaf(sums[s].y, ExpBelow(sums[s].x, most), sum);
   }
@@ -266,14 +269,17 @@ struct RawValues {
   __device__ float operator()(int position) const { return Clean(logits[position]); }
 };
 
-// Grid: draws.
+// Grid: draws, 2: one block merges the segments, another finds the greatest.
 __global__ void __launch_bounds__(kTopThreads) MergeDraws(DrawArgs args, Scratch scratch) {
   __shared__ GreatestRoom room;
   GridDependencyWait();
   GridDependencyLaunch();
   const int draw = static_cast<int>(blockIdx.x);
   float* head = args.heads + static_cast<int64_t>(draw) * (2 + kConfidenceTokens);
-  if (threadIdx.x < kWarp) MergeSegments(args, scratch, head);
+  if (blockIdx.y != 0) {
+    if (threadIdx.x < kWarp) MergeSegments(args, scratch, head);
+    return;
+  }
 
   const GroupKeys groups{scratch.raw_groups + static_cast<int64_t>(draw) * scratch.raw_count(),
                          scratch.raw_count()};
@@ -364,9 +370,9 @@ void Draw(const DrawArgs& args, cudaStream_t stream) {
                     .stream = stream,
                     .early = true};
   if (args.width > 0) Launch(ScanSegments, shape, args, scratch);
-  shape.grid = dim3(draws), shape.block = dim3(kTopThreads);
+  shape.grid = dim3(draws, 2), shape.block = dim3(kTopThreads);
   Launch(MergeDraws, shape, args, scratch);
-  shape.block = dim3(kKeepThreads);
+  shape.grid = dim3(draws), shape.block = dim3(kKeepThreads);
   if (args.most_kept > 0) Launch(KeepGreatest, shape, args, scratch);
 }
 

@@ -60,6 +60,14 @@ class AttendDecodeTest : public Rig {
     return static_cast<int>(sequences_.size()) - 1;
   }
 
+  // The sequence goes on with the same blocks, again and again. REQUIRES: they are full.
+  void Repeat(int sequence, int times) {
+    const std::vector<int32_t> once = sequences_[sequence];
+    for (int i = 1; i < times; ++i) {
+      sequences_[sequence].insert(sequences_[sequence].end(), once.begin(), once.end());
+    }
+  }
+
   std::vector<float> QueryOf(Row row) const {
     const auto seed = static_cast<uint32_t>(row.sequence * 100003 + row.position);
     return Rounded(Random(static_cast<size_t>(heads_.heads * heads_.width), seed), types_.q);
@@ -67,7 +75,9 @@ class AttendDecodeTest : public Rig {
   float scale() const { return 1 / std::sqrt(static_cast<float>(heads_.width)); }
 
   // Outputs of rows that stand behind some prompt rows.
-  std::vector<std::vector<float>> Attend(const std::vector<Row>& rows, int window = 0) {
+  // There is room for so many more pieces than are needed, as for a graph.
+  std::vector<std::vector<float>> Attend(const std::vector<Row>& rows, int window = 0,
+                                         int more_pieces = 1) {
     constexpr int kPromptRows = 2;
     std::vector<int32_t> blocks, starts;
     for (const auto& table : sequences_) {
@@ -106,7 +116,7 @@ class AttendDecodeTest : public Rig {
     args.items = Upload(plan.items);
     args.item_rows = Upload(plan.item_rows);
     args.num_items = static_cast<int>(plan.items.size());
-    args.max_pieces = plan.max_pieces + 1;
+    args.max_pieces = plan.max_pieces + more_pieces;
     args.parts = Poisoned<float>(
         static_cast<size_t>(PartFloats(n, heads_.heads, heads_.width, args.max_pieces)));
     AttendDecode(args, stream());
@@ -201,6 +211,40 @@ TEST_F(AttendDecodeTest, EveryLengthIsRight) {
     rows.push_back({AddSequence(tokens), tokens - 1});
   }
   Check(rows);
+}
+
+TEST_F(AttendDecodeTest, TheBitsAreThoseOfAnyNumberOfPieces) {
+  for (const Types types : {kBF16, kE4M3, kF32}) {
+    Make({4, 2, 80}, types);
+    std::vector<Row> rows;
+    for (const int tokens : {1, 40, 64, 65, 255, 256}) {
+      rows.push_back({AddSequence(tokens), tokens - 1});
+    }
+    // Without a merge, and with either kind of merge.
+    const auto one = Attend(rows, 0, 0);
+    for (size_t i = 0; i < rows.size(); ++i) ExpectReference(rows[i], 0, one[i]);
+    for (const int window : {0, 30}) {
+      const auto few = Attend(rows, window, 0);
+      for (const int more : {1, 15}) {
+        const auto merged = Attend(rows, window, more);
+        for (size_t i = 0; i < rows.size(); ++i) {
+          EXPECT_EQ(BitsOf(few[i]), BitsOf(merged[i])) << "row " << i << ", " << more << " more";
+        }
+      }
+    }
+  }
+  Make({2, 1, 16}, kBF16);
+  const std::vector<Row> rows = {{AddSequence(1100), 1099}, {0, 700}, {0, 3}};
+  EXPECT_EQ(BitsOf(Attend(rows, 0, 0)[0]), BitsOf(Attend(rows, 0, 30)[0]));
+  EXPECT_EQ(BitsOf(Attend(rows, 0, 0)[1]), BitsOf(Attend(rows, 0, 30)[1]));
+}
+
+TEST_F(AttendDecodeTest, LongRowsAreRight) {
+  for (const Types types : {kBF16, kE4M3}) {
+    Make({1, 1, 16}, types);
+    Repeat(AddSequence(1280), 30);  // 150 pieces.
+    Check({{0, 38000}});
+  }
 }
 
 TEST_F(AttendDecodeTest, EveryHeadWidthIsRight) {

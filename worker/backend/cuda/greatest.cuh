@@ -38,6 +38,7 @@ struct GreatestRoom {
   // and how many are above it.
   int bins[256];
   int digit, in_bin, above;
+  uint64_t cut;
 };
 
 // One warp, after the count of a digit: where, from above, `left` keys are reached.
@@ -87,8 +88,27 @@ __device__ uint64_t CutOf(const Keys& keys, int wanted, GreatestRoom& room) {
   return cut;
 }
 
-// Sorts the first `count` of the list, falling. count <= kListed.
+// How many of the list's first `count` keys are greater.
+__device__ inline int RankOf(const GreatestRoom& room, int count, uint64_t key) {
+  int rank = 0;
+#pragma unroll 8
+  for (int i = 0; i < count; ++i) rank += room.list[i] > key ? 1 : 0;
+  return rank;
+}
+
+// Sorts the first `count` of the list, falling. count <= kListed. Few are put where they belong at
+// once, many merged step by step.
 __device__ inline void SortList(GreatestRoom& room, int count) {
+  constexpr int kFew = 128;
+  if (count <= kFew) {
+    const int i = static_cast<int>(threadIdx.x);
+    const uint64_t key = i < count ? room.list[i] : 0;
+    const int rank = i < count ? RankOf(room, count, key) : 0;
+    __syncthreads();
+    if (i < count) room.list[rank] = key;
+    __syncthreads();
+    return;
+  }
   int size = 2;
   while (size < count) size *= 2;
   const int threads = static_cast<int>(blockDim.x), thread = static_cast<int>(threadIdx.x);
@@ -119,6 +139,29 @@ struct GroupKeys {
     }
   }
 };
+
+inline constexpr int kBuckets = 128;
+inline constexpr int kFewWanted = 64;  // With as many, RoughCutOf is quick.
+
+// A cut that `wanted` groups reach, and not many more: the wanted-th greatest of the greatest of
+// kBuckets buckets of groups. At most `wanted` buckets have any that reach it.
+// REQUIRES: 0 < wanted <= kFewWanted, there are as many groups, and at least kBuckets threads.
+__device__ inline uint64_t RoughCutOf(const GroupKeys& groups, int wanted, GreatestRoom& room) {
+  const int bucket = static_cast<int>(threadIdx.x);
+  uint64_t greatest = 0;
+  if (bucket < kBuckets) {
+#pragma unroll 8
+    for (int g = bucket; g < groups.num_groups; g += kBuckets) {
+      const uint64_t key = KeyOf(groups.greatest[g], g);
+      greatest = key > greatest ? key : greatest;
+    }
+    room.list[bucket] = greatest;
+  }
+  __syncthreads();
+  if (greatest != 0 && RankOf(room, kBuckets, greatest) == wanted - 1) room.cut = greatest;
+  __syncthreads();
+  return room.cut;
+}
 
 // The members of the chosen groups that reach `least`. values(position): the number there.
 template <int kGroup, typename Values>
@@ -154,13 +197,19 @@ __device__ void List(const Keys& keys, GreatestRoom& room) {
 // Leaves the keys of the `wanted` greatest of values(0 .. width - 1) in room.list, falling, and
 // returns how many there are: fewer where the width is less. groups: the greatest of each group of
 // kGroup neighbours. The `wanted` greatest groups hold as many numbers that no other group's
-// numbers precede, so that only they are read. wanted <= kMostWanted.
+// numbers precede, so that only they are read.
+// REQUIRES: wanted <= kMostWanted, and at least kBuckets threads.
 template <int kGroup, typename Values>
 __device__ int Greatest(const Values& values, const GroupKeys& groups, int width, int wanted,
                         GreatestRoom& room) {
   wanted = wanted < width ? wanted : width;
   if (wanted == 0) return 0;
-  const uint64_t cut = groups.num_groups > wanted ? CutOf(groups, wanted, room) : 0;
+  uint64_t cut = 0;
+  if (groups.num_groups > wanted) {
+    const int in_bucket = (groups.num_groups + kBuckets - 1) / kBuckets;
+    const bool quick = wanted <= kFewWanted && wanted * in_bucket <= kMostWanted;
+    cut = quick ? RoughCutOf(groups, wanted, room) : CutOf(groups, wanted, room);
+  }
   if (threadIdx.x == 0) room.num_groups = 0;
   __syncthreads();
   groups.Each([&](uint64_t key) {

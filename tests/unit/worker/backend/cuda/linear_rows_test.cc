@@ -184,5 +184,34 @@ TEST_P(LinearRowsTest, GateAndUpMeetInOneRow) {
   }
 }
 
+class E4m3NumbersTest : public Rig {};
+
+// Every row of x takes one number of a row of the weight, large and small: subnormal numbers and
+// zeros must survive the tensor cores.
+TEST_F(E4m3NumbersTest, EveryNumberIsExact) {
+  constexpr int kIn = 64, kOut = 256;
+  std::vector<uint8_t> bytes(kOut * kIn);
+  for (int i = 0; i < kOut * kIn; ++i) bytes[i] = static_cast<uint8_t>(i / kIn + 37 * (i % kIn));
+  const std::vector<float> scales(kOut, 0.25F);
+  const Matrix w = {Upload(bytes), Stored::kE4M3, kIn, kOut, kIn, Upload(scales)};
+  for (const float one : {1.0F, -0x1.8p-40F, 0x1.02p60F}) {
+    std::vector<float> x(kIn * kIn, 0.0F);
+    for (int n = 0; n < kIn; ++n) x[n * kIn + n] = one;
+    const Tensor out = Poisoned(DType::kF32, kIn, kOut);
+    LinearRows({Upload(x, DType::kBF16, kIn, kIn, kIn), w, out, nullptr, false}, stream());
+    const std::vector<float> found = Download(out);
+    for (int n = 0; n < kIn; ++n) {
+      for (int o = 0; o < kOut; ++o) {
+        const uint8_t byte = bytes[o * kIn + n];
+        if ((byte & 0x7f) == 0x7f) continue;  // No number.
+        __nv_fp8_e4m3 number;
+        number.__x = byte;
+        ASSERT_EQ(found[n * kOut + o], 0.25F * static_cast<float>(number) * one)
+            << static_cast<int>(byte) << " times " << one;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace conclave::worker::cuda

@@ -18,7 +18,7 @@ constexpr int kQuad = 4;                    // Neighbours of one thread.
 constexpr int kRawGroup = kWarp * kQuad;    // For the raw logits: what one warp reads at once.
 constexpr int kValueGroup = kRawGroup / 4;  // For what is drawn from: `keep` is greater.
 constexpr int kTurns = kSegment / (kScanThreads * kQuad);
-constexpr int kTopThreads = 256, kKeepThreads = 1024;
+constexpr int kFewThreads = 256, kManyThreads = 1024;  // Where few or many are kept.
 
 // Between the kernels, for each draw.
 struct Scratch {
@@ -269,26 +269,6 @@ struct RawValues {
   __device__ float operator()(int position) const { return Clean(logits[position]); }
 };
 
-// Grid: draws, 2: one block merges the segments, another finds the greatest.
-__global__ void __launch_bounds__(kTopThreads) MergeDraws(DrawArgs args, Scratch scratch) {
-  __shared__ GreatestRoom room;
-  GridDependencyWait();
-  GridDependencyLaunch();
-  const int draw = static_cast<int>(blockIdx.x);
-  float* head = args.heads + static_cast<int64_t>(draw) * (2 + kConfidenceTokens);
-  if (blockIdx.y != 0) {
-    if (threadIdx.x < kWarp) MergeSegments(args, scratch, head);
-    return;
-  }
-
-  const GroupKeys groups{scratch.raw_groups + static_cast<int64_t>(draw) * scratch.raw_count(),
-                         scratch.raw_count()};
-  const int found = Greatest<kRawGroup>(RawValues{args.draws[draw].logits}, groups, scratch.width,
-                                        kConfidenceTokens, room);
-  const int i = static_cast<int>(threadIdx.x);
-  if (i < kConfidenceTokens) head[2 + i] = i < found ? ValueOf(room.list[i]) : -Infinity();
-}
-
 // What a draw with `keep` draws from, as ScanSegments has it.
 struct DrawValues {
   const float* logits;
@@ -308,11 +288,19 @@ struct DrawValues {
   }
 };
 
-// Grid: draws.
-__global__ void __launch_bounds__(kKeepThreads) KeepGreatest(DrawArgs args, Scratch scratch) {
-  __shared__ GreatestRoom room;
-  GridDependencyWait();
-  GridDependencyLaunch();
+// The greatest raw logits, to what comes back.
+__device__ void FindTop(const DrawArgs& args, const Scratch& scratch, float* head,
+                        GreatestRoom& room) {
+  const int draw = static_cast<int>(blockIdx.x), i = static_cast<int>(threadIdx.x);
+  const GroupKeys groups{scratch.raw_groups + static_cast<int64_t>(draw) * scratch.raw_count(),
+                         scratch.raw_count()};
+  const int found = Greatest<kRawGroup>(RawValues{args.draws[draw].logits}, groups, scratch.width,
+                                        kConfidenceTokens, room);
+  if (i < kConfidenceTokens) head[2 + i] = i < found ? ValueOf(room.list[i]) : -Infinity();
+}
+
+// The greatest of what is drawn from.
+__device__ void KeepGreatest(const DrawArgs& args, const Scratch& scratch, GreatestRoom& room) {
   const DeviceDraw draw = args.draws[blockIdx.x];
   Candidate* kept = args.kept + static_cast<int64_t>(blockIdx.x) * args.most_kept;
   int found = 0;
@@ -324,7 +312,8 @@ __global__ void __launch_bounds__(kKeepThreads) KeepGreatest(DrawArgs args, Scra
         scratch.value_count()};
     found = Greatest<kValueGroup>(values, groups, scratch.width, draw.keep, room);
   }
-  for (int i = static_cast<int>(threadIdx.x); i < args.most_kept; i += kKeepThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < args.most_kept;
+       i += static_cast<int>(blockDim.x)) {
     if (i < found) {
       const int position = PositionOf(room.list[i]);
       kept[i] =
@@ -332,6 +321,21 @@ __global__ void __launch_bounds__(kKeepThreads) KeepGreatest(DrawArgs args, Scra
     } else {
       kept[i] = Candidate{-Infinity(), 0, -1};
     }
+  }
+}
+
+// Grid: draws, and what of them: the segments' merge, the greatest raw logits, what is kept.
+__global__ void __launch_bounds__(kManyThreads, 1) MergeDraws(DrawArgs args, Scratch scratch) {
+  __shared__ GreatestRoom room;
+  GridDependencyWait();
+  GridDependencyLaunch();
+  float* head = args.heads + static_cast<int64_t>(blockIdx.x) * (2 + kConfidenceTokens);
+  if (blockIdx.y == 0) {
+    if (threadIdx.x < kWarp) MergeSegments(args, scratch, head);
+  } else if (blockIdx.y == 1) {
+    FindTop(args, scratch, head, room);
+  } else {
+    KeepGreatest(args, scratch, room);
   }
 }
 
@@ -370,10 +374,9 @@ void Draw(const DrawArgs& args, cudaStream_t stream) {
                     .stream = stream,
                     .early = true};
   if (args.width > 0) Launch(ScanSegments, shape, args, scratch);
-  shape.grid = dim3(draws, 2), shape.block = dim3(kTopThreads);
+  shape.grid = dim3(draws, args.most_kept > 0 ? 3 : 2);
+  shape.block = dim3(args.most_kept > kFewWanted ? kManyThreads : kFewThreads);
   Launch(MergeDraws, shape, args, scratch);
-  shape.grid = dim3(draws), shape.block = dim3(kKeepThreads);
-  if (args.most_kept > 0) Launch(KeepGreatest, shape, args, scratch);
 }
 
 }  // namespace conclave::worker::cuda

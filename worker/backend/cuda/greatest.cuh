@@ -99,8 +99,8 @@ __device__ inline int RankOf(const GreatestRoom& room, int count, uint64_t key) 
 // Sorts the first `count` of the list, falling. count <= kListed. Few are put where they belong at
 // once, many merged step by step.
 __device__ inline void SortList(GreatestRoom& room, int count) {
-  constexpr int kFew = 128;
-  if (count <= kFew) {
+  constexpr int kFew = 256;
+  if (count <= kFew && count <= static_cast<int>(blockDim.x)) {
     const int i = static_cast<int>(threadIdx.x);
     const uint64_t key = i < count ? room.list[i] : 0;
     const int rank = i < count ? RankOf(room, count, key) : 0;
@@ -127,6 +127,26 @@ __device__ inline void SortList(GreatestRoom& room, int count) {
   }
 }
 
+// f(key_at(i)) for every i below `count` whose key is not 0, each once, by the threads of the
+// block. Some keys' loads are under way at once: f's atomics would part them.
+template <typename KeyAt, typename F>
+__device__ void EachKey(int count, const KeyAt& key_at, const F& f) {
+  constexpr int kAtOnce = 4;
+  const int threads = static_cast<int>(blockDim.x);
+  for (int base = static_cast<int>(threadIdx.x); base < count; base += kAtOnce * threads) {
+    uint64_t keys[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      const int i = base + j * threads;
+      keys[j] = i < count ? key_at(i) : 0;
+    }
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      if (keys[j] != 0) f(keys[j]);
+    }
+  }
+}
+
 // The greatest of each group of kGroup neighbours. REQUIRES: no group is empty.
 struct GroupKeys {
   const float* greatest;
@@ -134,31 +154,31 @@ struct GroupKeys {
 
   template <typename F>
   __device__ void Each(const F& f) const {
-    for (int g = static_cast<int>(threadIdx.x); g < num_groups; g += static_cast<int>(blockDim.x)) {
-      f(KeyOf(greatest[g], g));
-    }
+    EachKey(
+        num_groups, [&](int g) { return KeyOf(greatest[g], g); }, f);
   }
 };
 
-inline constexpr int kBuckets = 128;
-inline constexpr int kFewWanted = 64;  // With as many, RoughCutOf is quick.
+inline constexpr int kFewWanted = 64;      // So many are found by RoughCutOf.
+inline constexpr int kLeastBuckets = 128;  // The fewer, the sooner they are ranked.
 
 // A cut that `wanted` groups reach, and not many more: the wanted-th greatest of the greatest of
-// kBuckets buckets of groups. At most `wanted` buckets have any that reach it.
-// REQUIRES: 0 < wanted <= kFewWanted, there are as many groups, and at least kBuckets threads.
-__device__ inline uint64_t RoughCutOf(const GroupKeys& groups, int wanted, GreatestRoom& room) {
+// each of `buckets` buckets of groups. At most `wanted` buckets have any that reach it.
+// REQUIRES: 0 < wanted <= kFewWanted, there are as many groups, and at least `buckets` threads.
+__device__ inline uint64_t RoughCutOf(const GroupKeys& groups, int wanted, int buckets,
+                                      GreatestRoom& room) {
   const int bucket = static_cast<int>(threadIdx.x);
   uint64_t greatest = 0;
-  if (bucket < kBuckets) {
+  if (bucket < buckets) {
 #pragma unroll 8
-    for (int g = bucket; g < groups.num_groups; g += kBuckets) {
+    for (int g = bucket; g < groups.num_groups; g += buckets) {
       const uint64_t key = KeyOf(groups.greatest[g], g);
       greatest = key > greatest ? key : greatest;
     }
     room.list[bucket] = greatest;
   }
   __syncthreads();
-  if (greatest != 0 && RankOf(room, kBuckets, greatest) == wanted - 1) room.cut = greatest;
+  if (greatest != 0 && RankOf(room, buckets, greatest) == wanted - 1) room.cut = greatest;
   __syncthreads();
   return room.cut;
 }
@@ -173,13 +193,12 @@ struct MemberKeys {
 
   template <typename F>
   __device__ void Each(const F& f) const {
-    const int members = room.num_groups * kGroup;
-    for (int i = static_cast<int>(threadIdx.x); i < members; i += static_cast<int>(blockDim.x)) {
+    const auto key_at = [&](int i) {
       const int position = room.groups[i / kGroup] * kGroup + i % kGroup;
-      if (position >= width) continue;
-      const uint64_t key = KeyOf(values(position), position);
-      if (key >= least) f(key);
-    }
+      const uint64_t key = position < width ? KeyOf(values(position), position) : 0;
+      return key >= least ? key : 0;
+    };
+    EachKey(room.num_groups * kGroup, key_at, f);
   }
 };
 
@@ -198,7 +217,7 @@ __device__ void List(const Keys& keys, GreatestRoom& room) {
 // returns how many there are: fewer where the width is less. groups: the greatest of each group of
 // kGroup neighbours. The `wanted` greatest groups hold as many numbers that no other group's
 // numbers precede, so that only they are read.
-// REQUIRES: wanted <= kMostWanted, and at least kBuckets threads.
+// REQUIRES: wanted <= kMostWanted, and at least kLeastBuckets threads.
 template <int kGroup, typename Values>
 __device__ int Greatest(const Values& values, const GroupKeys& groups, int width, int wanted,
                         GreatestRoom& room) {
@@ -206,9 +225,13 @@ __device__ int Greatest(const Values& values, const GroupKeys& groups, int width
   if (wanted == 0) return 0;
   uint64_t cut = 0;
   if (groups.num_groups > wanted) {
-    const int in_bucket = (groups.num_groups + kBuckets - 1) / kBuckets;
-    const bool quick = wanted <= kFewWanted && wanted * in_bucket <= kMostWanted;
-    cut = quick ? RoughCutOf(groups, wanted, room) : CutOf(groups, wanted, room);
+    const auto most = [&](int buckets) {
+      return wanted * ((groups.num_groups + buckets - 1) / buckets);
+    };
+    int buckets = kLeastBuckets;
+    while (most(buckets) > kMostWanted && 2 * buckets <= static_cast<int>(blockDim.x)) buckets *= 2;
+    const bool quick = wanted <= kFewWanted && most(buckets) <= kMostWanted;
+    cut = quick ? RoughCutOf(groups, wanted, buckets, room) : CutOf(groups, wanted, room);
   }
   if (threadIdx.x == 0) room.num_groups = 0;
   __syncthreads();

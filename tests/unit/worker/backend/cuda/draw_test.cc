@@ -194,7 +194,7 @@ TEST_F(DrawTest, GivesTheReferenceForShardsOfEveryWidth) {
 }
 
 TEST_F(DrawTest, KeepsTheGreatestOfAWholeVocabulary) {
-  for (const int keep : {1, 50, 1024}) {
+  for (const int keep : {1, 50, 64, 65, 1024}) {
     TestDraw draw{Random(128256, 11)};
     draw.keep = keep, draw.temperature = 0.6f;
     draw.adjust = SomeAdjustments(0, 128256, 301);

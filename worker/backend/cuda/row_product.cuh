@@ -76,9 +76,9 @@ __device__ inline void StoreProduct(const RowProduct& p, int token, int column, 
 // and three stages, which PlanRows counts on.
 template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages>
 constexpr int LeastBlocks() {
-  if (Chunk::kGrouped) return 1;
-  if (kRowTiles == 1) return kStages == 3 && kTokenTiles <= 2 ? 2 : 1;
-  return kRowTiles == 2 && kTokenTiles <= 4 ? 2 : 1;
+  constexpr int kMost = Chunk::kGrouped ? 1 : 2;  // Token tiles.
+  if (kRowTiles == 1) return kStages == 3 && kTokenTiles <= kMost ? 2 : 1;
+  return !Chunk::kGrouped && kRowTiles == 2 && kTokenTiles <= 4 ? 2 : 1;
 }
 
 // kGateUp: w is [G; U], and an output silu(gate) * up: each 16 rows of a block are 8 of G and the

@@ -42,19 +42,32 @@ __device__ void StorePairs(T* to, const float (&v)[kPairs]) {
 
 template <int kPairs, typename T, typename Kept>
 __global__ void __launch_bounds__(kThreads) RopeStoreKernel(RopeArgs<T> args) {
-  GridDependencyWait();
-  GridDependencyLaunch();
   const int width = args.kv.head_width, half = width / 2, kv_heads = args.kv.kv_heads;
   const unsigned parts = static_cast<unsigned>(half / kPairs);
   const unsigned heads = static_cast<unsigned>(args.q_heads + 2 * kv_heads);
   const unsigned item = blockIdx.x * kThreads + threadIdx.x;
   const int row = static_cast<int>(item / parts / heads);
-  if (row >= args.rows) return;
+  const bool inside = row < args.rows;
   const int head = static_cast<int>(item / parts % heads);  // Of q, then k, then v.
   const int j = static_cast<int>(item % parts) * kPairs;
-  const int position = args.positions[row];
-
   const bool is_q = head < args.q_heads, is_k = !is_q && head < args.q_heads + kv_heads;
+
+  // What no kernel writes, while earlier ones may still run.
+  int64_t block = 0;
+  int position = 0;
+  float cos[kPairs] = {}, sin[kPairs] = {};
+  if (inside) {
+    position = args.positions[row];
+    if (!is_q) block = args.blocks[args.tables[row] + position / kKvBlock];
+    if (is_q || is_k) {
+      LoadPairs<kPairs>(args.cos + static_cast<int64_t>(position) * half + j, cos);
+      LoadPairs<kPairs>(args.sin + static_cast<int64_t>(position) * half + j, sin);
+    }
+  }
+  GridDependencyWait();
+  GridDependencyLaunch();
+  if (!inside) return;
+
   const int kv_head = (head - args.q_heads) % kv_heads;
   T* const q = args.q + row * args.q_stride + head * width + j;
   const T* from = is_q   ? q
@@ -64,9 +77,6 @@ __global__ void __launch_bounds__(kThreads) RopeStoreKernel(RopeArgs<T> args) {
   LoadPairs<kPairs>(from, a);
   LoadPairs<kPairs>(from + half, b);
   if (is_q || is_k) {
-    float cos[kPairs], sin[kPairs];
-    LoadPairs<kPairs>(args.cos + static_cast<int64_t>(position) * half + j, cos);
-    LoadPairs<kPairs>(args.sin + static_cast<int64_t>(position) * half + j, sin);
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
       const float low = a[i];
@@ -79,7 +89,6 @@ __global__ void __launch_bounds__(kThreads) RopeStoreKernel(RopeArgs<T> args) {
     StorePairs<kPairs>(q + half, b);
     return;
   }
-  const int64_t block = args.blocks[args.tables[row] + position / kKvBlock];
   const int64_t place = (block * kv_heads + kv_head) * kKvBlock + position % kKvBlock;
   Kept* to = static_cast<Kept*>(is_k ? args.kv.keys : args.kv.values) + place * width + j;
   StorePairs<kPairs>(to, a);

@@ -28,7 +28,8 @@ void Embed(const BatchView& batch, TokenId first, const Matrix& table, Tensor ou
 void SelectRows(const BatchView& batch, Tensor x, Tensor out, cudaStream_t stream);
 // Rotates q [N, H*E] in place and k [N, K*E] on its way to the pool (the tensor stays as it is), in
 // halves by cos, sin [positions][E / 2], and writes k and v to their places in the pool, rounded
-// once to its type; e4m3 saturates. q, k and v are of one type.
+// once to its type; e4m3 saturates. q, k and v are of one type. Positions, tables, cos and sin are
+// read while earlier kernels may still run: copies write them, kernels never do.
 void RopeStore(const BatchView& batch, Tensor q, Tensor k, Tensor v, const float* cos,
                const float* sin, const KvView& kv, cudaStream_t stream);
 // The first `tokens` tokens of block `from` to block `to`, in `layers` layers that lie

@@ -1,7 +1,8 @@
 // Measures the engine on a GPU and prints each figure beside the most that it could be, measured on
 // the same card in the same run, and beside a peer's.
 //
-//   gpu_bench [--models 1B,8B,8B-fp8] [--folder DIR] [--peer FILE] [--quick]
+//   gpu_bench [--models 1B,8B,8B-fp8] [--rows decode,shared,contemplate,prefill] [--folder DIR]
+//             [--peer FILE] [--quick]
 //
 //   --folder  where the models of random weights are written, and stay (16 GB for 8B); a peer that
 //             reads Hugging Face checkpoints can be run on the same ones
@@ -38,6 +39,7 @@ namespace {
 
 struct Options {
   std::vector<std::string> models = {"1B", "8B", "8B-fp8"};
+  std::vector<std::string> rows = {"decode", "shared", "contemplate", "prefill"};
   std::string folder = "/dev/shm/conclave-gpu-bench";
   std::string peer;
   bool quick = false;
@@ -85,8 +87,8 @@ absl::StatusOr<Subject> SubjectOf(const std::string& name, bool quick) {
 
 class Bench {
  public:
-  Bench(GpuCeilings gpu, std::map<std::string, double> peer, bool quick)
-      : gpu_(std::move(gpu)), peer_(std::move(peer)), quick_(quick) {}
+  Bench(GpuCeilings gpu, std::map<std::string, double> peer, const Options& options)
+      : gpu_(std::move(gpu)), peer_(std::move(peer)), rows_(options.rows), quick_(options.quick) {}
 
   absl::Status Measure(const Subject& subject, const std::string& dir);
   void PrintRatios() const {
@@ -105,6 +107,7 @@ class Bench {
 
   const GpuCeilings gpu_;
   const std::map<std::string, double> peer_;
+  const std::vector<std::string> rows_;
   const bool quick_;
   const worker::EngineOptions engine_{.max_batched_tokens = 4096, .plans_in_flight = 2};
   std::unique_ptr<SharedGroup> group_;
@@ -219,10 +222,13 @@ absl::Status Bench::Measure(const Subject& subject, const std::string& dir) {
   };
   ASSIGN_OR_RETURN(auto ranks, worker::ThreadRanks::Create(options));
   group_ = std::make_unique<SharedGroup>(std::move(ranks));
-  RETURN_IF_ERROR(DecodeRow(subject));
-  RETURN_IF_ERROR(SharedRows(subject));
-  RETURN_IF_ERROR(ContemplatingRow(subject));
-  RETURN_IF_ERROR(PrefillRow(subject));
+  const auto wanted = [&](const char* row) {
+    return std::find(rows_.begin(), rows_.end(), row) != rows_.end();
+  };
+  if (wanted("decode")) RETURN_IF_ERROR(DecodeRow(subject));
+  if (wanted("shared")) RETURN_IF_ERROR(SharedRows(subject));
+  if (wanted("contemplate")) RETURN_IF_ERROR(ContemplatingRow(subject));
+  if (wanted("prefill")) RETURN_IF_ERROR(PrefillRow(subject));
   group_.reset();
   return absl::OkStatus();
 }
@@ -240,7 +246,7 @@ absl::Status Run(const Options& options) {
   std::printf("%s: copies %.0f GB/s, bf16 products %.0f TFLOP/s\n", gpu.name.c_str(), gpu.copy_gb,
               gpu.matrix_tflops);
   PrintHead();
-  Bench bench(std::move(gpu), ReadPeer(options.peer), options.quick);
+  Bench bench(std::move(gpu), ReadPeer(options.peer), options);
   for (const std::string& name : options.models) {
     ASSIGN_OR_RETURN(const Subject subject, SubjectOf(name, options.quick));
     const std::filesystem::path dir = options.folder + "/" + subject.shape;
@@ -262,6 +268,7 @@ int main(int argc, char** argv) {
   conclave::bench::Options options;
   CLI::App app{"Measures the engine on a GPU.", "gpu_bench"};
   app.add_option("--models", options.models, "1B, 8B; with -fp8, -int4 or -kv8")->delimiter(',');
+  app.add_option("--rows", options.rows, "decode, shared, contemplate, prefill")->delimiter(',');
   app.add_option("--folder", options.folder, "Where the models are written, and stay");
   app.add_option("--peer", options.peer, "A peer's figures: one \"KEY SECONDS\" a line");
   app.add_flag("--quick", options.quick, "Tiny models");

@@ -50,7 +50,9 @@ namespace conclave::worker::cuda {
 template <typename... Parameters, typename... Arguments>
 void Launch(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments&&... arguments) {
   cudaError_t error = cudaSuccess;
-  if (shape.shared_bytes > 48 * 1024) {
+  // With its arrays of fixed size (at most half of it) a block must not take more than 48 KB
+  // unasked.
+  if (shape.shared_bytes > 24 * 1024) {
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shape.shared_bytes));
   }

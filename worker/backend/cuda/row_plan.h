@@ -48,8 +48,8 @@ constexpr RowPlan PlanRows(int64_t w_rows, int64_t steps, int64_t rows, int chun
   if (plan.row_tiles > most) plan.row_tiles = most;
   if (plan.row_tiles == 4) {
     plan.stages = 2;
-  } else if (plan.row_tiles == 1 && rows <= 16) {
-    // A fourth stage where all blocks, held at once, leave room for it.
+  } else if (plan.row_tiles == 1 && rows <= (chunk == 8 ? 16 : 8)) {
+    // A fourth stage where all blocks, held at once, leave room for it, registers too.
     const int64_t held = (w_rows + 16 * kMultiprocessors - 1) / (16 * kMultiprocessors);
     const int64_t ring = int64_t{4} * plan.warps * 16 * kStepBytes;
     if (held * (ring + 1024) <= 227 * 1024) plan.stages = 4;

@@ -76,7 +76,7 @@ __device__ inline void StoreProduct(const RowProduct& p, int token, int column, 
 // and three stages, which PlanRows counts on.
 template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages>
 constexpr int LeastBlocks() {
-  constexpr int kMost = Chunk::kGrouped ? 1 : 2;  // Token tiles.
+  constexpr int kMost = Chunk::kNumbers == 8 ? 4 : Chunk::kGrouped ? 1 : 2;  // Token tiles.
   if (kRowTiles == 1) return kStages == 3 && kTokenTiles <= kMost ? 2 : 1;
   return !Chunk::kGrouped && kRowTiles == 2 && kTokenTiles <= 4 ? 2 : 1;
 }
@@ -90,8 +90,11 @@ class ProductBlock {
   static constexpr int kPieces = Chunk::kNumbers / 8;  // 16-byte pieces of x for one chunk.
   static constexpr int kParts = kGateUp ? 2 : 1;
   static constexpr int kOuts = kRowTiles * 16 / kParts;
-  // x is read a step ahead where the registers allow it.
-  static constexpr bool kAhead = kTokenTiles * kPieces <= (kRowTiles == 1 && kStages == 3 ? 1 : 4);
+  // x of a whole step is read ahead of the weight where the registers allow it; of several tokens,
+  // in blocks that take many steps, even before the step begins.
+  static constexpr bool kAhead = kRowTiles == 1 && kStages == 3 ? kTokenTiles == 1 && kPieces <= 2
+                                                                : kTokenTiles * kPieces <= 4;
+  static constexpr bool kEarlier = kAhead && kRowTiles == 2 && kTokenTiles > 1;
 
  public:
   __device__ ProductBlock(const RowProduct& p, unsigned char* memory)
@@ -118,20 +121,18 @@ class ProductBlock {
     GridDependencyWait();
 
     uint4 ahead[2][kTokenTiles][kPieces];
-    if constexpr (kAhead) {
-      LoadHalf(warp_, 0, ahead[0]);
-      LoadHalf(warp_, 1, ahead[1]);
-    }
+    if constexpr (kEarlier) LoadStep(warp_, ahead);
     int slot = 0;
     for (int step = warp_; step < steps_; step += warps_) {
+      if constexpr (kAhead && !kEarlier) LoadStep(step, ahead);
       WaitCopies<kStages - 2>();
       __syncwarp();  // The other lanes' copies are there too, and all have read the slot before.
       Copy(step + (kStages - 1) * warps_, slot == 0 ? kStages - 1 : slot - 1);
       if constexpr (kAhead) {
         Multiply(step, slot, 0, ahead[0]);
-        LoadHalf(step + warps_, 0, ahead[0]);
+        if constexpr (kEarlier) LoadHalf(step + warps_, 0, ahead[0]);
         Multiply(step, slot, 1, ahead[1]);
-        LoadHalf(step + warps_, 1, ahead[1]);
+        if constexpr (kEarlier) LoadHalf(step + warps_, 1, ahead[1]);
       } else {
 #pragma unroll 1  // One half's x at a time: more would not fit the registers.
         for (int half = 0; half < 2; ++half) Multiply(step, slot, half, ahead[0]);
@@ -209,7 +210,11 @@ class ProductBlock {
     }
   }
 
-  // x of half a step, past the last one zeros.
+  // x of a step or half of it, past the last one zeros.
+  __device__ void LoadStep(int step, uint4 (&x)[2][kTokenTiles][kPieces]) const {
+    LoadHalf(step, 0, x[0]);
+    LoadHalf(step, 1, x[1]);
+  }
   __device__ void LoadHalf(int step, int half, uint4 (&x)[kTokenTiles][kPieces]) const {
     const int k = FirstOf(step, half);
     const __nv_bfloat16* from = XAt(k);

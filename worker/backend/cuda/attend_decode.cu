@@ -7,20 +7,19 @@
 // Pieces on tensor cores, for bf16 queries with KV of bf16 or e4m3. Bound by the KV's bytes: each
 // element is read once for an item, and once from shared memory for its (up to 64) query rows.
 //
-// One block: one item, one KV head, up to 64 query rows (its rows x the group's heads). Warp w of 4
-// computes scores of positions 16w..16w+15 of each tile of 64, for all query rows; they stay in
+// One block: one item, one KV head, up to 64 query rows (its rows x the group's heads). Warp w
+// computes scores of positions 16w..16w+15 of each tile, for all query rows; they stay in
 // registers until the greatest of the piece is known. The weights then go to shared memory as bf16,
-// and warp w sums values for columns 16w.., 16w+64.., ... over all positions. K and V tiles come
-// through one ring, so that values are under way while scores are computed. Few items are bound by
-// latency: what the step's upload brought is read, and the piece sent for, before earlier kernels
-// are done.
+// and warp w sums values for columns 16w.., 16 (w + warps).., ... over all positions. K and V tiles
+// come through one ring, so that values are under way while scores are computed. Few items are
+// bound by latency: what the step's upload brought is read, and the piece sent for, before earlier
+// kernels are done.
 //
 // The rule of bits: an element of any product goes through the same steps wherever its row stands,
 // and contractions are spelled out (fmaf), so that instances for 16, 32 and 64 query rows agree.
 namespace conclave::worker::cuda {
 namespace {
 
-constexpr int kWarps = kPieceThreads / 32;
 // Blocks that run at once on a large device. These send for their keys early; of fewer, values too:
 // not more than the L2 cache holds.
 constexpr unsigned kSentFor = 264;
@@ -32,6 +31,7 @@ __device__ inline uint32_t PackBf16(float low, float high) {
 __device__ inline float LowBf16(uint32_t pair) { return __uint_as_float(pair << 16); }
 __device__ inline float HighBf16(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
 
+template <int kWarps>
 struct Notes {
   int32_t blocks[kPiece / kKvBlock];
   int32_t row[kQueryRows], head[kQueryRows];  // By query row.
@@ -39,19 +39,21 @@ struct Notes {
   float sums[kWarps][kQueryRows];             // Of weights.
 };
 
-__device__ inline float TotalOf(const Notes& notes, int query) {
+template <int kWarps>
+__device__ inline float TotalOf(const Notes<kWarps>& notes, int query) {
   float sum = notes.sums[0][query];
   for (int w = 1; w < kWarps; ++w) sum += notes.sums[w][query];
   return sum;
 }
 
 // All wanted queries, and zeros for the others, to shared memory.
-template <bool kE4M3, int kRows>
+template <bool kE4M3, int kRows, typename Notes>
 __device__ inline void CopyQueries(const PieceArgs& args, const Notes& notes, int query_rows,
                                    __nv_bfloat16* queries) {
   constexpr int kChunk = kE4M3 ? 16 : 8;
   const int width = args.head_width, chunks = width / kChunk;
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * 16 * chunks; i += kPieceThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * 16 * chunks;
+       i += PieceShape<kE4M3>::kThreads) {
     const int query = i / chunks, e = i % chunks * kChunk;
     const bool wanted = query < query_rows;
     const __nv_bfloat16* const from =
@@ -72,9 +74,11 @@ __device__ inline void CopyQueries(const PieceArgs& args, const Notes& notes, in
 }
 
 // The piece for kRows tiles of 16 query rows, the first `query_rows` of which are wanted.
-template <bool kE4M3, int kRows, int kGroups, typename Ring>
+template <bool kE4M3, int kRows, int kGroups, typename Ring, typename Notes>
 __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item, int query_rows,
                                    Ring& ring, Notes& notes, __nv_bfloat16* queries) {
+  constexpr int kWarps = PieceShape<kE4M3>::kWarps, kTile = PieceShape<kE4M3>::kTile;
+  constexpr int kTiles = PieceShape<kE4M3>::kTiles;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const int g = lane / 4, t = lane % 4;  // As in Mma16816.
   const int width = args.head_width;
@@ -83,10 +87,10 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
   CopyQueries<kE4M3, kRows>(args, notes, query_rows, queries);
   if (!kE4M3) ring.Start();  // The queries' copies arrive with the first tile.
 
-  // Scores: [query tile of 16][tile of 64] x 16 x (2 x 8) positions of this warp.
-  float scores[kPieceTiles][kRows][2][4] = {};
+  // Scores: [tile][query tile of 16] x 16 x (2 x 8) positions of this warp.
+  float scores[kTiles][kRows][2][4] = {};
 #pragma unroll
-  for (int tile = 0; tile < kPieceTiles; ++tile) {
+  for (int tile = 0; tile < kTiles; ++tile) {
     if (tile < ring.first_tile() || tile >= ring.end_tile()) continue;
     const unsigned char* const keys = ring.Next() + 16 * warp * ring.row_bytes();
     MultiplyKeys<kE4M3, kRows>(keys, ring.row_bytes(), width, queries, scores[tile]);
@@ -99,11 +103,11 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
     for (int half = 0; half < 2; ++half) {
       float greatest = -INFINITY;
 #pragma unroll
-      for (int tile = 0; tile < kPieceTiles; ++tile) {
+      for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           float& score = scores[tile][m][i / 2][2 * half + i % 2];
-          const int at = tile * kPieceTile + 16 * warp + i / 2 * 8 + 2 * t + i % 2;
+          const int at = tile * kTile + 16 * warp + i / 2 * 8 + 2 * t + i % 2;
           if (at < item.from || at >= item.to) score = -INFINITY;
           greatest = fmaxf(greatest, score);
         }
@@ -122,12 +126,13 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int query = 16 * m + 8 * half + g;
-      const float greatest = fmaxf(fmaxf(notes.greatest[0][query], notes.greatest[1][query]),
-                                   fmaxf(notes.greatest[2][query], notes.greatest[3][query])) *
-                             args.scale;
+      float greatest = notes.greatest[0][query];
+#pragma unroll
+      for (int w = 1; w < kWarps; ++w) greatest = fmaxf(greatest, notes.greatest[w][query]);
+      greatest *= args.scale;
       float sum = 0;
 #pragma unroll
-      for (int tile = 0; tile < kPieceTiles; ++tile) {
+      for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
         for (int n = 0; n < 2; ++n) {
           const float* const pair = &scores[tile][m][n][2 * half];
@@ -135,8 +140,8 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
                                             __expf(fmaf(pair[1], args.scale, -greatest)));
           sum += LowBf16(rounded);
           sum += HighBf16(rounded);
-          *reinterpret_cast<uint32_t*>(weights + query * kWeightStride + tile * kPieceTile +
-                                       16 * warp + 8 * n + 2 * t) = rounded;
+          *reinterpret_cast<uint32_t*>(weights + query * kWeightStride + tile * kTile + 16 * warp +
+                                       8 * n + 2 * t) = rounded;
         }
       }
       sum += __shfl_xor_sync(0xffffffffu, sum, 1);
@@ -150,9 +155,9 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
   for (int tile = ring.first_tile(); tile < ring.end_tile(); ++tile) {
     const unsigned char* const values = ring.Next();
 #pragma unroll
-    for (int at = 0; at < kPieceTile; at += 32) {
+    for (int at = 0; at < kTile; at += 32) {
       MultiplyValues<kE4M3>(values + at * ring.row_bytes(), ring.row_bytes(), width, warp, kWarps,
-                            weights + tile * kPieceTile + at, kWeightStride, sums);
+                            weights + tile * kTile + at, kWeightStride, sums);
     }
   }
 
@@ -196,19 +201,21 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
 
 // parts: blocks for the query rows of one item and KV head.
 template <bool kE4M3, int kGroups>
-__global__ void __launch_bounds__(kPieceThreads, 2) AttendPieces(PieceArgs args, int parts) {
+__global__ void __launch_bounds__(PieceShape<kE4M3>::kThreads, 2)
+    AttendPieces(PieceArgs args, int parts) {
   const int index = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   const int first_query = index % parts * kQueryRows;
   const int kv_head = index / parts % args.kv_heads;
   const DecodeItem item = args.items[index / parts / args.kv_heads];
   const int query_rows = min(item.rows * args.group - first_query, kQueryRows);
-  __shared__ Notes notes;
+  __shared__ Notes<PieceShape<kE4M3>::kWarps> notes;
   if (query_rows > 0) {
     // Blocks that nobody sees may not even be in the table.
-    const int place = thread / 8;
-    const bool seen = place * kKvBlock < item.to && (place + 1) * kKvBlock > item.from;
+    const int place = thread / 8;  // 8 threads to a block of KV.
+    const bool seen = place < kPiece / kKvBlock && place * kKvBlock < item.to &&
+                      (place + 1) * kKvBlock > item.from;
     const int32_t block = seen ? args.blocks[item.blocks + place] : 0;
-    if (thread % 8 == 0) notes.blocks[place] = block;
+    if (thread % 8 == 0 && place < kPiece / kKvBlock) notes.blocks[place] = block;
     if (seen && blockIdx.x < kSentFor) PrefetchBlock<kE4M3>(args, item, kv_head, args.keys, block);
     if (seen && gridDim.x <= kSentFor / 2) {
       PrefetchBlock<kE4M3>(args, item, kv_head, args.values, block);
@@ -244,22 +251,22 @@ void Start(const PieceArgs& args, int num_items, cudaStream_t stream) {
   const PieceRoom room =
       PieceRoomOf(args.head_width, args.group, kE4M3, RingShape<kE4M3, kGroups>::kStages);
   const LaunchShape shape{.grid = dim3(static_cast<unsigned>(num_items * args.kv_heads * parts)),
-                          .block = dim3(kPieceThreads),
+                          .block = dim3(PieceShape<kE4M3>::kThreads),
                           .shared_bytes = room.bytes,
                           .stream = stream,
                           .early = true};
   Launch(AttendPieces<kE4M3, kGroups>, shape, args, parts);
 }
 
-template <bool kE4M3>
-void StartOf(const PieceArgs& args, int num_items, cudaStream_t stream) {
-  if (args.head_width <= 64) {
-    Start<kE4M3, 1>(args, num_items, stream);
-  } else if (args.head_width <= 128) {
-    Start<kE4M3, 2>(args, num_items, stream);
-  } else {
-    Start<kE4M3, 4>(args, num_items, stream);
+void StartOf(const PieceArgs& args, Stored stored, int num_items, cudaStream_t stream) {
+  const int width = args.head_width;
+  if (stored == Stored::kE4M3) {
+    return width <= 128 ? Start<true, 1>(args, num_items, stream)
+                        : Start<true, 2>(args, num_items, stream);
   }
+  return width <= 64    ? Start<false, 1>(args, num_items, stream)
+         : width <= 128 ? Start<false, 2>(args, num_items, stream)
+                        : Start<false, 4>(args, num_items, stream);
 }
 
 bool FitsTensorCores(const AttendArgs& args) {
@@ -309,10 +316,8 @@ void AttendDecode(const AttendArgs& args, cudaStream_t stream) {
   }
   if (!tensor_cores) {
     LaunchPlainPieces(pieces, args.num_items, args.q.dtype, args.kv.stored, stream);
-  } else if (args.kv.stored == Stored::kE4M3) {
-    StartOf<true>(pieces, args.num_items, stream);
   } else {
-    StartOf<false>(pieces, args.num_items, stream);
+    StartOf(pieces, args.kv.stored, args.num_items, stream);
   }
   if (pieces.out == nullptr) LaunchMerge(args, args.parts, stats, stream);
 }

@@ -126,8 +126,9 @@ void StartOf(const MergeArgs& args, int rows, cudaStream_t stream) {
 
 template <typename Out>
 void Start(const MergeArgs& args, int rows, cudaStream_t stream) {
-  // Many warps where a row has many pieces, and there are few rows.
-  const bool few = args.max_pieces <= 8 || rows * args.heads > 1024;
+  // Blocks of many warps pay where a row has many pieces, and all of them run at once. Others start
+  // beside the last pieces.
+  const bool few = args.max_pieces <= 64 || rows * args.heads > 128;
   if (args.head_width % 4 != 0) {
     StartOf<Out, 1, kFewWarps>(args, rows, stream);
   } else if (few) {

@@ -8,17 +8,23 @@
 // How a block of attend_decode.cu gets its tiles of keys and values.
 namespace conclave::worker::cuda {
 
-inline constexpr int kPieceThreads = 128;
-inline constexpr int kPieceTile = 64;  // Positions.
-inline constexpr int kPieceTiles = kPiece / kPieceTile;
 inline constexpr int kQueryRows = 64;             // Most of one block.
 inline constexpr int kWeightStride = kPiece + 8;  // 8 more than a power of two: no bank conflicts.
+
+// A block, whose warps have 16 positions of a tile each. e4m3 is bound by instructions: more warps.
+template <bool kE4M3>
+struct PieceShape {
+  static constexpr int kTile = kE4M3 ? 128 : 64;  // Positions.
+  static constexpr int kTiles = kPiece / kTile;
+  static constexpr int kWarps = kTile / 16;
+  static constexpr int kThreads = 32 * kWarps;
+};
 
 // kGroups: the most groups of 16 columns of one warp. kE4M3: KV is e4m3.
 template <bool kE4M3, int kGroups>
 struct RingShape {
   // As many as let two blocks fit a multiprocessor of 228 KB.
-  static constexpr int kStages = kE4M3 ? (kGroups > 2 ? 4 : 8)
+  static constexpr int kStages = kE4M3 ? (kGroups > 1 ? 2 : 4)
                                        : (kGroups > 2   ? 2
                                           : kGroups > 1 ? 4
                                                         : 6);
@@ -35,7 +41,8 @@ __host__ __device__ inline PieceRoom PieceRoomOf(int width, int group, bool e4m3
   PieceRoom room;
   room.query_stride = width + 8;
   room.row_bytes = e4m3 ? (width / 16 | 1) * 16 : room.query_stride * 2;
-  room.queries = static_cast<size_t>(stages * kPieceTile * room.row_bytes);
+  room.queries = static_cast<size_t>(stages * room.row_bytes *
+                                     (e4m3 ? PieceShape<true>::kTile : PieceShape<false>::kTile));
   // Items have up to 16 rows; instances are for 16, 32 and 64 query rows.
   const int query_rows = group == 1 ? 16 : group == 2 ? 32 : kQueryRows;
   room.bytes = room.queries + static_cast<size_t>(query_rows * kWeightStride * 2);
@@ -74,8 +81,8 @@ class TileRing {
         shared_(shared),
         room_(PieceRoomOf(args.head_width, args.group, kE4M3, kStages)) {}
 
-  __device__ int first_tile() const { return item_.from / kPieceTile; }
-  __device__ int end_tile() const { return (item_.to + kPieceTile - 1) / kPieceTile; }
+  __device__ int first_tile() const { return item_.from / kTile; }
+  __device__ int end_tile() const { return (item_.to + kTile - 1) / kTile; }
   // Of a tile, bytes.
   __device__ int row_bytes() const { return room_.row_bytes; }
 
@@ -84,7 +91,7 @@ class TileRing {
     for (int step = 0; step < kStages - 1; ++step) Copy(step);
   }
 
-  // The next tile, [64][row_bytes()] as it is stored, until the following call.
+  // The next tile, [kTile][row_bytes()] as it is stored, until the following call.
   __device__ const unsigned char* Next() {
     const int step = step_++;
     WaitCopies<kStages - 2>();
@@ -96,29 +103,31 @@ class TileRing {
 
  private:
   static constexpr int kStages = RingShape<kE4M3, kGroups>::kStages;
-  static constexpr int kRounds = kE4M3 ? (kGroups + 1) / 2 : kGroups;  // Of 128 bytes a row.
+  static constexpr int kTile = PieceShape<kE4M3>::kTile;
+  static constexpr int kAtOnce = PieceShape<kE4M3>::kThreads / 8;  // Positions.
+  static constexpr int kRounds = kGroups;                          // Of 128 bytes a row.
 
   __device__ unsigned char* StageOf(int step) const {
-    return shared_ + step % kStages * kPieceTile * room_.row_bytes;
+    return shared_ + step % kStages * kTile * room_.row_bytes;
   }
 
-  // 8 threads to a position: 16 positions, one block of KV, at once.
+  // 8 threads to a position.
   __device__ void Copy(int step) {
     const int tiles = end_tile() - first_tile();
     if (step < 2 * tiles) {
       const int tile = first_tile() + (step < tiles ? step : step - tiles);
       const char* const pool = static_cast<const char*>(step < tiles ? args_.keys : args_.values);
-      const int token = static_cast<int>(threadIdx.x) / 8,
+      const int first = static_cast<int>(threadIdx.x) / 8,
                 chunk = static_cast<int>(threadIdx.x) % 8;
       const int row_bytes = kE4M3 ? args_.head_width : args_.head_width * 2;
 #pragma unroll
-      for (int i = 0; i < kPieceTile / kKvBlock; ++i) {
-        const int at = tile * kPieceTile + i * kKvBlock + token;
+      for (int token = first; token < kTile; token += kAtOnce) {
+        const int at = tile * kTile + token;
         const bool seen = item_.from <= at && at < item_.to;
-        const int64_t block = blocks_[tile * (kPieceTile / kKvBlock) + i];
+        const int64_t block = blocks_[at / kKvBlock];
         const char* const from = pool + block * args_.block_stride * (kE4M3 ? 1 : 2) +
-                                 int64_t{kv_head_ * kKvBlock + token} * row_bytes;
-        unsigned char* const to = StageOf(step) + (i * kKvBlock + token) * room_.row_bytes;
+                                 int64_t{kv_head_ * kKvBlock + at % kKvBlock} * row_bytes;
+        unsigned char* const to = StageOf(step) + token * room_.row_bytes;
 #pragma unroll
         for (int round = 0; round < kRounds; ++round) {
           const int c = 16 * (chunk + 8 * round);

@@ -225,7 +225,7 @@ TEST_F(AttendDecodeTest, TheBitsAreThoseOfAnyNumberOfPieces) {
     for (size_t i = 0; i < rows.size(); ++i) ExpectReference(rows[i], 0, one[i]);
     for (const int window : {0, 30}) {
       const auto few = Attend(rows, window, 0);
-      for (const int more : {1, 15}) {
+      for (const int more : {1, 90}) {
         const auto merged = Attend(rows, window, more);
         for (size_t i = 0; i < rows.size(); ++i) {
           EXPECT_EQ(BitsOf(few[i]), BitsOf(merged[i])) << "row " << i << ", " << more << " more";
@@ -235,8 +235,8 @@ TEST_F(AttendDecodeTest, TheBitsAreThoseOfAnyNumberOfPieces) {
   }
   Make({2, 1, 16}, kBF16);
   const std::vector<Row> rows = {{AddSequence(1100), 1099}, {0, 700}, {0, 3}};
-  EXPECT_EQ(BitsOf(Attend(rows, 0, 0)[0]), BitsOf(Attend(rows, 0, 30)[0]));
-  EXPECT_EQ(BitsOf(Attend(rows, 0, 0)[1]), BitsOf(Attend(rows, 0, 30)[1]));
+  EXPECT_EQ(BitsOf(Attend(rows, 0, 0)[0]), BitsOf(Attend(rows, 0, 90)[0]));
+  EXPECT_EQ(BitsOf(Attend(rows, 0, 0)[1]), BitsOf(Attend(rows, 0, 90)[1]));
 }
 
 TEST_F(AttendDecodeTest, LongRowsAreRight) {

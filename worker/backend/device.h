@@ -63,6 +63,7 @@ struct Run {
 
 // The rows of one step. Prompt rows stand first: a token's kind decides its arithmetic.
 struct Batch {
+  // Below 0: t is what draw -1 - t of the last BeginDraw() gave, on a device that feeds draws.
   std::vector<TokenId> tokens;
   std::vector<Run> runs;             // In order; each is all prompt rows or all produced ones.
   std::vector<int32_t> logits_rows;  // Rows whose logits are wanted, rising.
@@ -93,9 +94,9 @@ struct ExpertChoice {
 };
 
 // One device of one rank: its memory, and the operations that models are made of. Work runs in call
-// order; what went wrong is returned by the next Synchronize(), Download() or Draw(). Every result
-// obeys the rule of bits: an output element depends on its own row only, through one order of
-// summation that the row's kind fixes, whatever the number of rows or threads. One thread at a
+// order; what went wrong is returned by the next Synchronize(), Download() or TakeDraw(). Every
+// result obeys the rule of bits: an output element depends on its own row only, through one order
+// of summation that the row's kind fixes, whatever the number of rows or threads. One thread at a
 // time.
 //
 // Types: the residual, norm gains, biases, RoPE tables and logits are f32. What products read and
@@ -110,6 +111,9 @@ class Device {
   // blocks of the one never stand for the other.
   virtual bool kinds_differ() const = 0;
   virtual DType ActivationType(DType weights) const = 0;
+  // Whether work goes on after a call has returned, and a batch's tokens may be draws that nobody
+  // has taken yet.
+  virtual bool feeds_draws() const = 0;
 
   // kResourceExhausted with the size when there is no room.
   virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(DType dtype, size_t count) = 0;
@@ -126,8 +130,8 @@ class Device {
 
   // Begin() never rounds a batch of at most `rows` rows, or logits rows, up to more than this.
   virtual int64_t Padded(int64_t rows) const = 0;
-  // The operations that follow are about these rows. What it points to must live until the next
-  // Synchronize().
+  // The operations that follow are about these rows. What it points to must live until Repeat()
+  // has returned.
   virtual BatchSize Begin(const Batch& batch) = 0;
   // Calls `operations`, or does again what they did for a batch of the same size: they may depend
   // on nothing but what Begin() returned.
@@ -163,9 +167,20 @@ class Device {
   virtual void Attend(Tensor q, KvPool& pool, int layer, float scale, int window, Tensor out) = 0;
   // The first `tokens` tokens of a block, on all layers.
   virtual void CopyBlock(KvPool& pool, int from, int to, int tokens) = 0;
-  // Waits. `width`, `first`: of this rank's shard, the id of logits[0].
-  virtual absl::StatusOr<std::vector<ShardResult>> Draw(const std::vector<ShardDraw>& draws,
-                                                        int64_t width, TokenId first) = 0;
+  // Begins to draw; at most two draws may wait to be taken. `width`, `first`: of this rank's shard,
+  // the id of logits[0].
+  virtual absl::Status BeginDraw(const std::vector<ShardDraw>& draws, int64_t width,
+                                 TokenId first) = 0;
+  // Whether TakeDraw() would not wait.
+  virtual bool DrawIsDone() = 0;
+  // Waits for the oldest draw that was begun, and for what was called before it.
+  virtual absl::StatusOr<std::vector<ShardResult>> TakeDraw() = 0;
+  // Both at once.
+  absl::StatusOr<std::vector<ShardResult>> Draw(const std::vector<ShardDraw>& draws, int64_t width,
+                                                TokenId first) {
+    if (absl::Status begun = BeginDraw(draws, width, first); !begun.ok()) return begun;
+    return TakeDraw();
+  }
   virtual absl::Status Synchronize() = 0;
 };
 

@@ -159,27 +159,35 @@ TokenEvent Decide(const DrawRequest& request, const std::vector<const float*>& w
 
 }  // namespace
 
-absl::StatusOr<std::vector<TokenEvent>> DrawTokens(const std::vector<DrawRequest>& requests,
-                                                   TokenId first, int width, Device& device,
-                                                   Collective& collective) {
+bool DecidedByDevice(const Sampling& sampling) { return KeptBy(sampling) == 0; }
+
+absl::Status BeginTokens(const std::vector<DrawRequest>& requests, TokenId first, int width,
+                         Device& device) {
+  std::vector<ShardDraw> draws;
+  if (width > 0) {
+    draws.reserve(requests.size());
+    for (const DrawRequest& request : requests) draws.push_back(DrawOf(request));
+  }
+  return device.BeginDraw(draws, width, first);
+}
+
+absl::StatusOr<std::vector<TokenEvent>> TakeTokens(const std::vector<DrawRequest>& requests,
+                                                   Device& device, Collective& collective) {
+  // None for a rank without a part of the vocabulary.
+  ASSIGN_OR_RETURN(const std::vector<ShardResult> results, device.TakeDraw());
+  std::vector<TokenEvent> tokens;
+  if (requests.empty()) return tokens;
   std::vector<int64_t> offsets = {0};
   for (const DrawRequest& request : requests) {
     offsets.push_back(offsets.back() + kHead + kCandidate * std::max(1, KeptBy(*request.sampling)));
   }
   const int64_t floats = offsets.back();
   std::vector<float> mine(floats), all(floats * collective.size());
-  std::vector<ShardResult> results;
-  if (width > 0) {
-    std::vector<ShardDraw> draws;
-    for (const DrawRequest& request : requests) draws.push_back(DrawOf(request));
-    ASSIGN_OR_RETURN(results, device.Draw(draws, width, first));
-  }
   for (size_t i = 0; i < requests.size(); ++i) {
-    Describe(KeptBy(*requests[i].sampling), width > 0 ? &results[i] : nullptr,
+    Describe(KeptBy(*requests[i].sampling), results.empty() ? nullptr : &results[i],
              mine.data() + offsets[i]);
   }
   RETURN_IF_ERROR(collective.AllGather(mine.data(), floats, all.data()));
-  std::vector<TokenEvent> tokens;
   for (size_t i = 0; i < requests.size(); ++i) {
     std::vector<const float*> words;
     for (int r = 0; r < collective.size(); ++r)
@@ -187,6 +195,13 @@ absl::StatusOr<std::vector<TokenEvent>> DrawTokens(const std::vector<DrawRequest
     tokens.push_back(Decide(requests[i], words));
   }
   return tokens;
+}
+
+absl::StatusOr<std::vector<TokenEvent>> DrawTokens(const std::vector<DrawRequest>& requests,
+                                                   TokenId first, int width, Device& device,
+                                                   Collective& collective) {
+  RETURN_IF_ERROR(BeginTokens(requests, first, width, device));
+  return TakeTokens(requests, device, collective);
 }
 
 }  // namespace conclave::worker

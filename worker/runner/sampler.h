@@ -17,6 +17,9 @@ namespace conclave::worker {
 // ranks.
 inline constexpr int kMostCandidates = 1024;
 
+// Whether one rank's device alone decides the token, before the host sees it.
+bool DecidedByDevice(const Sampling& sampling);
+
 // One draw: from one row of this rank's shard of the logits.
 struct DrawRequest {
   const float* logits = nullptr;  // [shard width]
@@ -30,7 +33,13 @@ struct DrawRequest {
 
 // Draws the tokens of a step, on every rank alike: each looks at its shard of the vocabulary, and
 // ranks exchange candidates, never logits. All ranks call it with the same requests. `first`,
-// `width`: this rank's ids.
+// `width`: this rank's ids. In two halves, as Device::BeginDraw() and TakeDraw(): the second looks
+// at no logits and no occurrences any more. Without requests it waits for the device alone.
+absl::Status BeginTokens(const std::vector<DrawRequest>& requests, TokenId first, int width,
+                         Device& device);
+absl::StatusOr<std::vector<TokenEvent>> TakeTokens(const std::vector<DrawRequest>& requests,
+                                                   Device& device, Collective& collective);
+// Both at once.
 absl::StatusOr<std::vector<TokenEvent>> DrawTokens(const std::vector<DrawRequest>& requests,
                                                    TokenId first, int width, Device& device,
                                                    Collective& collective);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <limits>
 #include <utility>
 
@@ -86,6 +87,7 @@ class CpuDevice : public Device {
   // One order of summation serves all rows.
   bool kinds_differ() const override { return false; }
   DType ActivationType(DType) const override { return DType::kF32; }
+  bool feeds_draws() const override { return false; }
 
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(DType dtype, size_t count) override {
     return CpuBuffer::Make(count * BytesOf(dtype));
@@ -273,10 +275,17 @@ class CpuDevice : public Device {
     }
   }
 
-  absl::StatusOr<std::vector<ShardResult>> Draw(const std::vector<ShardDraw>& draws, int64_t width,
-                                                TokenId first) override {
-    std::vector<ShardResult> results;
+  absl::Status BeginDraw(const std::vector<ShardDraw>& draws, int64_t width,
+                         TokenId first) override {
+    std::vector<ShardResult>& results = drawn_.emplace_back();
     for (const ShardDraw& draw : draws) results.push_back(DrawOne(draw, width, first));
+    return absl::OkStatus();
+  }
+  bool DrawIsDone() override { return true; }
+  absl::StatusOr<std::vector<ShardResult>> TakeDraw() override {
+    CHECK(!drawn_.empty());
+    std::vector<ShardResult> results = std::move(drawn_.front());
+    drawn_.pop_front();
     return results;
   }
 
@@ -324,6 +333,7 @@ class CpuDevice : public Device {
   ThreadPool pool_;
   ExpertMixer mixer_;
   std::vector<float> scratch_;
+  std::deque<std::vector<ShardResult>> drawn_;  // Not taken yet.
   // The rows that Begin() gave.
   std::vector<TokenId> tokens_;
   std::vector<RowPlace> places_;

@@ -52,10 +52,11 @@ struct BatchUpload::Rows {
 };
 
 absl::Status BatchUpload::Begin(const Batch& batch, const BatchRules& rules, int32_t scratch_block,
-                                cudaStream_t stream) {
+                                const int32_t* drawn, cudaStream_t stream) {
   batch_ = batch;
   rules_ = rules;
   scratch_block_ = scratch_block;
+  drawn_ = drawn;
   return LayOut(stream);
 }
 
@@ -163,7 +164,8 @@ absl::Status BatchUpload::LayOut(cudaStream_t stream) {
            at(positions),
            at(tables),
            at(blocks),
-           at(logits)};
+           at(logits),
+           drawn_};
   attend_view_ = view_;
   if (!rules_.prompt_tiles) attend_view_.prompt_rows = 0;
   tiles_ = reinterpret_cast<const PrefillTile*>(at(tiles));

@@ -37,9 +37,10 @@ struct DecodeView {
 // One thread.
 class BatchUpload {
  public:
-  // `scratch_block`: where padded rows stand.
+  // `scratch_block`: where padded rows stand. `drawn`: what tokens below 0 stand for, on the
+  // device.
   absl::Status Begin(const Batch& batch, const BatchRules& rules, int32_t scratch_block,
-                     cudaStream_t stream);
+                     const int32_t* drawn, cudaStream_t stream);
   const BatchView& view() const { return view_; }
   // The view of attention: without prompt rows, where these have no kernels of their own.
   const BatchView& attend_view() const { return attend_view_; }
@@ -69,6 +70,7 @@ class BatchUpload {
   Batch batch_;
   BatchRules rules_;
   int32_t scratch_block_ = 0;
+  const int32_t* drawn_ = nullptr;
   std::vector<Planned> windows_;
   std::vector<PrefillTile> prompt_tiles_;
 

@@ -13,11 +13,12 @@ inline constexpr int kKvBlock = 16;  // Tokens in one KV block.
 // pool's scratch block.
 struct BatchView {
   int rows = 0, prompt_rows = 0, logits_rows = 0;
-  const int32_t* tokens = nullptr;     // [rows]
+  const int32_t* tokens = nullptr;     // [rows]; t < 0 is drawn[-1 - t].
   const int32_t* positions = nullptr;  // [rows]
   const int32_t* tables = nullptr;     // [rows]: where in `blocks` the row's block table begins.
   const int32_t* blocks = nullptr;     // All block tables, one after another.
   const int32_t* logits = nullptr;     // [logits_rows]: the rows whose logits are wanted.
+  const int32_t* drawn = nullptr;      // What the last step drew.
 };
 
 // One layer of a KV pool: keys and values are each [block][kv_heads][16][head_width] of `stored`

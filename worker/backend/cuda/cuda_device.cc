@@ -56,6 +56,7 @@ class Gpu : public CudaDevice {
   std::string name() const override;
   bool kinds_differ() const override { return !f32(); }
   DType ActivationType(DType weights) const override { return ActivationsOf(weights); }
+  bool feeds_draws() const override { return true; }
   cudaStream_t stream() const override { return stream_.get(); }
   int ordinal() const override { return options_.ordinal; }
   int64_t replays() const override { return graphs_.replays(); }
@@ -107,8 +108,10 @@ class Gpu : public CudaDevice {
                  int layer) override;
   void Attend(Tensor q, KvPool& pool, int layer, float scale, int window, Tensor out) override;
   void CopyBlock(KvPool& pool, int from, int to, int tokens) override;
-  absl::StatusOr<std::vector<ShardResult>> Draw(const std::vector<ShardDraw>& draws, int64_t width,
-                                                TokenId first) override;
+  absl::Status BeginDraw(const std::vector<ShardDraw>& draws, int64_t width,
+                         TokenId first) override;
+  bool DrawIsDone() override { return !error_.ok() || draw_.IsDone(); }
+  absl::StatusOr<std::vector<ShardResult>> TakeDraw() override;
   absl::Status Synchronize() override {
     Bind();
     Note(StatusOf(cudaStreamSynchronize(stream()), "a step"));
@@ -130,7 +133,8 @@ class Gpu : public CudaDevice {
   }
   // Addresses that recorded steps hold may have changed.
   void ForgetGraphs() {
-    if (upload_.TakeMoved() | products_->TakeMoved() | std::exchange(moved_, false)) {
+    if (upload_.TakeMoved() | draw_.TakeMoved() | products_->TakeMoved() |
+        std::exchange(moved_, false)) {
       Note(graphs_.Clear(stream()));
     }
   }
@@ -256,7 +260,7 @@ KvView Gpu::Layer(KvPool& pool, int layer) const {
 BatchSize Gpu::Begin(const Batch& batch) {
   Bind();
   const BatchRules rules = {.pad = options_.graphs, .prompt_tiles = !f32()};
-  Note(upload_.Begin(batch, rules, scratch_block_, stream()));
+  Note(upload_.Begin(batch, rules, scratch_block_, draw_.drawn(), stream()));
   const BatchView& view = upload_.view();
   return {view.rows, view.prompt_rows, view.logits_rows};
 }
@@ -309,10 +313,17 @@ void Gpu::CopyBlock(KvPool& pool, int from, int to, int tokens) {
   cuda::CopyBlock(first, pool.layers, layer_stride, {from, to, tokens}, stream());
 }
 
-absl::StatusOr<std::vector<ShardResult>> Gpu::Draw(const std::vector<ShardDraw>& draws,
-                                                   int64_t width, TokenId first) {
+absl::Status Gpu::BeginDraw(const std::vector<ShardDraw>& draws, int64_t width, TokenId first) {
   Bind();
-  auto results = draw_.Run(draws, width, first, stream());
+  RETURN_IF_ERROR(error_);
+  Note(draw_.Begin(draws, width, first, stream()));
+  return Error();
+}
+
+absl::StatusOr<std::vector<ShardResult>> Gpu::TakeDraw() {
+  Bind();
+  RETURN_IF_ERROR(error_);
+  auto results = draw_.Take();
   if (!results.ok()) Note(results.status());
   RETURN_IF_ERROR(Error());
   return results;

@@ -11,7 +11,8 @@
 namespace conclave::worker::cuda {
 
 // One GPU. Operations are launched on one stream, in call order. What goes wrong sticks: every
-// later Synchronize(), Download() and Draw() returns it, and the rank ends.
+// later Synchronize(), Download(), BeginDraw() and TakeDraw() returns it, and the rank ends. Who
+// waits keeps a core busy: a step's end is seen microseconds later.
 class CudaDevice : public Device {
  public:
   // Where its work runs: a collective of the same rank puts its own there.

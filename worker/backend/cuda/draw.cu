@@ -255,13 +255,13 @@ __device__ void MergeSegments(const DrawArgs& args, const Scratch& scratch, floa
   best = WarpMax(best);
   if (lane != 0) return;
   head[0] = most, head[1] = sum;
-  if (best == 0) {
-    args.best[draw] = Candidate{-Infinity(), 0, -1};
-  } else {
+  Candidate chosen{-Infinity(), 0, -1};
+  if (best != 0) {
     const int position = PositionOf(best);
-    args.best[draw] =
-        Candidate{ValueOf(best), Clean(args.draws[draw].logits[position]), args.first + position};
+    chosen = {ValueOf(best), Clean(args.draws[draw].logits[position]), args.first + position};
   }
+  args.best[draw] = chosen;
+  if (args.drawn != nullptr) args.drawn[draw] = chosen.id;
 }
 
 struct RawValues {

@@ -28,6 +28,7 @@ struct DrawArgs {
   void* scratch = nullptr;    // DrawScratchBytes(...)
   float* heads = nullptr;     // [num_draws][2 + kConfidenceTokens]
   Candidate* best = nullptr;  // [num_draws]; id -1 when width is 0 or keep > 0.
+  int32_t* drawn = nullptr;   // [num_draws], or null: the ids of `best` once more.
   Candidate* kept = nullptr;  // [num_draws][most_kept], by falling value; id -1 where fewer.
 };
 int64_t DrawScratchBytes(int num_draws, int64_t width, int most_kept);

@@ -1,15 +1,18 @@
 #include "worker/backend/cuda/draw_call.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
 
+#include "common/check.h"
 #include "common/status.h"
 
 namespace conclave::worker::cuda {
 namespace {
 
 constexpr size_t kHead = 2 + kConfidenceTokens;  // Greatest, sum, greatest raw logits.
+constexpr size_t kLeastDrawn = 1024;             // So that drawn() seldom moves.
 
 // Where results stand: heads, the best, the kept.
 struct Places {
@@ -21,17 +24,25 @@ struct Places {
         size(kept + draws * most_kept * sizeof(Candidate)) {}
 };
 
-ShardResult ResultOf(const ShardDraw& draw, int64_t width, const float* head, const Candidate& best,
+ShardResult ResultOf(int keep, int64_t width, const float* head, const Candidate& best,
                      const Candidate* kept) {
   ShardResult result;
   result.max = head[0], result.sum = head[1];
   result.top_raw.assign(head + 2, head + 2 + std::min<int64_t>(kConfidenceTokens, width));
-  if (draw.keep == 0) {
+  if (keep == 0) {
     result.best = best;
     return result;
   }
-  const int64_t most = std::min<int64_t>(draw.keep, width);
+  const int64_t most = std::min<int64_t>(keep, width);
   for (int64_t i = 0; i < most && kept[i].id >= 0; ++i) result.kept.push_back(kept[i]);
+  return result;
+}
+
+// Of a rank without a part of the vocabulary.
+ShardResult NoResult() {
+  ShardResult result;
+  result.max = -std::numeric_limits<float>::infinity();
+  result.best = {result.max, 0, -1};
   return result;
 }
 
@@ -75,45 +86,78 @@ absl::Status DrawCall::Upload(const std::vector<ShardDraw>& draws, int64_t width
   return scratch_.Reserve(static_cast<size_t>(scratch), stream, &moved);
 }
 
-absl::StatusOr<std::vector<ShardResult>> DrawCall::Run(const std::vector<ShardDraw>& draws,
-                                                       int64_t width, TokenId first,
-                                                       cudaStream_t stream) {
-  std::vector<ShardResult> results;
-  if (draws.empty() || width == 0) {
-    RETURN_IF_ERROR(StatusOf(cudaStreamSynchronize(stream), "a draw"));
-    results.resize(draws.size());
-    for (ShardResult& each : results) {
-      each.max = -std::numeric_limits<float>::infinity();
-      each.best = {each.max, 0, -1};
-    }
-    return results;
-  }
+absl::Status DrawCall::Launch(const std::vector<ShardDraw>& draws, int64_t width, TokenId first,
+                              cudaStream_t stream, Result* result) {
   DrawArgs args;
   RETURN_IF_ERROR(Upload(draws, width, first, stream, &args));
-  const auto most_kept = static_cast<size_t>(args.most_kept);
-  const Places places(draws.size(), most_kept);
+  result->most_kept = static_cast<size_t>(args.most_kept);
+  const Places places(draws.size(), result->most_kept);
   bool moved = false;
   RETURN_IF_ERROR(output_.Reserve(places.size, stream, &moved));
-  if (result_bytes_ < places.size) {
-    result_bytes_ = 0;
-    ASSIGN_OR_RETURN(result_, AllocatePinned(places.size));
-    result_bytes_ = places.size;
+  const size_t most_drawn = std::max(draws.size(), kLeastDrawn);
+  RETURN_IF_ERROR(drawn_.Reserve(most_drawn * sizeof(int32_t), stream, &moved_));
+  if (result->bytes < places.size) {
+    result->bytes = 0;
+    const size_t room = std::bit_ceil(places.size);
+    ASSIGN_OR_RETURN(result->memory, AllocatePinned(room));
+    result->bytes = room;
   }
   char* const device = static_cast<char*>(output_.data());
   args.scratch = scratch_.data();
   args.heads = reinterpret_cast<float*>(device);
   args.best = reinterpret_cast<Candidate*>(device + places.best);
+  args.drawn = static_cast<int32_t*>(drawn_.data());
   args.kept = reinterpret_cast<Candidate*>(device + places.kept);
   Draw(args, stream);
-  char* const host = static_cast<char*>(result_.get());
-  RETURN_IF_ERROR(StatusOf(
-      cudaMemcpyAsync(host, device, places.size, cudaMemcpyDeviceToHost, stream), "a draw"));
-  RETURN_IF_ERROR(StatusOf(cudaStreamSynchronize(stream), "a step"));
+  return StatusOf(
+      cudaMemcpyAsync(result->memory.get(), device, places.size, cudaMemcpyDeviceToHost, stream),
+      "a draw");
+}
+
+absl::Status DrawCall::Begin(const std::vector<ShardDraw>& draws, int64_t width, TokenId first,
+                             cudaStream_t stream) {
+  CHECK(begun_ - taken_ < 2);
+  Result& result = results_[begun_ % 2];
+  if (!result.done) {
+    ASSIGN_OR_RETURN(result.done, MakeEvent());
+  }
+  result.keeps.clear();
+  for (const ShardDraw& draw : draws) result.keeps.push_back(draw.keep);
+  result.width = width;
+  if (!draws.empty() && width > 0) {
+    RETURN_IF_ERROR(Launch(draws, width, first, stream, &result));
+  }
+  RETURN_IF_ERROR(StatusOf(cudaEventRecord(result.done.get(), stream), "a draw"));
+  ++begun_;
+  return absl::OkStatus();
+}
+
+bool DrawCall::IsDone() {
+  CHECK(taken_ < begun_);
+  const bool done = cudaEventQuery(results_[taken_ % 2].done.get()) != cudaErrorNotReady;
+  if (!done) (void)cudaGetLastError();  // No error; the launches' own were looked at before.
+  return done;
+}
+
+absl::StatusOr<std::vector<ShardResult>> DrawCall::Take() {
+  CHECK(taken_ < begun_);
+  const Result& result = results_[taken_++ % 2];
+  RETURN_IF_ERROR(StatusOf(cudaEventSynchronize(result.done.get()), "a step"));
+  const size_t draws = result.keeps.size();
+  std::vector<ShardResult> results;
+  if (result.width == 0) {
+    results.assign(draws, NoResult());
+    return results;
+  }
+  const Places places(draws, result.most_kept);
+  const char* const host = static_cast<const char*>(result.memory.get());
   const auto* heads = reinterpret_cast<const float*>(host);
   const auto* best = reinterpret_cast<const Candidate*>(host + places.best);
   const auto* kept = reinterpret_cast<const Candidate*>(host + places.kept);
-  for (size_t i = 0; i < draws.size(); ++i) {
-    results.push_back(ResultOf(draws[i], width, heads + i * kHead, best[i], kept + i * most_kept));
+  results.reserve(draws);
+  for (size_t i = 0; i < draws; ++i) {
+    results.push_back(ResultOf(result.keeps[i], result.width, heads + i * kHead, best[i],
+                               kept + i * result.most_kept));
   }
   return results;
 }

@@ -9,7 +9,7 @@ namespace {
 constexpr int kThreads = 128;
 
 struct EmbedArgs {
-  const int32_t* tokens;
+  const int32_t *tokens, *drawn;
   TokenId first;
   Matrix table;
   float* out;
@@ -56,7 +56,9 @@ __global__ void __launch_bounds__(kThreads) EmbedKernel(EmbedArgs args) {
   const int row = static_cast<int>(item / args.octets);
   const int at = static_cast<int>(item % args.octets) * kOctet;
   if (row >= args.rows) return;
-  const int64_t token = static_cast<int64_t>(args.tokens[row]) - args.first;
+  const int32_t given = args.tokens[row];
+  const int64_t token =
+      static_cast<int64_t>(given < 0 ? args.drawn[-1 - given] : given) - args.first;
   float v[kOctet] = {};
   if (token >= 0 && token < args.table.out) {
     LoadNumbers<kStored, kWhole>(args.table, token, at, args.width, v);
@@ -86,6 +88,7 @@ void Embed(const BatchView& batch, TokenId first, const Matrix& table, Tensor ou
   CHECK(out.dtype == DType::kF32 && out.cols == table.in && out.rows == batch.rows);
   if (out.rows == 0) return;
   const EmbedArgs args{.tokens = batch.tokens,
+                       .drawn = batch.drawn,
                        .first = first,
                        .table = table,
                        .out = static_cast<float*>(out.data),

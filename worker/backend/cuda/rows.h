@@ -21,7 +21,8 @@ void Add(Tensor x, Tensor y, const float* bias, cudaStream_t stream);
 void AddBias(Tensor x, const float* bias, cudaStream_t stream);
 // out [N, F] = silu(both[:, :F]) * both[:, F:]; both [N, 2F], out of the same type.
 void SiluMul(Tensor both, Tensor out, cudaStream_t stream);
-// out[n] = row tokens[n] - first of the table (out of f32), zeros when it is not there.
+// out[n] = row tokens[n] - first of the table (out of f32), zeros when it is not there; a token
+// below 0 is one that was drawn.
 void Embed(const BatchView& batch, TokenId first, const Matrix& table, Tensor out,
            cudaStream_t stream);
 // out[i] = x[logits[i]]. Both of one type.

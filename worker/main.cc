@@ -125,15 +125,14 @@ absl::Status RunRank(const RankFlags& flags, const WorkerConfig& config, const L
   PutText(IdentityOf(mine.shape()), cell.identity);
   const absl::StatusOr<StepCost> cost = MeasureStepCost(mine);
   RETURN_IF_ERROR(or_last_words(cost.status()));
-  const RankStep step = [&mine](const StepPlan& plan) { return mine.Run(plan); };
   absl::Status end;
   if (flags.rank == 0) {
     ShmLeaderChannel channel(memory);
-    GroupRunner group(mine.shape(), step, channel, cell, *cost);
+    GroupRunner group(mine.shape(), mine, channel, cell, *cost);
     end = Lead({config, memory, beat, group, mine.model().parameters(), log});
   } else {
     ShmFollowerChannel channel(memory, flags.rank);
-    end = Follow(channel, step, cell);
+    end = Follow(channel, mine, cell);
     if (end.code() == absl::StatusCode::kCancelled) end = absl::OkStatus();  // The leader is done.
   }
   // What runs on a device may never end, and to free its memory is to wait for it.

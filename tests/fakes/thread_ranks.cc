@@ -17,6 +17,7 @@ absl::StatusOr<std::unique_ptr<ThreadRanks>> ThreadRanks::Create(const LocalRunn
   auto ranks = std::unique_ptr<ThreadRanks>(new ThreadRanks(options.tp));
   for (int r = 0; r < options.tp; ++r) {
     Rank& rank = ranks->ranks_[r];
+    rank.group = &ranks->group_;
     ASSIGN_OR_RETURN(rank.device, options.make_device
                                       ? options.make_device(r)
                                       : MakeCpuDevice(options.instruction_set, threads));
@@ -24,11 +25,11 @@ absl::StatusOr<std::unique_ptr<ThreadRanks>> ThreadRanks::Create(const LocalRunn
     ASSIGN_OR_RETURN(rank.runner, ModelRunner::Create(options, *rank.device, *rank.collective));
   }
   const StepCost calm{.margin = absl::Seconds(60)};
-  ranks->runner_ = std::make_unique<GroupRunner>(ranks->ranks_[0].runner->shape(), ranks->StepOf(0),
+  ranks->runner_ = std::make_unique<GroupRunner>(ranks->ranks_[0].runner->shape(), ranks->ranks_[0],
                                                  ranks->channel_.leader(), ranks->cells_[0], calm);
   for (int r = 1; r < options.tp; ++r) {
     ranks->followers_.emplace_back([all = ranks.get(), r] {
-      (void)Follow(all->channel_.follower(r - 1), all->StepOf(r), all->cells_[r]);
+      (void)Follow(all->channel_.follower(r - 1), all->ranks_[r], all->cells_[r]);
     });
   }
   return ranks;
@@ -39,12 +40,16 @@ ThreadRanks::~ThreadRanks() {
   for (std::thread& each : followers_) each.join();
 }
 
-RankStep ThreadRanks::StepOf(int rank) {
-  return [this, rank](const StepPlan& plan) {
-    absl::StatusOr<StepResult> result = ranks_[rank].runner->Run(plan);
-    if (!result.ok()) group_.Abort();
-    return result;
-  };
+absl::Status ThreadRanks::Rank::Begin(const StepPlan& plan) {
+  absl::Status begun = runner->Begin(plan);
+  if (!begun.ok()) group->Abort();
+  return begun;
+}
+
+absl::StatusOr<StepResult> ThreadRanks::Rank::Finish() {
+  absl::StatusOr<StepResult> result = runner->Finish();
+  if (!result.ok()) group->Abort();
+  return result;
 }
 
 }  // namespace conclave::worker

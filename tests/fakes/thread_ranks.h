@@ -28,13 +28,20 @@ class ThreadRanks : public StepRunner {
   absl::StatusOr<StepResult> Await() override { return runner_->Await(); }
 
  private:
-  struct Rank {
+  // One that fails wakes the others.
+  class Rank : public RankSteps {
+   public:
+    bool MayBegin(const StepPlan& plan) const override { return runner->MayBegin(plan); }
+    absl::Status Begin(const StepPlan& plan) override;
+    bool IsReady() override { return runner->IsReady(); }
+    absl::StatusOr<StepResult> Finish() override;
+
+    ThreadGroup* group = nullptr;
     std::unique_ptr<Device> device;
     std::unique_ptr<Collective> collective;
     std::unique_ptr<ModelRunner> runner;
   };
   explicit ThreadRanks(int tp);
-  RankStep StepOf(int rank);
 
   ThreadGroup group_;
   ThreadChannel channel_;

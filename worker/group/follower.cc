@@ -8,7 +8,7 @@
 
 namespace conclave::worker {
 
-absl::Status Follow(FollowerChannel& channel, const RankStep& step, RankCell& cell) {
+absl::Status Follow(FollowerChannel& channel, RankSteps& steps, RankCell& cell) {
   cell.ready.store(1, std::memory_order_release);
   for (uint64_t number = 1;; ++number) {
     ASSIGN_OR_RETURN(const std::string message, channel.Receive());
@@ -17,7 +17,8 @@ absl::Status Follow(FollowerChannel& channel, const RankStep& step, RankCell& ce
       return DataLoss("plan {} arrived in place of {}", timed.plan.number, number);
     }
     BeginStep(cell, number, timed.patience);
-    absl::StatusOr<StepResult> result = step(timed.plan);
+    const absl::Status begun = steps.Begin(timed.plan);
+    const absl::StatusOr<StepResult> result = begun.ok() ? steps.Finish() : begun;
     if (!result.ok()) return Annotate(result.status(), fmt::format("step {}", number));
     const uint64_t hash = AgreementHash(timed.plan, *result);
     EndStep(cell, number, hash);

@@ -17,10 +17,10 @@ constexpr absl::Duration kLeastForMarks = absl::Seconds(1);
 
 }  // namespace
 
-GroupRunner::GroupRunner(GroupShape shape, RankStep step, LeaderChannel& followers, RankCell& cell,
-                         const StepCost& cost)
+GroupRunner::GroupRunner(GroupShape shape, RankSteps& steps, LeaderChannel& followers,
+                         RankCell& cell, const StepCost& cost)
     : shape_(std::move(shape)),
-      step_(std::move(step)),
+      steps_(steps),
       cost_(cost),
       followers_(followers),
       cell_(cell),
@@ -33,6 +33,7 @@ GroupRunner::~GroupRunner() {
   {
     absl::MutexLock lock(&mutex_);
     ending_ = true;
+    called_.store(true, std::memory_order_release);
   }
   rank_.join();
 }
@@ -64,6 +65,7 @@ absl::Status GroupRunner::Submit(StepPlan plan) {
   last_number_ = number;
   absl::MutexLock lock(&mutex_);
   plans_.push_back(std::move(timed));
+  called_.store(true, std::memory_order_release);
   return absl::OkStatus();
 }
 
@@ -116,31 +118,61 @@ absl::StatusOr<GroupRunner::Done> GroupRunner::AwaitOwnRank(const InFlight& step
   return done;
 }
 
-void GroupRunner::RunRank() {
+// The plan that is begun now; none when the oldest step is to be finished first, or all is over.
+std::optional<TimedPlan> GroupRunner::NextToBegin() {
+  if (begun_.size() >= kMaxInFlight) return std::nullopt;
+  while (!begun_.empty() && !called_.load(std::memory_order_acquire)) {
+    if (steps_.IsReady()) return std::nullopt;
+    std::this_thread::yield();
+  }
   auto wanted = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return ending_ || !plans_.empty(); };
+  absl::MutexLock lock(&mutex_);
+  mutex_.Await(absl::Condition(&wanted));
+  if (ending_ || (!begun_.empty() && !steps_.MayBegin(plans_.front().plan))) return std::nullopt;
+  TimedPlan timed = std::move(plans_.front());
+  plans_.pop_front();
+  called_.store(!plans_.empty(), std::memory_order_release);
+  return timed;
+}
+
+// A step's deadline runs from when nothing is before it any more.
+void GroupRunner::BeginNext(TimedPlan timed) {
+  if (begun_.empty()) BeginStep(cell_, timed.plan.number, timed.patience);
+  absl::Status status = steps_.Begin(timed.plan);
+  begun_.push_back({.timed = std::move(timed), .status = std::move(status)});
+}
+
+// False when it failed.
+bool GroupRunner::FinishOldest() {
+  Begun step = std::move(begun_.front());
+  begun_.pop_front();
+  const uint64_t number = step.timed.plan.number;
+  Done done{.result = step.status.ok() ? steps_.Finish() : std::move(step.status)};
+  if (done.result.ok() && done.result->number != number) {
+    done.result = Internal("the rank answered step {} with step {}", number, done.result->number);
+  }
+  if (done.result.ok()) {
+    done.hash = AgreementHash(step.timed.plan, *done.result);
+    EndStep(cell_, number, done.hash);
+    if (!begun_.empty()) {
+      BeginStep(cell_, begun_.front().timed.plan.number, begun_.front().timed.patience);
+    }
+  }
+  const bool ok = done.result.ok();
+  absl::MutexLock lock(&mutex_);
+  done_.push_back(std::move(done));
+  return ok;
+}
+
+void GroupRunner::RunRank() {
   while (true) {
-    TimedPlan timed;
-    {
-      absl::MutexLock lock(&mutex_);
-      mutex_.Await(absl::Condition(&wanted));
-      if (ending_) return;
-      timed = std::move(plans_.front());
-      plans_.pop_front();
+    const bool failed = !begun_.empty() && !begun_.back().status.ok();
+    std::optional<TimedPlan> next = failed ? std::nullopt : NextToBegin();
+    if (next.has_value()) {
+      BeginNext(*std::move(next));
+    } else if (begun_.empty() || !FinishOldest()) {
+      return;  // It ends, or the group is lost: its later plans are not run.
     }
-    const uint64_t number = timed.plan.number;
-    BeginStep(cell_, number, timed.patience);
-    Done done{.result = step_(timed.plan)};
-    if (done.result.ok() && done.result->number != number) {
-      done.result = Internal("the rank answered step {} with step {}", number, done.result->number);
-    }
-    if (done.result.ok()) {
-      done.hash = AgreementHash(timed.plan, *done.result);
-      EndStep(cell_, number, done.hash);
-    }
-    const bool failed = !done.result.ok();
-    absl::MutexLock lock(&mutex_);
-    done_.push_back(std::move(done));
-    if (failed) return;  // The later plans of a lost group are not run.
   }
 }
 

@@ -5,14 +5,16 @@
 #include <absl/status/statusor.h>
 #include <absl/synchronization/mutex.h>
 
+#include <atomic>
 #include <deque>
+#include <optional>
 #include <thread>
 
 #include "worker/group/control_channel.h"
 #include "worker/group/plan_codec.h"
 #include "worker/group/rank_cell.h"
-#include "worker/group/rank_step.h"
 #include "worker/group/step_cost.h"
+#include "worker/runner/rank_steps.h"
 #include "worker/step.h"
 
 namespace conclave::worker {
@@ -26,9 +28,9 @@ namespace conclave::worker {
 // returns it: the process exits with _exit, for a step that hangs never lets the destructor end.
 class GroupRunner : public StepRunner {
  public:
-  // `step` is called on the rank's own thread. `followers` and `cell` (the leader's) must outlive
-  // this. Marks the cell ready.
-  GroupRunner(GroupShape shape, RankStep step, LeaderChannel& followers, RankCell& cell,
+  // `steps` is called on the rank's own thread, and with `followers` and `cell` (the leader's) must
+  // outlive this. Marks the cell ready.
+  GroupRunner(GroupShape shape, RankSteps& steps, LeaderChannel& followers, RankCell& cell,
               const StepCost& cost);
   // Waits for the plans that the own rank has begun; closes the channel.
   ~GroupRunner() override;
@@ -50,13 +52,24 @@ class GroupRunner : public StepRunner {
     absl::Duration patience;
   };
 
+  // A plan that the own rank has begun, or failed to begin.
+  struct Begun {
+    TimedPlan timed;
+    absl::Status status;
+  };
+
+  // The own rank's thread. While the device runs one step and no plan is here, it keeps its core
+  // busy, as one that waits for the device alone does: it looks for whichever comes first.
   void RunRank();
+  std::optional<TimedPlan> NextToBegin();
+  void BeginNext(TimedPlan timed);
+  bool FinishOldest();
   absl::StatusOr<StepResult> AwaitStep(const InFlight& step);
   absl::StatusOr<Done> AwaitOwnRank(const InFlight& step);
   absl::Status Lost(const absl::Status& why);
 
   const GroupShape shape_;
-  const RankStep step_;
+  RankSteps& steps_;
   const StepCost cost_;
   LeaderChannel& followers_;
   RankCell& cell_;
@@ -70,6 +83,10 @@ class GroupRunner : public StepRunner {
   std::deque<TimedPlan> plans_ ABSL_GUARDED_BY(mutex_);
   std::deque<Done> done_ ABSL_GUARDED_BY(mutex_);
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  // A plan is here, or the end: to be looked at without the mutex.
+  std::atomic<bool> called_{false};
+
+  std::deque<Begun> begun_;  // The rank's thread's.
 
   std::thread rank_;  // Last: it uses all of the above.
 };

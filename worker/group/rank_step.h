@@ -8,9 +8,8 @@
 
 namespace conclave::worker {
 
-// One rank's share of one plan: what the model's runner does with it. Called on one thread, in the
-// order of the plans' numbers. Any error ends the group. A seam, so that the group is tested
-// without a model.
+// A whole step: what one rank, or all of a group, makes of one plan. Called on one thread, in the
+// order of the plans' numbers. A seam, so that flights are replayed without a model.
 using RankStep = std::function<absl::StatusOr<StepResult>(const StepPlan&)>;
 
 }  // namespace conclave::worker

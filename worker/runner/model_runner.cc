@@ -3,9 +3,10 @@
 #include <absl/time/clock.h>
 
 #include <algorithm>
+#include <utility>
 
+#include "common/check.h"
 #include "common/status.h"
-#include "worker/runner/sampler.h"
 
 namespace conclave::worker {
 
@@ -61,8 +62,9 @@ absl::Status ModelRunner::OpenSlot(const SlotChange& change, Slot& slot) {
   if (slot.open) return InvalidArgument("slot {} is open already", change.slot);
   slot = Slot{};
   slot.open = true;
-  slot.seed = change.seed, slot.agent = change.agent, slot.sampling = change.sampling;
-  const Sampling& s = slot.sampling;
+  slot.seed = change.seed, slot.agent = change.agent;
+  slot.sampling = std::make_shared<const Sampling>(change.sampling);
+  const Sampling& s = *slot.sampling;
   slot.penalised = s.repetition_penalty != 1 || s.presence_penalty != 0 || s.frequency_penalty != 0;
   slot.history = change.history;
   slot.prompt_tokens = change.position;
@@ -149,15 +151,16 @@ absl::Status ModelRunner::CheckPlan(const StepPlan& plan) const {
   return absl::OkStatus();
 }
 
-// The row's token; the slot's history learns it.
+// The row's token, or the draw that it is; the slot's history learns it.
 absl::StatusOr<TokenId> ModelRunner::Take(const StepPlan& plan, const Row& row) {
   if (row.slot < 0 || row.slot >= options_.max_slots || !slots_[row.slot].open) {
     return InvalidArgument("step {} has a row of slot {}, which is not open", plan.number,
                            row.slot);
   }
   Slot& slot = slots_[row.slot];
-  const TokenId token = row.token == kPreviousSample ? slot.last_sample : row.token;
-  if (token < 0 || token >= shape_.vocab_size) {
+  const bool previous = row.token == kPreviousSample, ahead = previous && IsAhead(slot);
+  const TokenId token = ahead ? -1 - slot.draw : previous ? slot.last_sample : row.token;
+  if (!ahead && (token < 0 || token >= shape_.vocab_size)) {
     return InvalidArgument("step {} has the token {} of {}", plan.number, token, shape_.vocab_size);
   }
   if (row.position < 0 || row.position >= shape_.max_positions ||
@@ -175,7 +178,8 @@ absl::StatusOr<TokenId> ModelRunner::Take(const StepPlan& plan, const Row& row) 
 
 // The plan's rows, in its order; where kinds differ, prompt rows before the others.
 absl::Status ModelRunner::MakeBatch(const StepPlan& plan) {
-  batch_ = Batch{};
+  batch_.tokens.clear(), batch_.runs.clear(), batch_.logits_rows.clear();
+  batch_.prompt_rows = 0;
   places_.assign(plan.rows.size(), 0);
   std::vector<TokenId> tokens;
   for (const Row& row : plan.rows) {
@@ -221,21 +225,24 @@ absl::Status ModelRunner::MakeBatch(const StepPlan& plan) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<TokenEvent>> ModelRunner::Sample(const StepPlan& plan) {
-  std::vector<DrawRequest> requests;
+absl::Status ModelRunner::BeginSamples(const StepPlan& plan, Begun& begun) {
+  begun.draws.reserve(plan.samples.size());
   for (const SampleRequest& sample : plan.samples) {
-    const Slot& slot = slots_[sample.slot];
+    Slot& slot = slots_[sample.slot];
     const auto row =
         std::lower_bound(batch_.logits_rows.begin(), batch_.logits_rows.end(), places_[sample.row]);
-    DrawRequest request;
+    slot.sampled_in = plan.number;
+    slot.draw = static_cast<int32_t>(begun.draws.size());
+    DrawRequest& request = begun.draws.emplace_back();
     request.logits = last_logits_.row(row - batch_.logits_rows.begin());
-    request.sampling = &slot.sampling;
+    request.sampling = slot.sampling.get();
     request.seed = slot.seed, request.agent = slot.agent, request.index = sample.index;
     request.produced = &slot.produced, request.seen = &slot.seen;
-    requests.push_back(request);
+    begun.samplings.push_back(slot.sampling);
+    begun.slots.push_back(sample.slot);
   }
   const Shard& shard = model_->shard();
-  return DrawTokens(requests, shard.vocab.begin, shard.vocab.size(), device_, collective_);
+  return BeginTokens(begun.draws, shard.vocab.begin, shard.vocab.size(), device_);
 }
 
 absl::StatusOr<std::vector<std::vector<float>>> ModelRunner::LastLogits() {
@@ -268,33 +275,67 @@ absl::StatusOr<absl::Duration> ModelRunner::MeasureStep(int rows) {
     RETURN_IF_ERROR(Run(plan).status());
     taken = absl::Now() - begin;
     slots_[0] = Slot{};
-    last_number_ = 0;
+    last_number_ = finished_ = 0;
   }
   return taken;
 }
 
-absl::StatusOr<StepResult> ModelRunner::Run(const StepPlan& plan) {
+bool ModelRunner::MayBegin(const StepPlan& plan) const {
+  if (begun_.empty()) return true;
+  if (begun_.size() > 1 || !device_.feeds_draws() || shape_.tp > 1) return false;
+  // The history of penalties is the host's.
+  return std::all_of(plan.rows.begin(), plan.rows.end(), [this](const Row& row) {
+    if (row.token != kPreviousSample || row.slot < 0 || row.slot >= options_.max_slots) return true;
+    const Slot& slot = slots_[row.slot];
+    return !IsAhead(slot) || (!slot.penalised && DecidedByDevice(*slot.sampling));
+  });
+}
+
+absl::Status ModelRunner::Begin(const StepPlan& plan) {
+  CHECK(MayBegin(plan));
   RETURN_IF_ERROR(CheckPlan(plan));
   last_number_ = plan.number;
   for (const SlotChange& change : plan.slots) RETURN_IF_ERROR(Change(change));
   for (const BlockCopy& copy : plan.copies)
     device_.CopyBlock(pool_, copy.from, copy.to, copy.tokens);
   RETURN_IF_ERROR(MakeBatch(plan));
-  StepResult result;
-  result.number = plan.number;
-  if (batch_.tokens.empty()) return result;
-  const int width = model_->shard().vocab.size();
-  last_logits_ = Tensor::Dense(logits_->floats(), device_.Padded(options_.max_slots), width);
-  RETURN_IF_ERROR(model_->Forward(batch_, pool_, last_logits_));
-  if (plan.samples.empty()) {
-    RETURN_IF_ERROR(device_.Synchronize());
-    return result;
+  Begun begun;
+  begun.number = plan.number;
+  begun.computes = !batch_.tokens.empty();
+  if (begun.computes) {
+    const int width = model_->shard().vocab.size();
+    last_logits_ = Tensor::Dense(logits_->floats(), device_.Padded(options_.max_slots), width);
+    RETURN_IF_ERROR(model_->Forward(batch_, pool_, last_logits_));
+    RETURN_IF_ERROR(BeginSamples(plan, begun));
   }
-  ASSIGN_OR_RETURN(result.tokens, Sample(plan));
-  for (size_t i = 0; i < plan.samples.size(); ++i) {
-    slots_[plan.samples[i].slot].last_sample = result.tokens[i].id;
+  begun_.push_back(std::move(begun));
+  return absl::OkStatus();
+}
+
+bool ModelRunner::IsReady() {
+  CHECK(!begun_.empty());
+  return !begun_.front().computes || device_.DrawIsDone();
+}
+
+absl::StatusOr<StepResult> ModelRunner::Finish() {
+  CHECK(!begun_.empty());
+  const Begun begun = std::move(begun_.front());
+  begun_.pop_front();
+  StepResult result;
+  result.number = finished_ = begun.number;
+  if (!begun.computes) return result;
+  ASSIGN_OR_RETURN(result.tokens, TakeTokens(begun.draws, device_, collective_));
+  for (size_t i = 0; i < begun.slots.size(); ++i) {
+    Slot& slot = slots_[begun.slots[i]];
+    // Not a slot that the next plan has closed. One that it samples for has a later token to come.
+    if (slot.sampled_in >= begun.number) slot.last_sample = result.tokens[i].id;
   }
   return result;
+}
+
+absl::StatusOr<StepResult> ModelRunner::Run(const StepPlan& plan) {
+  RETURN_IF_ERROR(Begin(plan));
+  return Finish();
 }
 
 }  // namespace conclave::worker

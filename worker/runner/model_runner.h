@@ -4,6 +4,7 @@
 #include <absl/time/time.h>
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -12,6 +13,8 @@
 #include "worker/backend/device.h"
 #include "worker/collective/collective.h"
 #include "worker/model/model.h"
+#include "worker/runner/rank_steps.h"
+#include "worker/runner/sampler.h"
 #include "worker/step.h"
 
 namespace conclave::worker {
@@ -34,7 +37,7 @@ struct RunnerOptions {
 uint64_t StepHash(const StepPlan& plan, const StepResult& result);
 
 // One rank's share of every plan: slots, KV pool, forward pass, sampler. One thread.
-class ModelRunner {
+class ModelRunner : public RankSteps {
  public:
   // Loads this rank's share. `device` and `collective` must outlive it.
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(const RunnerOptions& options,
@@ -44,16 +47,23 @@ class ModelRunner {
   const GroupShape& shape() const { return shape_; }
   const Model& model() const { return *model_; }
 
-  // Runs one step. Plans come over a channel: one that is out of range anywhere is
-  // kInvalidArgument, and nothing is run. Every rank gives the same result.
+  // Where the device feeds draws and is alone: when it has all tokens of the plan.
+  bool MayBegin(const StepPlan& plan) const override;
+  // Plans come over a channel: one that is out of range anywhere is kInvalidArgument, and nothing
+  // is run.
+  absl::Status Begin(const StepPlan& plan) override;
+  bool IsReady() override;
+  // Every rank gives the same result.
+  absl::StatusOr<StepResult> Finish() override;
+  // Both at once.
   absl::StatusOr<StepResult> Run(const StepPlan& plan);
 
   // How long a step of the first `rows` tokens of a sequence takes (fewer, where there is less
   // room). Leaves nothing behind. Before the first plan; all ranks call it with the same number.
   absl::StatusOr<absl::Duration> MeasureStep(int rows);
 
-  // Logits of the last step's sampled rows on this rank, in the plan's order [samples' distinct
-  // rows][shard width], for tests.
+  // Logits of the last begun step's sampled rows on this rank, in the plan's order [samples'
+  // distinct rows][shard width], for tests.
   absl::StatusOr<std::vector<std::vector<float>>> LastLogits();
 
  private:
@@ -61,13 +71,25 @@ class ModelRunner {
     bool open = false;
     uint64_t seed = 0;
     AgentId agent{};
-    Sampling sampling;
+    std::shared_ptr<const Sampling> sampling;
     bool penalised = false;
     std::vector<TokenId> history;  // Only when penalised.
     int prompt_tokens = 0;         // Of the history: not produced.
     std::map<TokenId, int> seen, produced;
     std::vector<BlockId> blocks;
+    // The last step that samples for it, and which of that step's draws is its. The token is known
+    // when that step is finished.
+    uint64_t sampled_in = 0;
+    int32_t draw = 0;
     TokenId last_sample = -1;
+  };
+  // A step that was begun: what its tokens need of the slots, which the next plan may change.
+  struct Begun {
+    uint64_t number = 0;
+    bool computes = false;  // Whether there is a draw to take.
+    std::vector<DrawRequest> draws;
+    std::vector<std::shared_ptr<const Sampling>> samplings;  // What `draws` point to.
+    std::vector<SlotId> slots;
   };
 
   ModelRunner(const RunnerOptions& options, Device& device, Collective& collective);
@@ -78,7 +100,9 @@ class ModelRunner {
   absl::Status CheckPlan(const StepPlan& plan) const;
   absl::StatusOr<TokenId> Take(const StepPlan& plan, const Row& row);
   absl::Status MakeBatch(const StepPlan& plan);
-  absl::StatusOr<std::vector<TokenEvent>> Sample(const StepPlan& plan);
+  absl::Status BeginSamples(const StepPlan& plan, Begun& begun);
+  // Whether the slot's last sample is not known to the host yet.
+  bool IsAhead(const Slot& slot) const { return slot.sampled_in > finished_; }
 
   const RunnerOptions options_;
   Device& device_;
@@ -94,7 +118,8 @@ class ModelRunner {
   Tensor last_logits_;
   std::vector<int32_t> sampled_rows_;  // Of the plan, rising.
   std::vector<Slot> slots_;
-  uint64_t last_number_ = 0;
+  std::deque<Begun> begun_;
+  uint64_t last_number_ = 0, finished_ = 0;
 };
 
 }  // namespace conclave::worker

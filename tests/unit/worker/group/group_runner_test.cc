@@ -1,10 +1,15 @@
 #include "worker/group/group_runner.h"
 
+#include <absl/synchronization/mutex.h>
 #include <absl/synchronization/notification.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <deque>
 #include <memory>
+#include <set>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -13,6 +18,7 @@
 #include "common/status.h"
 #include "tests/fakes/fake_step_runner.h"
 #include "tests/fakes/recording_sink.h"
+#include "tests/fakes/whole_steps.h"
 #include "worker/engine/engine.h"
 #include "worker/group/follower.h"
 #include "worker/group/thread_channel.h"
@@ -50,17 +56,23 @@ class Group {
  public:
   Group(int followers, const RankStep& leader_step, const RankStep& follower_step,
         const StepCost& cost = kCalm)
+      : Group(followers, std::make_unique<WholeSteps>(leader_step), follower_step, cost) {}
+  Group(int followers, std::unique_ptr<RankSteps> leader_steps, const RankStep& follower_step,
+        const StepCost& cost = kCalm)
       : channel_(followers, 4),
         cells_(static_cast<size_t>(followers) + 1),
-        reasons_(cells_.size()) {
+        reasons_(cells_.size()),
+        leader_steps_(std::move(leader_steps)) {
     for (int i = 0; i < followers; ++i) {
       threads_.emplace_back([this, i, follower_step] {
-        reasons_[i + 1] = Follow(channel_.follower(i), follower_step, cells_[i + 1]);
+        WholeSteps steps(follower_step);
+        reasons_[i + 1] = Follow(channel_.follower(i), steps, cells_[i + 1]);
       });
     }
     GroupShape shape = SmallShape();
     shape.tp = followers + 1;
-    runner_ = std::make_unique<GroupRunner>(shape, leader_step, channel_.leader(), cells_[0], cost);
+    runner_ =
+        std::make_unique<GroupRunner>(shape, *leader_steps_, channel_.leader(), cells_[0], cost);
   }
   ~Group() { End(); }
 
@@ -78,6 +90,7 @@ class Group {
   ThreadChannel channel_;
   std::vector<RankCell> cells_;
   std::vector<absl::Status> reasons_;
+  std::unique_ptr<RankSteps> leader_steps_;
   std::vector<std::thread> threads_;
   std::unique_ptr<GroupRunner> runner_;
 };
@@ -272,6 +285,159 @@ TEST(GroupRunnerTest, CellsShowReadinessAndTheLastStep) {
   EXPECT_EQ(group.cell(0).step_hash, group.cell(1).step_hash);
 }
 
+// What a rank's device is told, and when it is done with a step: as the test says.
+struct Device {
+  absl::Mutex mutex;
+  std::vector<std::string> calls;
+  std::set<uint64_t> alone, fails_to_begin, fails;  // Steps that may not be begun early, or fail.
+  uint64_t done = 0;                                // Up to this step.
+  uint64_t begun = 0, finished = 0;
+  uint64_t most_begun = 0;
+
+  void LetEnd(uint64_t step) {
+    absl::MutexLock lock(&mutex);
+    done = step;
+  }
+  void AwaitCalls(const std::vector<std::string>& wanted) {
+    auto there = [&] { return calls == wanted; };
+    absl::MutexLock lock(&mutex);
+    ASSERT_TRUE(mutex.AwaitWithTimeout(absl::Condition(&there), absl::Seconds(60)))
+        << ::testing::PrintToString(calls);
+  }
+};
+
+class DeviceSteps : public RankSteps {
+ public:
+  explicit DeviceSteps(Device& device) : device_(device) {}
+
+  bool MayBegin(const StepPlan& plan) const override {
+    absl::MutexLock lock(&device_.mutex);
+    return device_.begun == device_.finished || !device_.alone.contains(plan.number);
+  }
+  absl::Status Begin(const StepPlan& plan) override {
+    absl::MutexLock lock(&device_.mutex);
+    device_.calls.push_back(fmt::format("begin {}", plan.number));
+    if (device_.fails_to_begin.contains(plan.number)) return InvalidArgument("a bad plan");
+    ++device_.begun;
+    device_.most_begun = std::max(device_.most_begun, device_.begun - device_.finished);
+    plans_.push_back(plan);
+    return absl::OkStatus();
+  }
+  bool IsReady() override {
+    absl::MutexLock lock(&device_.mutex);
+    return device_.done > device_.finished;
+  }
+  absl::StatusOr<StepResult> Finish() override {
+    auto ready = [this] { return device_.done > device_.finished; };
+    absl::MutexLock lock(&device_.mutex);
+    device_.mutex.Await(absl::Condition(&ready));
+    const StepPlan plan = std::move(plans_.front());
+    plans_.pop_front();
+    ++device_.finished;
+    device_.calls.push_back(fmt::format("finish {}", plan.number));
+    if (device_.fails.contains(plan.number)) return Internal("the device is gone");
+    return Draw(plan);
+  }
+
+ private:
+  Device& device_;
+  std::deque<StepPlan> plans_;
+};
+
+TEST(GroupRunnerTest, AStepIsBegunBeforeTheOneBeforeItEnds) {
+  Device device;
+  Group group(0, std::make_unique<DeviceSteps>(device), Draw);
+
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+  ASSERT_TRUE(group.runner().Submit(Plan(2)).ok());
+  device.AwaitCalls({"begin 1", "begin 2"});
+  // The second one's deadline doesn't run yet.
+  EXPECT_EQ(group.cell(0).step_begun, 1u);
+  device.LetEnd(1);
+  ASSERT_TRUE(group.runner().Await().ok());
+  EXPECT_EQ(group.cell(0).step_done, 1u);
+  EXPECT_EQ(group.cell(0).step_begun, 2u);
+  ASSERT_TRUE(group.runner().Submit(Plan(3)).ok());
+
+  device.AwaitCalls({"begin 1", "begin 2", "finish 1", "begin 3"});
+  device.LetEnd(3);
+  EXPECT_EQ(group.runner().Await()->number, 2u);
+  EXPECT_EQ(group.runner().Await()->number, 3u);
+  EXPECT_EQ(device.most_begun, 2u);
+}
+
+TEST(GroupRunnerTest, AStepEndsWithoutANextOne) {
+  Device device;
+  Group group(0, std::make_unique<DeviceSteps>(device), Draw);
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+  device.AwaitCalls({"begin 1"});
+
+  device.LetEnd(1);
+
+  EXPECT_TRUE(group.runner().Await().ok());
+  EXPECT_EQ(group.cell(0).step_begun, group.cell(0).step_done);
+}
+
+TEST(GroupRunnerTest, APlanThatMayNotBeBegunEarlyWaits) {
+  Device device;
+  device.alone = {2};
+  device.done = 2;
+  Group group(0, std::make_unique<DeviceSteps>(device), Draw);
+
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+  ASSERT_TRUE(group.runner().Submit(Plan(2)).ok());
+
+  EXPECT_TRUE(group.runner().Await().ok());
+  EXPECT_TRUE(group.runner().Await().ok());
+  device.AwaitCalls({"begin 1", "finish 1", "begin 2", "finish 2"});
+}
+
+TEST(GroupRunnerTest, AStepIsGivenOutThoughTheNextCannotBegin) {
+  Device device;
+  device.fails_to_begin = {2};
+  Group group(0, std::make_unique<DeviceSteps>(device), Draw);
+  ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+  ASSERT_TRUE(group.runner().Submit(Plan(2)).ok());
+  device.AwaitCalls({"begin 1", "begin 2"});
+
+  device.LetEnd(2);
+
+  EXPECT_TRUE(group.runner().Await().ok());
+  EXPECT_EQ(group.runner().Await().status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(group.cell(0).step_done, 1u);
+  EXPECT_EQ(group.cell(0).step_begun, 2u);
+}
+
+TEST(GroupRunnerTest, NothingIsFinishedBehindAStepThatFailed) {
+  Device device;
+  device.fails = {1};
+  {
+    Group group(0, std::make_unique<DeviceSteps>(device), Draw);
+    ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+    ASSERT_TRUE(group.runner().Submit(Plan(2)).ok());
+    device.AwaitCalls({"begin 1", "begin 2"});
+
+    device.LetEnd(2);
+
+    EXPECT_EQ(group.runner().Await().status().code(), absl::StatusCode::kInternal);
+    EXPECT_EQ(group.runner().Await().status().code(), absl::StatusCode::kInternal);
+    EXPECT_EQ(group.cell(0).step_done, 0u);
+  }
+  device.AwaitCalls({"begin 1", "begin 2", "finish 1"});
+}
+
+TEST(GroupRunnerTest, TheEndWaitsForWhatWasBegun) {
+  Device device;
+  {
+    Group group(0, std::make_unique<DeviceSteps>(device), Draw);
+    ASSERT_TRUE(group.runner().Submit(Plan(1)).ok());
+    ASSERT_TRUE(group.runner().Submit(Plan(2)).ok());
+    device.AwaitCalls({"begin 1", "begin 2"});
+    device.LetEnd(2);
+  }
+  device.AwaitCalls({"begin 1", "begin 2", "finish 1", "finish 2"});
+}
+
 TEST(FollowTest, ReturnsCancelledWhenTheLeaderEnds) {
   Group group(1, Draw, Draw);
 
@@ -286,8 +452,8 @@ TEST(FollowTest, ReturnsTheReasonOfAFailedStep) {
   const std::string message = EncodePlan({.plan = Plan(1), .patience = absl::Seconds(1)});
   ASSERT_TRUE(channel.leader().Send(1, message, absl::Seconds(60)).ok());
 
-  const absl::Status reason = Follow(
-      channel.follower(0), [](const StepPlan&) { return ResourceExhausted("full"); }, cell);
+  WholeSteps steps([](const StepPlan&) { return ResourceExhausted("full"); });
+  const absl::Status reason = Follow(channel.follower(0), steps, cell);
 
   EXPECT_EQ(reason.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(cell.step_begun, 1u);
@@ -300,7 +466,8 @@ TEST(FollowTest, RefusesAPlanOutOfOrder) {
   const std::string message = EncodePlan({.plan = Plan(2), .patience = absl::Seconds(1)});
   ASSERT_TRUE(channel.leader().Send(2, message, absl::Seconds(60)).ok());
 
-  EXPECT_EQ(Follow(channel.follower(0), Draw, cell).code(), absl::StatusCode::kDataLoss);
+  WholeSteps steps(Draw);
+  EXPECT_EQ(Follow(channel.follower(0), steps, cell).code(), absl::StatusCode::kDataLoss);
 }
 
 TEST(FollowTest, RefusesGarbage) {
@@ -308,7 +475,8 @@ TEST(FollowTest, RefusesGarbage) {
   RankCell cell;
   ASSERT_TRUE(channel.leader().Send(1, "garbage", absl::Seconds(60)).ok());
 
-  EXPECT_EQ(Follow(channel.follower(0), Draw, cell).code(), absl::StatusCode::kInvalidArgument);
+  WholeSteps steps(Draw);
+  EXPECT_EQ(Follow(channel.follower(0), steps, cell).code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(StepCostTest, GrowsWithRowsContextAndCopies) {

@@ -214,6 +214,63 @@ TEST_P(CudaDeviceTest, DrawsAreTheCpus) {
   EXPECT_EQ((*gpu->Draw({ShardDraw{}}, 0, 0))[0].best.id, -1);
 }
 
+TEST_P(CudaDeviceTest, ADrawThatNobodyHasTakenFeedsTheNextStep) {
+  const auto gpu = Make();
+  EXPECT_TRUE(gpu->feeds_draws());
+  std::vector<float> logits(2 * Toy::kVocab, 0.0f);
+  logits[7] = 5, logits[Toy::kVocab + 31] = 5;
+  const auto memory = *gpu->Upload(logits);
+  std::vector<ShardDraw> draws(2);
+  for (int i = 0; i < 2; ++i) {
+    draws[i].logits = memory->floats() + i * Toy::kVocab, draws[i].temperature = 0;
+  }
+  Toy toy(*gpu, GetParam());
+  ToySequence a = Sequence(3, 2, 1), b = Sequence(3, 2, 2);
+  toy.Step({{&a, 0, 2}, {&b, 0, 2}});
+  a.tokens[2] = 31, b.tokens[2] = 7;
+  const Logits wanted = toy.Step({{&a, 2, 1}, {&b, 2, 1}});
+
+  a.tokens[2] = -2, b.tokens[2] = -1;
+  for (int i = 0; i < 3; ++i) {  // As it is, recorded, replayed.
+    ASSERT_TRUE(gpu->BeginDraw(draws, Toy::kVocab, 0).ok());
+    EXPECT_EQ(toy.Step({{&a, 2, 1}, {&b, 2, 1}}), wanted);
+    EXPECT_EQ((*gpu->TakeDraw())[1].best.id, 31);
+  }
+}
+
+TEST_P(CudaDeviceTest, TwoDrawsAreTakenInTheirOrder) {
+  const auto gpu = Make();
+  std::vector<float> logits(3 * Toy::kVocab, 0.0f);
+  for (int i = 0; i < 3; ++i) logits[i * Toy::kVocab + 10 + i] = 5;
+  const auto memory = *gpu->Upload(logits);
+  const auto begin = [&](int first, size_t count) {
+    std::vector<ShardDraw> draws(count);
+    for (size_t i = 0; i < count; ++i) {
+      draws[i].logits = memory->floats() + (first + static_cast<int>(i)) * Toy::kVocab;
+      draws[i].temperature = 0;
+    }
+    EXPECT_TRUE(gpu->BeginDraw(draws, Toy::kVocab, 0).ok());
+  };
+  const auto take = [&] {
+    const auto results = gpu->TakeDraw();
+    EXPECT_TRUE(results.ok()) << results.status();
+    std::vector<TokenId> ids;
+    for (const ShardResult& each : *results) ids.push_back(each.best.id);
+    return ids;
+  };
+  begin(1, 1);
+  for (int i = 0; i < 3; ++i) {
+    begin(0, 3);
+    EXPECT_EQ(take(), (std::vector<TokenId>{11}));
+    begin(1, 1);
+    EXPECT_EQ(take(), (std::vector<TokenId>{10, 11, 12}));
+  }
+  begin(0, 0);  // Waits alone.
+  EXPECT_EQ(take(), (std::vector<TokenId>{11}));
+  EXPECT_TRUE(gpu->DrawIsDone());
+  EXPECT_EQ(take(), (std::vector<TokenId>{}));
+}
+
 INSTANTIATE_TEST_SUITE_P(Weights, CudaDeviceTest, ::testing::Values(DType::kF32, DType::kBF16),
                          [](const auto& weights) {
                            return weights.param == DType::kF32 ? "f32" : "bf16";

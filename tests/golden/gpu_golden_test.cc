@@ -10,6 +10,8 @@
 #include "common/status.h"
 #include "tests/golden/equality.h"
 #include "tests/golden/gpu.h"
+#include "worker/collective/shared_collective.h"
+#include "worker/runner/model_runner.h"
 
 namespace conclave::worker {
 namespace {
@@ -99,6 +101,111 @@ TEST_F(GpuGoldenTest, SmallerNumbersAreNearAndDependOnTheSequenceAlone) {
     EXPECT_GT(*equality->relative_error, 5e-3);  // They are smaller.
     ExpectRule2(*equality);
   }
+}
+
+// Plans as an engine with two plans in flight makes them: sequences come and go, and rows are fed
+// with what was drawn just before.
+class Plans {
+ public:
+  void Open(SlotId slot, std::vector<TokenId> prompt, const Sampling& sampling) {
+    SlotChange& open = plan_.slots.emplace_back();
+    open.slot = slot, open.seed = 5, open.sampling = sampling;
+    open.position = static_cast<int>(prompt.size());
+    open.blocks = {{2 * slot, 2 * slot + 1}};
+    for (int i = 0; i < open.position; ++i) plan_.rows.push_back({slot, i, prompt[i]});
+    plan_.samples.push_back({static_cast<int32_t>(plan_.rows.size()) - 1, slot, 0});
+    lengths_[slot] = {open.position, 1};
+  }
+  void Close(SlotId slot) {
+    SlotChange& close = plan_.slots.emplace_back();
+    close.kind = SlotChange::Kind::kClose, close.slot = slot;
+    lengths_.erase(slot);
+  }
+  void GoOn(SlotId slot) {
+    auto& [length, index] = lengths_.at(slot);
+    plan_.samples.push_back({static_cast<int32_t>(plan_.rows.size()), slot, index++});
+    plan_.rows.push_back({slot, length++, kPreviousSample});
+  }
+  StepPlan Next() {
+    plan_.number = ++number_;
+    return std::exchange(plan_, {});
+  }
+
+ private:
+  StepPlan plan_;
+  uint64_t number_ = 0;
+  std::map<SlotId, std::pair<int, int>> lengths_;  // Positions and draws of each.
+};
+
+std::vector<StepPlan> ComingAndGoing() {
+  Sampling warm, greedy, filtered, biased, penalised;
+  greedy.temperature = 0;
+  filtered.top_k = 5;
+  biased.temperature = 1.3f, biased.logit_bias = {{5, 3.0f}, {17, -100.0f}};
+  penalised.temperature = 0, penalised.frequency_penalty = 1.5f;
+  std::vector<StepPlan> steps;
+  Plans plans;
+  plans.Open(0, {5, 17, 33, 2, 9}, greedy), plans.Open(1, {40, 41, 42}, warm);
+  steps.push_back(plans.Next());
+  for (int i = 0; i < 2; ++i) {
+    plans.GoOn(1), plans.GoOn(0);  // In another order than they were drawn.
+    steps.push_back(plans.Next());
+  }
+  plans.Close(1), plans.GoOn(0), plans.Open(1, {7, 8, 9, 10}, biased);
+  steps.push_back(plans.Next());
+  plans.GoOn(0), plans.GoOn(1), plans.Open(2, {30, 31}, filtered);
+  steps.push_back(plans.Next());
+  plans.GoOn(0), plans.GoOn(1), plans.GoOn(2);
+  steps.push_back(plans.Next());
+  plans.Close(2), plans.GoOn(0), plans.GoOn(1), plans.Open(3, {30, 31}, penalised);
+  steps.push_back(plans.Next());
+  plans.GoOn(3), plans.GoOn(0);
+  steps.push_back(plans.Next());
+  plans.Close(3), plans.GoOn(0);
+  steps.push_back(plans.Next());
+  return steps;
+}
+
+TEST_F(GpuGoldenTest, StepsThatAreBegunEarlyHaveTheSameTokens) {
+  const auto make = [](Device& device, Collective& collective) {
+    return ModelRunner::Create({.model_dir = kOwn + "dense_llama",
+                                .kv_tokens = 16 * kBlockTokens,
+                                .max_slots = 4,
+                                .max_rows = 16},
+                               device, collective);
+  };
+  SoloCollective collective;
+  const auto device = MakeGpu({}), other = MakeGpu({});
+  ASSERT_TRUE(device.ok() && other.ok());
+  const auto apart = make(**device, collective), joined = make(**other, collective);
+  ASSERT_TRUE(apart.ok() && joined.ok()) << apart.status() << joined.status();
+  std::vector<uint64_t> early;
+  std::vector<std::vector<TokenEvent>> wanted, found;
+  const auto finish = [&] {
+    auto result = (*joined)->Finish();
+    ASSERT_TRUE(result.ok()) << result.status();
+    found.push_back(result->tokens);
+  };
+
+  for (const StepPlan& plan : ComingAndGoing()) {
+    const auto result = (*apart)->Run(plan);
+    ASSERT_TRUE(result.ok()) << result.status();
+    wanted.push_back(result->tokens);
+    if (plan.number > 1) {
+      const bool may = (*joined)->MayBegin(plan);
+      if (may) early.push_back(plan.number);
+      if (!may) finish();
+      ASSERT_TRUE((*joined)->Begin(plan).ok());
+      if (may) finish();
+    } else {
+      ASSERT_TRUE((*joined)->Begin(plan).ok());
+    }
+  }
+  finish();
+
+  EXPECT_EQ(found, wanted);
+  // The sixth step is fed with a filtered draw, the eighth with one of penalised logits.
+  EXPECT_EQ(early, (std::vector<uint64_t>{2, 3, 4, 5, 7, 9}));
 }
 
 }  // namespace

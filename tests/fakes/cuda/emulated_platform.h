@@ -75,11 +75,6 @@ inline void CopyAsync16(void* shared, const void* from, bool valid = true,
   if (valid) emulated::CheckGlobal(from, 16, where);
   emulated::AddCopy(shared, from, valid);
 }
-inline uint64_t ReadOnce() { return 0; }
-inline void CopyAsyncOnce16(void* shared, const void* from, bool valid, uint64_t,
-                            emulated::Where where = emulated::Where::current()) {
-  CopyAsync16(shared, from, valid, where);
-}
 inline void CommitCopies() { emulated::CommitCopies(); }
 template <int kPending>
 inline void WaitCopies() {

@@ -142,21 +142,6 @@ __device__ inline void CopyAsync16(void* shared, const void* from, bool valid = 
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(bytes)
                : "memory");
 }
-// The same of what a step reads once (weights), with ReadOnce(): first to leave L2, so that KV,
-// activations and the kernels' own code are still there for the next layer and the next step.
-__device__ inline uint64_t ReadOnce() {
-  uint64_t policy;
-  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
-}
-__device__ inline void CopyAsyncOnce16(void* shared, const void* from, bool valid,
-                                       uint64_t read_once) {
-  const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(at),
-               "l"(from), "r"(bytes), "l"(read_once)
-               : "memory");
-}
 __device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Waits until at most `kPending` of this thread's committed groups are under way.
 template <int kPending>

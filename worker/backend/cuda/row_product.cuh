@@ -186,8 +186,7 @@ class ProductBlock {
       const unsigned char* from = first_row_ + column;
 #pragma unroll
       for (int j = 0; j < kRowTiles * 4; ++j) {
-        CopyAsyncOnce16(to + PlaceOf(4 * j + lane_ / 8, chunk), from,
-                        there && (valid_ >> j & 1U) != 0, read_once_);
+        CopyAsync16(to + PlaceOf(4 * j + lane_ / 8, chunk), from, there && (valid_ >> j & 1U) != 0);
         from += RowsToNext(j) * p_.row_bytes;
       }
     }
@@ -312,9 +311,8 @@ class ProductBlock {
   const int first_;           // The block's first output.
   const int chunks_, steps_;  // Of a row.
   unsigned char* const ring_;
-  const unsigned char* const first_row_;  // Of the rows that this lane copies.
-  uint32_t valid_ = 0;                    // Which of this lane's rows to copy are there.
-  const uint64_t read_once_ = ReadOnce();
+  const unsigned char* const first_row_;       // Of the rows that this lane copies.
+  uint32_t valid_ = 0;                         // Which of this lane's rows to copy are there.
   float scales_[2] = {1, 1}, biases_[2] = {};  // Of this thread's column.
   float sums_[kRowTiles][kTokenTiles][4] = {};
 };

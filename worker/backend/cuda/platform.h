@@ -25,6 +25,10 @@ struct LaunchShape {
   // The kernel calls GridDependencyWait() before it touches what earlier kernels write, and may
   // start while they still run (programmatic dependent launch, sm_90 and up; elsewhere nothing).
   bool early = false;
+  // What the kernel reads once and nobody reads again soon (a weight): first to leave the L2 cache,
+  // so that KV, activations and the kernels' own code stay. Its first 128 MB count.
+  const void* once = nullptr;
+  size_t once_bytes = 0;
 };
 
 // The first launch of this thread that failed, to be named in its error. kernel: null when none
@@ -61,11 +65,24 @@ void Launch(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments&&
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = shape.stream;
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &attribute;
-  config.numAttrs = shape.early ? 1 : 0;
+  cudaLaunchAttribute attributes[2] = {};
+  config.attrs = attributes;
+  if (shape.early) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.once != nullptr) {
+    constexpr size_t kWindow = size_t{128} << 20;
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeAccessPolicyWindow;
+    attribute.val.accessPolicyWindow.base_ptr = const_cast<void*>(shape.once);
+    attribute.val.accessPolicyWindow.num_bytes =
+        shape.once_bytes < kWindow ? shape.once_bytes : kWindow;
+    attribute.val.accessPolicyWindow.hitRatio = 1;
+    attribute.val.accessPolicyWindow.hitProp = cudaAccessPropertyStreaming;
+    attribute.val.accessPolicyWindow.missProp = cudaAccessPropertyNormal;
+  }
   const cudaError_t started =
       cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...);
   if (error == cudaSuccess) error = started;

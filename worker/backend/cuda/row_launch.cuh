@@ -26,6 +26,8 @@ void LaunchTiles(const RowProduct& product, int warps, cudaStream_t stream) {
   shape.shared_bytes = ProductMemory<kTokenTiles, kRowTiles, kStages>::Bytes(warps, steps);
   shape.stream = stream;
   shape.early = true;
+  shape.once = product.w;
+  shape.once_bytes = static_cast<size_t>(product.row_bytes * product.outs * (kGateUp ? 2 : 1));
   Launch(RowProductKernel<Chunk, kTokenTiles, kRowTiles, kStages, kGateUp>, shape, product);
 }
 

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "worker/backend/tensor.h"
 
@@ -21,10 +22,16 @@ inline float FromF16(uint16_t bits) {
   return sign ? -value : value;
 }
 
-// Number `i` of an array of `dtype`; exact.
+// Number `i` of an array of `dtype`; exact. The array need not be aligned: a file's are not.
 inline float NumberAt(const void* data, DType dtype, int64_t i) {
-  if (dtype == DType::kF32) return static_cast<const float*>(data)[i];
-  const uint16_t half = static_cast<const uint16_t*>(data)[i];
+  const char* const at = static_cast<const char*>(data) + i * static_cast<int64_t>(BytesOf(dtype));
+  if (dtype == DType::kF32) {
+    float value;
+    std::memcpy(&value, at, sizeof(value));
+    return value;
+  }
+  uint16_t half;
+  std::memcpy(&half, at, sizeof(half));
   return dtype == DType::kBF16 ? FromBf16(half) : FromF16(half);
 }
 

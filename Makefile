@@ -29,7 +29,7 @@ gpu-bundle: install
 
 format: install
 	@command -v clang-format >/dev/null || apt-get install -y -qq clang-format
-	@git ls-files '*.h' '*.cc' | xargs clang-format -i
+	@git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format -i
 
 install:
 	@deploy/install.sh

@@ -33,7 +33,7 @@ class Model {
   // Runs the rows, writes their KV into the pool, and leaves this rank's shard of the wanted rows'
   // logits in `logits` [at least the device's BatchSize::logits_rows, shard().vocab.size()], on the
   // device. All ranks call it with the same batch. What went wrong on the device may be returned by
-  // its next Download() or Draw() only.
+  // its next Download() or TakeDraw() only.
   virtual absl::Status Forward(const Batch& batch, KvPool& pool, Tensor logits) = 0;
   // Hex SHA-256 of the configuration and the weight files, and their number of parameters.
   virtual const std::string& weights_hash() const = 0;

@@ -30,8 +30,9 @@ absl::StatusOr<ChosenDevice> ChooseDevice(const DeviceOptions& options, const Cu
     return cuda.status();
   }
   if (automatic && cuda->devices < options.ranks) {
-    return ChooseCpu(options, fmt::format("GPUs: {}, ranks: {}; group.device: cuda shares them",
-                                          cuda->devices, options.ranks));
+    return ChooseCpu(
+        options, fmt::format("GPUs: {}, ranks: {}; set group.tensor_parallel to at most the GPUs",
+                             cuda->devices, options.ranks));
   }
   ChosenDevice chosen;
   chosen.cuda = cuda->module;
@@ -39,7 +40,7 @@ absl::StatusOr<ChosenDevice> ChooseDevice(const DeviceOptions& options, const Cu
   mine.ordinal = options.rank % cuda->devices;
   absl::StatusOr<std::unique_ptr<Device>> device = chosen.cuda->MakeDevice(mine);
   if (!device.ok() && automatic && absl::IsFailedPrecondition(device.status())) {
-    return ChooseCpu(options, std::string(MessageOf(device.status())));  // Too old a GPU.
+    return ChooseCpu(options, std::string(MessageOf(device.status())));  // Too old, say.
   }
   ASSIGN_OR_RETURN(chosen.device, std::move(device));
   return chosen;

@@ -30,8 +30,8 @@ struct ChosenDevice {
   std::string why_no_cuda;     // With kAuto on the CPU.
 };
 
-// Every rank of a host chooses alike. kInvalidArgument for what the device does not have; otherwise
-// as LoadCuda(), MakeDevice() and MakeCpuDevice() say.
+// Ranks of a host whose GPUs are alike choose alike. kInvalidArgument for what the device does not
+// have; otherwise as LoadCuda(), MakeDevice() and MakeCpuDevice() say.
 absl::StatusOr<ChosenDevice> ChooseDevice(const DeviceOptions& options, const CudaPlaces& places);
 
 }  // namespace conclave::worker

@@ -21,7 +21,8 @@ class RankSteps {
   virtual absl::Status Begin(const StepPlan& plan) = 0;
   // Whether Finish() would not wait for the device. REQUIRES: a step is begun.
   virtual bool IsReady() = 0;
-  // Waits for the oldest step that was begun. After an error nothing else is called.
+  // Waits for the oldest step that was begun. After an error nothing else is called; after one of
+  // Begin() only what was begun before is finished.
   virtual absl::StatusOr<StepResult> Finish() = 0;
 };
 

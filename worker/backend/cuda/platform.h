@@ -166,7 +166,7 @@ __device__ inline void WaitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// 16 bytes that are read once (weights): past L1, first to leave L2.
+// 16 bytes that are read once (weights): past L1.
 __device__ inline uint4 LoadOnce16(const void* from) {
   uint4 v;
   asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0,%1,%2,%3}, [%4];"

@@ -70,6 +70,9 @@ void ReadArithmetic(ConfigNode& node, WorkerConfig::Group& group) {
   }
   cuda.ReadChoice("kv", &group.cuda.kv,
                   {{"as_activations", Kv::kAsActivations}, {"fp8", Kv::kFp8}});
+  if (group.cuda.kv != Kv::kAsActivations && group.cuda.compute == Compute::kF32) {
+    cuda.Fail("kv", "fp8 needs bf16, and group.compute is f32");
+  }
   cuda.Read("graphs", &group.cuda.graphs);
 }
 

@@ -105,7 +105,7 @@ class Device {
  public:
   virtual ~Device() = default;
   // Backend, instruction set, arithmetic and KV: "cpu/avx512/f32/kv-f32",
-  // "cuda/sm_90/bf16/kv-bf16".
+  // "cuda/sm_90x132/bf16/kv-bf16/lt130000".
   virtual std::string name() const = 0;
   // Whether prompt rows and produced rows of the same tokens have different bits: then cached
   // blocks of the one never stand for the other.

@@ -87,6 +87,7 @@ CublasAlgorithm LastCublasAlgorithm() { return static_cast<CublasAlgorithm>(last
 
 extern "C" {
 
+size_t cublasLtGetVersion() { return 1; }
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
   *handle = reinterpret_cast<cublasLtHandle_t>(&last_algorithm);
   return CUBLAS_STATUS_SUCCESS;

@@ -63,6 +63,8 @@ TEST(WorkerConfigTest, NumbersThatTheDeviceDoesNotHaveAreRefused) {
   EXPECT_EQ(WhyNotTogether({"group.device=auto", "group.compute=bf16"}), "");
   EXPECT_THAT(WhyNotTogether({"group.compute=f32", "group.cuda.weights=fp8"}),
               HasSubstr("group.cuda.weights: fp8 and int4 need bf16"));
+  EXPECT_THAT(WhyNotTogether({"group.compute=f32", "group.cuda.kv=fp8"}),
+              HasSubstr("group.cuda.kv: fp8 needs bf16"));
 }
 
 constexpr char kModels[] = CONCLAVE_SOURCE_DIR "/models/";

@@ -42,9 +42,11 @@ std::string NameOfFailedLaunch() {
 
 class Gpu : public CudaDevice {
  public:
-  Gpu(const CudaOptions& options, int capability, Stream stream, std::unique_ptr<Products> products)
+  Gpu(const CudaOptions& options, const cudaDeviceProp& properties, Stream stream,
+      std::unique_ptr<Products> products)
       : options_(options),
-        capability_(capability),
+        capability_(properties.major * 10 + properties.minor),
+        multiprocessors_(properties.multiProcessorCount),
         stream_(std::move(stream)),
         products_(std::move(products)),
         graphs_(kMostGraphs) {}
@@ -154,6 +156,7 @@ class Gpu : public CudaDevice {
 
   const CudaOptions options_;
   const int capability_;  // 90 is 9.0.
+  const int multiprocessors_;
   const Stream stream_;
   absl::Status error_;
   std::optional<DType> activations_;  // With kAuto: what the first matrix decided.
@@ -175,7 +178,9 @@ std::string Gpu::name() const {
                         : options_.weights == Weights::kInt4 ? "int4"
                                                              : "bf16";
   const char* kv = f32() ? "f32" : options_.kv == CudaOptions::Kv::kFp8 ? "fp8" : "bf16";
-  return fmt::format("cuda/sm_{}/{}/kv-{}", capability_, numbers, kv);
+  // The library chooses its algorithms by its version and the card: prompt rows' bits hang on both.
+  return fmt::format("cuda/sm_{}x{}/{}/kv-{}/lt{}", capability_, multiprocessors_, numbers, kv,
+                     products_->LibraryVersion());
 }
 
 absl::StatusOr<std::unique_ptr<Buffer>> Gpu::Allocate(DType dtype, size_t count) {
@@ -349,8 +354,7 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> MakeCudaDevice(const CudaOptions& op
       StatusOf(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "making a stream"));
   Stream stream(made);
   ASSIGN_OR_RETURN(auto products, Products::Make(made));
-  return std::make_unique<Gpu>(options, properties.major * 10 + properties.minor, std::move(stream),
-                               std::move(products));
+  return std::make_unique<Gpu>(options, properties, std::move(stream), std::move(products));
 }
 
 }  // namespace conclave::worker::cuda

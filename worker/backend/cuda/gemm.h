@@ -33,6 +33,8 @@ class Gemm {
   // What was chosen and how fast it is, one line a shape, for the log; empty where there is no
   // choice.
   virtual std::string Describe() const { return {}; }
+  // Of the library: another one may choose other algorithms, and so other bits.
+  virtual int64_t Version() const { return 0; }
 };
 
 // On the current device. The emulator has one of its own.

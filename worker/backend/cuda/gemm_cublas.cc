@@ -95,6 +95,7 @@ class CublasGemm : public Gemm {
   void Run(Tensor x, const Matrix& w, Tensor out, bool add, cudaStream_t stream) override;
   absl::Status TakeError() override { return std::exchange(error_, absl::OkStatus()); }
   std::string Describe() const override;
+  int64_t Version() const override { return static_cast<int64_t>(cublasLtGetVersion()); }
 
  private:
   struct Key {

@@ -33,6 +33,8 @@ class Products {
                           const ExpertChoice& choice, Tensor out);
   // Of what was launched.
   absl::Status TakeError() { return gemm_->TakeError(); }
+  // Of the library of large products.
+  int64_t LibraryVersion() const { return gemm_->Version(); }
   // Whether scratch that recorded steps hold has moved, since this was last asked.
   bool TakeMoved() { return std::exchange(moved_, false); }
 

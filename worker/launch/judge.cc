@@ -90,14 +90,15 @@ std::optional<std::string> Judge::Complaint(const RankSight& sight, Watch& watch
   const absl::Duration step = watch.step.Turn(sight.step_begun) * tick_;
   const std::optional<std::string> loop = LoopComplaint(sight, watch);
 
-  // Also before the first beat.
-  if (watch.stopped_turns >= TicksOfSilence(limits_.beat)) {
+  const absl::Duration beat_limit =
+      sight.beat == 0 && !sight.ready ? limits_.first_beat : limits_.beat;
+  const bool silent = silence >= TicksOfSilence(beat_limit);
+  // Also before the first beat; and a rank that is both is told by the better known reason.
+  if (watch.stopped_turns >= TicksOfSilence(limits_.beat) || (silent && sight.stopped)) {
     return fmt::format("has been stopped for {}",
                        absl::FormatDuration(watch.stopped_turns * tick_));
   }
-  const absl::Duration beat_limit =
-      sight.beat == 0 && !sight.ready ? limits_.first_beat : limits_.beat;
-  if (silence >= TicksOfSilence(beat_limit)) {
+  if (silent) {
     return fmt::format("has not moved its beat for {}", absl::FormatDuration(silence * tick_));
   }
   if (sight.step_begun != sight.step_done && step > sight.step_patience) {

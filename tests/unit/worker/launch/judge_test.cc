@@ -96,6 +96,18 @@ TEST_F(JudgeTest, AProcessThatIsStoppedBeforeItsFirstBeatHasNoLonger) {
   EXPECT_EQ(loss->reason, "rank 0 (pid 100) has been stopped for 800ms");
 }
 
+TEST_F(JudgeTest, ARankThatWasSilentAWhileBeforeItWasStoppedIsSaidToBeStopped) {
+  // A busy machine: its beats were late already when the stop came.
+  ASSERT_FALSE(Ticks(20).has_value());
+  ASSERT_FALSE(Ticks(4, true, false).has_value());
+  ranks_[1].stopped = true;
+
+  const auto loss = Ticks(100, true, false);
+
+  ASSERT_TRUE(loss.has_value());
+  EXPECT_EQ(loss->reason, "rank 1 (pid 101) has been stopped for 400ms");
+}
+
 TEST_F(JudgeTest, AStopThatIsTakenBackInTimeIsForgiven) {
   for (int i = 0; i < 100; ++i) {
     ranks_[1].stopped = true;

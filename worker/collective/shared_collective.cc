@@ -90,13 +90,8 @@ absl::Status SharedCollective::Exchange(const float* part, int64_t count) {
 }
 
 absl::Status SharedCollective::AllReduceSum(Tensor x) {
-  float* data = x.row(0);
+  float* data = dense_.Pack(x);
   const int64_t count = x.rows * x.cols;
-  if (x.stride != x.cols && x.rows > 1) {
-    dense_.resize(static_cast<size_t>(count));
-    for (int64_t n = 0; n < x.rows; ++n) std::copy_n(x.row(n), x.cols, dense_.data() + n * x.cols);
-    data = dense_.data();
-  }
   for (int64_t at = 0; at < count; at += kSlotFloats) {
     const int64_t slice = std::min(kSlotFloats, count - at);
     RETURN_IF_ERROR(Exchange(data + at, slice));
@@ -109,9 +104,7 @@ absl::Status SharedCollective::AllReduceSum(Tensor x) {
     area_->left.fetch_add(1, std::memory_order_release);
     FutexWake(area_->left);
   }
-  if (data != x.data) {
-    for (int64_t n = 0; n < x.rows; ++n) std::copy_n(data + n * x.cols, x.cols, x.row(n));
-  }
+  dense_.Unpack(data, x);
   return absl::OkStatus();
 }
 

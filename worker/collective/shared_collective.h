@@ -5,9 +5,9 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
-#include <vector>
 
 #include "worker/collective/collective.h"
+#include "worker/collective/dense_rows.h"
 
 namespace conclave::worker {
 
@@ -43,7 +43,7 @@ class SharedCollective : public Collective {
   const absl::Duration patience_;
   uint32_t slices_ = 0;  // Exchanged so far.
   absl::Status lost_;
-  std::vector<float> dense_;  // A strided tensor, packed.
+  DenseRows dense_;
 };
 
 // `size` ranks as threads of this process, for tests and for one process that holds a whole group.

@@ -6,36 +6,12 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <random>
 #include <thread>
+
+#include "tests/unit/worker/collective/parts.h"
 
 namespace conclave::worker {
 namespace {
-
-std::vector<float> Part(int rank, size_t count) {
-  std::mt19937 generator(static_cast<uint32_t>(rank) + 1);
-  std::uniform_real_distribution<float> uniform(-1e6f, 1e6f);
-  std::vector<float> part(count);
-  for (float& v : part) v = uniform(generator) * (rank % 2 == 0 ? 1.0f : 1e-6f);
-  return part;
-}
-
-// Added in rank order, element by element: what every rank must get, bit for bit.
-std::vector<float> SumInRankOrder(int size, size_t count) {
-  std::vector<float> sum = Part(0, count);
-  for (int r = 1; r < size; ++r) {
-    const std::vector<float> part = Part(r, count);
-    for (size_t i = 0; i < count; ++i) sum[i] += part[i];
-  }
-  return sum;
-}
-
-template <typename Work>
-void OnThreads(int size, Work work) {
-  std::vector<std::thread> threads;
-  for (int r = 0; r < size; ++r) threads.emplace_back([&work, r] { work(r); });
-  for (std::thread& thread : threads) thread.join();
-}
 
 TEST(SharedCollectiveTest, SumsInRankOrderForEverySize) {
   for (const int size : {2, 3, 4}) {

@@ -39,10 +39,7 @@ absl::Status HostsCollective::AllReduceSum(Tensor x) {
     float* out = data + at;
     RETURN_IF_ERROR(Exchange(out, slice));
     std::copy_n(part_of(0, slice), slice, out);
-    for (int r = 1; r < size(); ++r) {
-      const float* part = part_of(r, slice);
-      for (int64_t i = 0; i < slice; ++i) out[i] += part[i];
-    }
+    for (int r = 1; r < size(); ++r) Add(out, part_of(r, slice), out, slice);
   }
   dense_.Unpack(data, x);
   return absl::OkStatus();

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "worker/collective/collective.h"
-#include "worker/collective/dense_rows.h"
+#include "worker/collective/rows.h"
 
 namespace conclave::worker {
 

@@ -97,10 +97,7 @@ absl::Status SharedCollective::AllReduceSum(Tensor x) {
     RETURN_IF_ERROR(Exchange(data + at, slice));
     float* out = data + at;
     std::memcpy(out, slot(0), static_cast<size_t>(slice) * sizeof(float));
-    for (int r = 1; r < size_; ++r) {
-      const float* theirs = slot(r);
-      for (int64_t i = 0; i < slice; ++i) out[i] += theirs[i];
-    }
+    for (int r = 1; r < size_; ++r) Add(out, slot(r), out, slice);
     area_->left.fetch_add(1, std::memory_order_release);
     FutexWake(area_->left);
   }

@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "worker/collective/collective.h"
-#include "worker/collective/dense_rows.h"
+#include "worker/collective/rows.h"
 
 namespace conclave::worker {
 

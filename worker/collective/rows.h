@@ -1,11 +1,25 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 #include "worker/backend/tensor.h"
 
 namespace conclave::worker {
+
+// out = a + b, `count` floats; `out` may be either. In vectors, without asking more of the compiler
+// than constant bounds.
+inline void Add(const float* a, const float* b, float* out, int64_t count) {
+  constexpr int64_t kLanes = 16;
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    float sums[kLanes];
+    for (int64_t l = 0; l < kLanes; ++l) sums[l] = a[i + l] + b[i + l];
+    for (int64_t l = 0; l < kLanes; ++l) out[i + l] = sums[l];
+  }
+  for (; i < count; ++i) out[i] = a[i] + b[i];
+}
 
 // A tensor's rows one after another without gaps: where it has gaps, in a copy. One thread.
 class DenseRows {

@@ -43,6 +43,16 @@ constexpr char kCheckAbout[] =
     "  conclave check configs/router.yaml configs/worker.yaml\n"
     "  conclave check --as worker --set group.tensor_parallel=4 my.yaml";
 
+constexpr char kHealthAbout[] =
+    "Ask a router or a worker how it is, as a probe does.\n"
+    "\n"
+    "Over the standard gRPC health service, plaintext, at the program's health.listen. liveness:\n"
+    "it runs. readiness: it takes requests; a router while a worker group is ready, a worker\n"
+    "while its group is formed, neither once it drains.\n"
+    "\n"
+    "  conclave health 127.0.0.1:9104                 a router\n"
+    "  conclave health 127.0.0.1:9102 --service liveness";
+
 constexpr char kCompletionAbout[] =
     "Print a script that completes commands, options and their words.\n"
     "\n"
@@ -235,6 +245,20 @@ void DefineCheck(CLI::App& app, CheckOptions& o) {
   check.footer(kCheckExitCodeText);
 }
 
+void DefineHealth(CLI::App& app, HealthOptions& o) {
+  CLI::App& health = *app.add_subcommand("health", kHealthAbout);
+  health.add_option("address", o.address, "The program's health.listen")
+      ->type_name("HOST:PORT")
+      ->required();
+  AddWord(health, "--service", o.service, "liveness|readiness", "What to ask for")
+      ->capture_default_str();
+  health.add_option("--timeout", o.timeout_seconds, "How long to wait for an answer")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.001, 3600.0).description(""))
+      ->capture_default_str();
+  health.footer(kHealthExitCodeText);
+}
+
 }  // namespace
 
 void DefineCommands(CLI::App& app, CommandLine& line) {
@@ -249,6 +273,7 @@ void DefineCommands(CLI::App& app, CommandLine& line) {
   AddRouter(models, line.models_router, "Address of the router");
   models.footer(kExitCodeText);
   DefineCheck(app, line.check);
+  DefineHealth(app, line.health);
   CLI::App& completion = *app.add_subcommand("completion", kCompletionAbout);
   AddWord(completion, "shell", line.shell, "bash|zsh", "For which shell")->required();
 }

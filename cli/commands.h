@@ -4,6 +4,7 @@
 #include <string>
 
 #include "cli/check.h"
+#include "cli/health.h"
 #include "cli/options.h"
 
 namespace conclave::cli {
@@ -12,6 +13,7 @@ namespace conclave::cli {
 struct CommandLine {
   AskOptions ask;
   CheckOptions check;
+  HealthOptions health;
   std::string models_router = AskOptions().router;
   std::string shell;  // Whose completion script is wanted.
 };

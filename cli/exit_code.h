@@ -20,5 +20,10 @@ inline constexpr char kCheckExitCodeText[] =
     "Exit codes:\n"
     "  0    every file is right\n"
     "  2    the command line, or one of the files, is wrong";
+inline constexpr char kHealthExitCodeText[] =
+    "Exit codes:\n"
+    "  0    it serves\n"
+    "  1    it does not, or nothing answers\n"
+    "  2    the command line is wrong";
 
 }  // namespace conclave::cli

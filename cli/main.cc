@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/completion.h"
 #include "cli/exit_code.h"
+#include "cli/health.h"
 #include "cli/live_printer.h"
 #include "cli/options.h"
 #include "cli/printer.h"
@@ -62,6 +63,7 @@ int Main(int argc, char** argv) {
   }
   if (app.got_subcommand("models")) return RunModels(line.models_router);
   if (app.got_subcommand("check")) return CheckConfigs(line.check, std::cout, std::cerr);
+  if (app.got_subcommand("health")) return AskHealth(line.health, std::cout, std::cerr);
   if (app.got_subcommand("completion")) return RunCompletion(app, line.shell);
   return RunAsk(line.ask);
 }

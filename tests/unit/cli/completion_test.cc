@@ -43,7 +43,8 @@ std::string Offered(const std::string& words) {
 }
 
 TEST(BashCompletionTest, TheFirstWordIsASubcommand) {
-  EXPECT_EQ(Offered("conclave ''"), "ask\nmodels\ncheck\ncompletion\n--help\n-h\n--version\n");
+  EXPECT_EQ(Offered("conclave ''"),
+            "ask\nmodels\ncheck\nhealth\ncompletion\n--help\n-h\n--version\n");
   EXPECT_EQ(Offered("conclave as"), "ask\n");
 }
 

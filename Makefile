@@ -1,5 +1,5 @@
 # The commands of the house. Everything else is a CMake preset: dev, release, tsan, tidy.
-.PHONY: run serve test bench gpu-bundle format install build
+.PHONY: run serve test bench gpu-bundle image format install build
 SHELL := /bin/bash
 
 QUESTION ?= Tom has 12 apples and buys 3 boxes with 15 apples each. How many apples does Tom have now?
@@ -26,6 +26,10 @@ bench: install
 # Tests, benchmarks and programs to carry to a machine with a GPU: build/gpu-bundle, and in it run.sh.
 gpu-bundle: install
 	@deploy/gpu_bundle.sh
+
+# The container image, with buildah, podman or docker: deploy/README.md.
+image:
+	@deploy/image.sh
 
 format: install
 	@command -v clang-format >/dev/null || apt-get install -y -qq clang-format

@@ -23,4 +23,4 @@ case $build in
 esac
 "${command[@]}" "${flags[@]}" --build-arg BASE="$base" --build-arg VERSION="$version" --build-arg REVISION="$revision" \
   -f deploy/Dockerfile -t "$tag" .
-"$build" images "${tag%%:*}"
+"$build" images "$tag"

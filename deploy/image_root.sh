@@ -22,6 +22,23 @@ fi
 folder=$root/lib/$(gcc -print-multiarch)
 install -d "$folder"
 for library in $libraries; do cp -L "$library" "$folder/"; done
+
+# Of ICU's data, names and languages of the whole world, the programs use normal forms and properties of characters: half a
+# megabyte instead of thirty.
+small_icu() {
+  local work name library=$1
+  work=$(mktemp -d)
+  name=$(readelf -Ws "$library" | grep -om 1 'icudt[0-9]*')
+  objcopy -O binary --only-section=.rodata "$library" "$work/${name}l.dat"
+  icupkg -l "$work/${name}l.dat" | grep -vE '^[a-z0-9_]+\.(icu|nrm)$' >"$work/remove.txt"
+  icupkg -r "$work/remove.txt" "$work/${name}l.dat" "$work/small.dat"
+  genccode -a gcc -e "$name" -d "$work" -f icudata "$work/small.dat" >/dev/null
+  gcc -shared -Wl,-soname,"$(basename "$library")" -o "$library" "$work/icudata.S"
+  rm -rf "$work"
+}
+export PATH=$PATH:/usr/sbin
+for library in "$folder"/libicudata.so.*; do small_icu "$library"; done
+
 loader=$(ldd "${files[0]}" | awk '$1 ~ /^\/.*\/ld-linux/ {print $1}')
 install -D "$(readlink -f "$loader")" "$root$loader"
 

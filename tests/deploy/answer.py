@@ -4,4 +4,4 @@ import sys
 
 events = [json.loads(line) for line in sys.stdin if line.strip()]
 [completed] = [event["completed"] for event in events if "completed" in event]
-print(completed["answer"], completed["receipt"]["resultHash"])
+print(completed["answer"], completed["receipt"]["result_hash"])

@@ -5,6 +5,7 @@ said: kubectl (with a kustomize that knows components), kubernetes-validate, sys
 CustomResourceDefinition as a file, to check against its schema.
 """
 import copy
+import itertools
 import os
 import pathlib
 import shutil
@@ -81,19 +82,19 @@ class Kubernetes(unittest.TestCase):
                 if sets and crd:
                     self.keeps_to_crd(sets, yaml.safe_load(pathlib.Path(crd).read_text()))
 
-    def test_every_component_fits_the_overlay_to_copy(self):
+    def test_every_component_fits_the_overlays_on_cpus(self):
         components = sorted(path.parent for path in DEPLOY.glob("kubernetes/components/*/kustomization.yaml"))
         self.assertGreaterEqual(len(components), 1)
-        for folder in components:
-            with self.subTest(component=folder.name), tempfile.TemporaryDirectory() as own:
+        for folder, overlay in itertools.product(components, [path for path in OVERLAYS if path.name.startswith("cpu")]):
+            with self.subTest(component=folder.name, overlay=overlay.name), tempfile.TemporaryDirectory() as own:
                 here = pathlib.Path(own).resolve()
                 pathlib.Path(here, "kustomization.yaml").write_text(yaml.safe_dump({
-                    "resources": [os.path.relpath(DEPLOY / "kubernetes/overlays/cpu", here)],
+                    "resources": [os.path.relpath(overlay, here)],
                     "components": [os.path.relpath(folder, here)]}))
                 text = render(here)
                 if text is None:
                     self.skipTest("no kubectl with a kustomize that knows components")
-                self.assertNotEqual(text, render(DEPLOY / "kubernetes/overlays/cpu"))
+                self.assertNotEqual(text, render(overlay))
                 self.assertEqual(manifests.Checker(list(yaml.safe_load_all(text)), README).run(), [])
                 self.programs_accept(list(yaml.safe_load_all(text)))
                 self.assertIn(f"`{folder.name}`", README)
@@ -231,6 +232,7 @@ class Rules(unittest.TestCase):
             worker["spec"].update(leaderWorkerTemplate={"size": 2, "workerTemplate": worker["spec"].pop("template")})
         self.finds("takes 2 pods of a group", grow)
         self.finds("startupPolicy must be LeaderCreated", grow)
+        self.finds("place must be environment", grow)
 
 
 class Configs(unittest.TestCase):

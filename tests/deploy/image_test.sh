@@ -26,7 +26,7 @@ fi
 # shellcheck disable=SC2317  # It is the trap's.
 stop() {
   trap - EXIT
-  podman play kube --down "$work/pods.yaml" >/dev/null 2>&1 || true
+  for each in router worker; do podman play kube --down "$work/$each.yaml" >/dev/null 2>&1 || true; done
   podman rm -f -t 0 "$name-router" "$name-worker" >/dev/null 2>&1 || true
   podman network rm -f "$name" >/dev/null 2>&1 || true
   rm -rf "$work"
@@ -90,10 +90,14 @@ podman rm "$name-router" "$name-worker" >/dev/null
 if ! command -v kubectl >/dev/null || ! kubectl kustomize deploy/kubernetes/overlays/cpu >"$work/rendered.yaml" 2>"$work/output"; then
   echo "skipped: the manifests, there is no kubectl that renders them"
 else
-  python3 tests/deploy/podman_pods.py "$IMAGE" <"$work/rendered.yaml" >"$work/pods.yaml"
-  podman play kube --network "$name" "$work/pods.yaml" >/dev/null
-  router=$(podman ps --format '{{.Names}}' | grep -m 1 'conclave-router.*-router$')
-  worker=$(podman ps --format '{{.Names}}' | grep -m 1 'conclave-worker.*-worker$')
+  # The headless service is a name of the worker's pod.
+  for each in worker router; do
+    python3 tests/deploy/podman_pods.py "$each" "$IMAGE" <"$work/rendered.yaml" >"$work/$each.yaml"
+    if [ "$each" = worker ]; then network=$name:alias=conclave-workers; else network=$name; fi
+    podman play kube --network "$network" "$work/$each.yaml" >/dev/null
+  done
+  router=$(podman ps --format '{{.Names}}' | grep -m 1 'conclave-router-pod.*-router$')
+  worker=$(podman ps --format '{{.Names}}' | grep -m 1 'conclave-worker-pod.*-worker$')
   await "$worker" 9102
   await "$router" 9104
   pods=$(ask "$router")

@@ -187,6 +187,13 @@ class Checker:
                 self.say(work.name, "GPU ranks need a /dev/shm")
         elif cpus(resources["requests"]["cpu"]) * work.size < ranks * group.get("threads", 1):
             self.say(work.name, f"{ranks} ranks of {group.get('threads', 1)} threads, and {resources['requests']['cpu']} CPUs a pod")
+        hosts = group.get("hosts", {})
+        if (hosts.get("place") == "environment") != (work.kind == "LeaderWorkerSet"):
+            self.say(work.name, "group.hosts.place must be environment in a LeaderWorkerSet, and nowhere else")
+        if work.kind == "LeaderWorkerSet" and work.ports.get("hosts") != hosts.get("port", 9104):
+            self.say(work.name, f"hosts join at {hosts.get('port', 9104)}; the container's port hosts is {work.ports.get('hosts')}")
+        if ranks % work.size != 0:
+            self.say(work.name, f"{ranks} ranks on {work.size} hosts")
         flights = config.get("launcher", {}).get("flight_directory")
         writable = [mount["mountPath"] for mount in work.container["volumeMounts"] if not mount.get("readOnly")]
         if flights and flights not in writable:

@@ -1,24 +1,21 @@
-"""Makes of a rendered installation what `podman play kube` plays: podman_pods.py IMAGE < RENDERED > PODS.
+"""Takes one component out of a rendered installation as `podman play kube` plays it: podman_pods.py COMPONENT IMAGE < RENDERED.
 
-podman knows Deployments and config maps: a StatefulSet becomes a Deployment of one pod; services, budgets and network
-policies, which a cluster makes real, are left out. The pod's name stands for the headless service's.
+podman knows Deployments and config maps: a StatefulSet becomes a Deployment, of one pod. Services, budgets and network
+policies are what a cluster makes real.
 """
 import sys
 
 import yaml
 
-image, pods, workers = sys.argv[1], [], ""
-objects = [each for each in yaml.safe_load_all(sys.stdin) if each]
-for each in objects:
+component, image = sys.argv[1:]
+pods = []
+for each in filter(None, yaml.safe_load_all(sys.stdin)):
     if each["kind"] == "ConfigMap":
         pods.append(each)
-    elif each["kind"] in ("Deployment", "StatefulSet"):
+    elif each["metadata"].get("labels", {}).get("app.kubernetes.io/component") == component and "template" in each["spec"]:
         each["kind"] = "Deployment"
         each["spec"].pop("serviceName", None)
         each["spec"]["replicas"] = 1
-        for container in each["spec"]["template"]["spec"]["containers"]:
-            container["image"] = image
-            if container["command"] == ["conclave-router"]:
-                container["args"] += ["--set", "workers.dns=conclave-worker-pod:9101"]
+        each["spec"]["template"]["spec"]["containers"][0]["image"] = image
         pods.append(each)
 print(yaml.safe_dump_all(pods))

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <climits>
+#include <set>
 #include <sstream>
 #include <tuple>
 #include <vector>
@@ -80,6 +81,7 @@ class Builder {
   absl::Status BuildMap(const YAML::Node& node, const std::string& path, int depth,
                         ConfigValue& value) {
     value.kind = Kind::kMap;
+    std::set<std::string> seen;
     for (const auto& entry : node) {
       const ConfigPlace place = PlaceOf(entry.first);
       if (!entry.first.IsScalar()) {
@@ -87,9 +89,7 @@ class Builder {
         continue;
       }
       const std::string key = entry.first.Scalar();
-      const bool again = std::any_of(value.entries.begin(), value.entries.end(),
-                                     [&key](const auto& other) { return other.first == key; });
-      if (again) {
+      if (!seen.insert(key).second) {
         errors_.Add(place, JoinPath(path, key), "the key is there twice");
         continue;
       }

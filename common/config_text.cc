@@ -22,7 +22,8 @@ constexpr Unit kSizeUnits[] = {
     {"GiB", 1 << 30}, {"GB", 1000'000'000}, {"MiB", 1 << 20}, {"MB", 1000'000},
     {"KiB", 1 << 10}, {"kB", 1000},         {"B", 1},         {"", 1}};
 
-constexpr size_t kMostMeant = 64;  // A longer word is no misspelt one.
+constexpr size_t kMostMeant = 64;       // A longer word is no misspelt one.
+constexpr size_t kMostMeantKeys = 100;  // More than complaints are shown.
 
 constexpr char kSizeForm[] =
     "is not a size: a number of bytes with B, kB, MB, GB, KiB, MiB, GiB or nothing behind it, as "
@@ -212,7 +213,9 @@ void AddUnknownKeys(const ConfigValue& value, const std::string& path, ConfigErr
     const auto& [key, child] = value.entries[i];
     const std::string full = JoinPath(path, key);
     if (std::find(value.known.begin(), value.known.end(), key) == value.known.end()) {
-      const std::string meant = MeantPaths(full, errors.known_paths);
+      // Looking for what was meant takes long, and only the first complaints are shown.
+      const bool shown = errors.complaints.size() < kMostMeantKeys;
+      const std::string meant = shown ? MeantPaths(full, errors.known_paths) : "";
       errors.Add(value.key_places[i], full,
                  "unknown key" + (meant.empty() ? "" : fmt::format("; did you mean {}?", meant)));
       continue;

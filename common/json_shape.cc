@@ -18,11 +18,15 @@ JsonShape ShapeOfJson(std::string_view text, int most_depth) {
       in_string = true;
     } else if (c == '{' || c == '[') {
       keys.push_back(0);
+      shape.values += 2;  // It, and its first member.
       shape.depth = std::max(shape.depth, static_cast<int>(keys.size()));
     } else if ((c == '}' || c == ']') && !keys.empty()) {
       keys.pop_back();
     } else if (c == ':' && !keys.empty()) {
       shape.keys = std::max(shape.keys, ++keys.back());
+      ++shape.all_keys;
+    } else if (c == ',') {
+      ++shape.values;
     }
   }
   return shape;

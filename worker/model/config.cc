@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
-#include "common/json_shape.h"
+#include "common/file.h"
+#include "common/json_parse.h"
 #include "common/status.h"
 #include "worker/model/config_keys.h"
 #include "worker/model/family.h"
@@ -69,7 +68,7 @@ void ReadShape(const Family& family, ConfigKeys& keys, ModelConfig& model) {
 
 void ReadArithmetic(const Family& family, ConfigKeys& keys, ModelConfig& model) {
   double eps = model.norm_eps;
-  keys.Number("rms_norm_eps", eps);
+  keys.Number("rms_norm_eps", eps, {1e-12, 1});
   model.norm_eps = static_cast<float>(eps);
   model.qkv_bias = family.bias == Family::Bias::kQkv;
   if (family.bias == Family::Bias::kByKey) {
@@ -102,10 +101,7 @@ absl::Status CheckHeads(const ModelConfig& model) {
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text) {
-  if (ShapeOfJson(text, kMostDepth).depth > kMostDepth) {
-    return InvalidArgument("is nested deeper than {}", kMostDepth);
-  }
-  const json config = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  ASSIGN_OR_RETURN(const json config, ParseJsonWithin({.depth = kMostDepth}, text));
   if (!config.is_object()) return InvalidArgument("no JSON object");
   ConfigKeys keys(config);
   std::string model_type;
@@ -130,13 +126,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text) {
 
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::filesystem::path& dir) {
   const auto path = dir / "config.json";
-  std::error_code error;
-  const uint64_t size = std::filesystem::file_size(path, error);
-  if (error) return NotFound("{} cannot be read", path.string());
-  if (size > kMostBytes)
-    return InvalidArgument("{} has {} bytes; the limit is {}", path.string(), size, kMostBytes);
-  std::ifstream file(path, std::ios::binary);
-  const std::string text(std::istreambuf_iterator<char>(file), {});
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostBytes));
   auto config = ParseModelConfig(text);
   if (!config.ok()) return Annotate(config.status(), path.string());
   return config;

@@ -36,6 +36,16 @@ void ConfigKeys::Number(const char* key, double& out) {
   }
 }
 
+void ConfigKeys::Number(const char* key, double& out, Bounds bounds) {
+  double number = bounds.least;
+  Number(key, number);
+  if (number < bounds.least || number > bounds.most) {
+    Fail(key, "is {}; it can be {} to {}", Excerpt(object_[key]), bounds.least, bounds.most);
+  } else if (Has(key)) {
+    out = number;
+  }
+}
+
 void ConfigKeys::Bool(const char* key, bool& out) {
   if (!Has(key)) return;
   if (!object_[key].is_boolean()) {

@@ -28,8 +28,12 @@ class ConfigKeys {
   void Require(const char* key);
   // An integer from `least` to `most`.
   void Int(const char* key, int least, int most, int& out);
-  // A finite number above 0.
+  // A number above 0; with bounds, one from `least` to `most`.
+  struct Bounds {
+    double least, most;
+  };
   void Number(const char* key, double& out);
+  void Number(const char* key, double& out, Bounds bounds);
   void Bool(const char* key, bool& out);
   void Word(const char* key, std::string& out);
 

@@ -1,6 +1,5 @@
 #include "worker/model/safetensors.h"
 
-#include <fcntl.h>
 #include <openssl/evp.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -8,13 +7,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string_view>
 #include <utility>
 
-#include "common/json_shape.h"
+#include "common/file.h"
+#include "common/json_parse.h"
 #include "common/status.h"
 #include "worker/model/config_keys.h"
 
@@ -25,8 +24,9 @@ using nlohmann::json;
 
 constexpr uint64_t kMostHeaderBytes = 100 << 20;
 constexpr uint64_t kMostIndexBytes = 100 << 20;
-constexpr int kMostShards = 4096;
-constexpr int kMostTensors = 1'000'000;
+constexpr size_t kMostShards = 4096;
+constexpr size_t kMostNameBytes = 1024;
+constexpr size_t kMostTensors = 250'000;
 
 absl::StatusOr<DType> ParseDType(const std::string& word) {
   if (word == "F32") return DType::kF32;
@@ -35,11 +35,8 @@ absl::StatusOr<DType> ParseDType(const std::string& word) {
   return InvalidArgument("dtype {} is not supported; it can be F32, F16 or BF16", word);
 }
 
-// JSON without exceptions and without deep nesting; discarded when it is not that.
-json ParseFlat(std::string_view text) {
-  constexpr int kMostDepth = 8;
-  if (ShapeOfJson(text, kMostDepth).depth > kMostDepth) return json(json::value_t::discarded);
-  return json::parse(text, nullptr, /*allow_exceptions=*/false);
+absl::StatusOr<json> ParseFlat(std::string_view text) {
+  return ParseJsonWithin({.depth = 8, .keys = kMostTensors}, text);
 }
 
 }  // namespace
@@ -47,15 +44,17 @@ json ParseFlat(std::string_view text) {
 class MappedFile {
  public:
   static absl::StatusOr<std::unique_ptr<MappedFile>> Open(const std::filesystem::path& path) {
-    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return NotFound("{} cannot be read: {}", path.string(), std::strerror(errno));
+    ASSIGN_OR_RETURN(const int fd, OpenFile(path));
     struct stat about = {};
-    const bool known = fstat(fd, &about) == 0 && S_ISREG(about.st_mode) && about.st_size >= 8;
+    const bool known = fstat(fd, &about) == 0 && about.st_size >= 8;
     void* data =
         known ? mmap(nullptr, static_cast<size_t>(about.st_size), PROT_READ, MAP_PRIVATE, fd, 0)
               : MAP_FAILED;
     close(fd);
-    if (data == MAP_FAILED) return InvalidArgument("{} is no safetensors file", path.string());
+    if (data == MAP_FAILED) {
+      return InvalidArgument("{}: is no safetensors file: it has {} bytes", path.string(),
+                             about.st_size);
+    }
     auto file = std::unique_ptr<MappedFile>(new MappedFile);
     file->name_ = path.string();
     file->data_ = static_cast<const uint8_t*>(data);
@@ -138,26 +137,23 @@ absl::Status CheckOverlap(std::vector<std::pair<Span, std::string>>& spans) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<std::string>> ShardNames(const std::filesystem::path& index) {
-  std::error_code error;
-  const uint64_t size = std::filesystem::file_size(index, error);
-  if (error || size > kMostIndexBytes) return InvalidArgument("{} is too large", index.string());
-  std::ifstream file(index, std::ios::binary);
-  const std::string text(std::istreambuf_iterator<char>(file), {});
-  const json parsed = ParseFlat(text);
+// The files that an index names.
+absl::StatusOr<std::vector<std::string>> ShardNames(std::string_view text) {
+  ASSIGN_OR_RETURN(const json parsed, ParseFlat(text));
   if (!parsed.is_object() || !parsed.contains("weight_map") || !parsed["weight_map"].is_object()) {
-    return InvalidArgument("{} has no weight_map", index.string());
+    return InvalidArgument("has no weight_map");
   }
   std::set<std::string> names;
   for (const auto& [tensor, shard] : parsed["weight_map"].items()) {
     const std::string name = shard.is_string() ? shard.get<std::string>() : "";
     if (name.empty() || name.find('/') != std::string::npos) {
-      return InvalidArgument("{}: {} lies in the file '{}'", index.string(), tensor, name);
+      return InvalidArgument("{} lies in the file '{}'", tensor, name);
     }
     names.insert(name);
   }
-  if (names.size() > kMostShards)
-    return InvalidArgument("{} names {} files", index.string(), names.size());
+  if (names.size() > kMostShards) {
+    return InvalidArgument("names {} files; the limit is {}", names.size(), kMostShards);
+  }
   return std::vector<std::string>(names.begin(), names.end());
 }
 
@@ -172,45 +168,57 @@ absl::StatusOr<Safetensors> Safetensors::Open(const std::filesystem::path& dir) 
   std::vector<std::string> names = {"model.safetensors"};
   const auto index = dir / "model.safetensors.index.json";
   std::error_code error;
-  if (!std::filesystem::exists(dir / names[0], error) && std::filesystem::exists(index, error)) {
-    ASSIGN_OR_RETURN(names, ShardNames(index));
+  if (std::filesystem::symlink_status(dir / names[0], error).type() ==
+      std::filesystem::file_type::not_found) {
+    ASSIGN_OR_RETURN(const auto text, ReadFileIfThere(index, kMostIndexBytes));
+    auto shards = text ? ShardNames(*text) : names;
+    if (!shards.ok()) return Annotate(shards.status(), index.string());
+    names = *std::move(shards);
   }
   Safetensors weights;
   for (const std::string& name : names) {
     const absl::Status status = weights.AddFile(dir / name);
-    if (!status.ok()) return Annotate(status, (dir / name).string());
+    if (!status.ok()) return status;
   }
   return weights;
 }
 
 absl::Status Safetensors::AddFile(const std::filesystem::path& path) {
   ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
+  RETURN_IF_ERROR(Annotate(AddTensors(*file), path.string()));
+  files_.push_back(std::move(file));
+  return absl::OkStatus();
+}
+
+absl::Status Safetensors::AddTensors(const MappedFile& file) {
   uint64_t length = 0;
-  std::memcpy(&length, file->data(), sizeof length);
-  if (length > kMostHeaderBytes || length > file->size() - 8) {
+  std::memcpy(&length, file.data(), sizeof length);
+  if (length > kMostHeaderBytes || length > file.size() - 8) {
     return InvalidArgument("the header has {} bytes; the file has {} and the limit is {}", length,
-                           file->size(), kMostHeaderBytes);
+                           file.size(), kMostHeaderBytes);
   }
-  const char* text = reinterpret_cast<const char*>(file->data()) + 8;
-  const json header = ParseFlat({text, length});
-  if (!header.is_object()) return InvalidArgument("the header is no JSON object, or too deep");
-  if (header.size() > kMostTensors)
-    return InvalidArgument("the header has {} entries", header.size());
-  const uint64_t room = file->size() - 8 - length;
+  const char* text = reinterpret_cast<const char*>(file.data()) + 8;
+  auto parsed = ParseFlat({text, length});
+  if (!parsed.ok()) return Annotate(parsed.status(), "the header");
+  const json header = *std::move(parsed);
+  if (!header.is_object()) return InvalidArgument("the header is no JSON object");
+  const uint64_t room = file.size() - 8 - length;
   std::vector<std::pair<Span, std::string>> spans;
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") continue;
+    if (name.size() > kMostNameBytes) {
+      return InvalidArgument("a tensor's name has {} bytes; the limit is {}", name.size(),
+                             kMostNameBytes);
+    }
     Span span;
     ASSIGN_OR_RETURN(StoredTensor tensor, ParseEntry(name, entry, room, span));
-    tensor.data = file->data() + 8 + length + span.begin;
+    tensor.data = file.data() + 8 + length + span.begin;
     spans.emplace_back(span, name);
     if (!tensors_.emplace(name, std::move(tensor)).second) {
       return InvalidArgument("tensor {} is in two files", name);
     }
   }
-  RETURN_IF_ERROR(CheckOverlap(spans));
-  files_.push_back(std::move(file));
-  return absl::OkStatus();
+  return CheckOverlap(spans);
 }
 
 absl::StatusOr<const StoredTensor*> Safetensors::Find(const std::string& name) const {

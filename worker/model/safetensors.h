@@ -51,6 +51,7 @@ class Safetensors {
  private:
   Safetensors();
   absl::Status AddFile(const std::filesystem::path& path);
+  absl::Status AddTensors(const MappedFile& file);
 
   std::vector<std::unique_ptr<MappedFile>> files_;
   std::map<std::string, StoredTensor> tensors_;

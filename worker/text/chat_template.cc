@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "common/file.h"
 #include "common/status.h"
 #include "worker/text/json_text.h"
 #include "worker/text/template_ast.h"
@@ -10,6 +11,8 @@
 
 namespace conclave::worker {
 namespace {
+
+constexpr size_t kMaxConfigBytes = size_t{16} << 20;
 
 const char* RoleName(Role role) {
   switch (role) {
@@ -100,22 +103,18 @@ absl::StatusOr<ChatTemplate> ChatTemplate::Parse(std::string source, const std::
 absl::StatusOr<ChatTemplate> ChatTemplate::Load(const std::filesystem::path& dir) {
   const auto config_path = dir / "tokenizer_config.json";
   nlohmann::json config;
-  if (const auto text = ReadFile(config_path, size_t{16} << 20); text.ok()) {
-    ASSIGN_OR_RETURN(config, ParseJson(*text, config_path.string()));
-  } else if (!absl::IsNotFound(text.status())) {
-    return text.status();
+  ASSIGN_OR_RETURN(const auto config_text, ReadFileIfThere(config_path, kMaxConfigBytes));
+  if (config_text) {
+    ASSIGN_OR_RETURN(config, ParseJson(*config_text, config_path.string()));
   }
   const std::string bos = TokenText(config, "bos_token"), eos = TokenText(config, "eos_token");
   const auto own = dir / "chat_template.jinja";
-  std::error_code error;
-  if (std::filesystem::exists(own, error)) {
-    ASSIGN_OR_RETURN(std::string source, ReadFile(own, kMaxSourceBytes));
-    return Parse(std::move(source), own.string(), bos, eos);
-  }
+  ASSIGN_OR_RETURN(auto own_source, ReadFileIfThere(own, kMaxSourceBytes));
+  if (own_source) return Parse(*std::move(own_source), own.string(), bos, eos);
   const auto wrapped = dir / "chat_template.json";
-  if (std::filesystem::exists(wrapped, error)) {
-    ASSIGN_OR_RETURN(const std::string text, ReadFile(wrapped, size_t{16} << 20));
-    ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(text, wrapped.string()));
+  ASSIGN_OR_RETURN(const auto wrapped_text, ReadFileIfThere(wrapped, kMaxConfigBytes));
+  if (wrapped_text) {
+    ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(*wrapped_text, wrapped.string()));
     return Parse(TemplateOf(json), wrapped.string(), bos, eos);
   }
   std::string source = TemplateOf(config);

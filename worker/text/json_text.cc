@@ -1,10 +1,6 @@
 #include "worker/text/json_text.h"
 
-#include <cstdint>
-#include <fstream>
-#include <system_error>
-
-#include "common/json_shape.h"
+#include "common/json_parse.h"
 #include "common/status.h"
 
 namespace conclave::worker {
@@ -12,48 +8,23 @@ namespace {
 
 constexpr int kMaxJsonDepth = 100;
 
-}  // namespace
-
-absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t max_bytes) {
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);
-  if (error) return NotFound("{}: {}", path.string(), error.message());
-  if (size > max_bytes) {
-    return InvalidArgument("{}: has {} bytes; the limit is {}", path.string(), size, max_bytes);
-  }
-  std::string bytes(size, '\0');
-  std::ifstream file(path, std::ios::binary);
-  file.read(bytes.data(), static_cast<std::streamsize>(size));
-  if (!file) return NotFound("{}: cannot be read", path.string());
-  return bytes;
-}
-
-namespace {
-
 template <typename Json>
-absl::StatusOr<Json> ParseAs(std::string_view text, std::string_view name, size_t most_keys) {
-  const JsonShape shape = ShapeOfJson(text, kMaxJsonDepth);
-  if (shape.depth > kMaxJsonDepth) {
-    return InvalidArgument("{}: is nested deeper than {}", name, kMaxJsonDepth);
-  }
-  if (shape.keys > most_keys) {
-    return InvalidArgument("{}: an object has {} keys; the limit is {}", name, shape.keys,
-                           most_keys);
-  }
-  Json parsed = Json::parse(text, nullptr, false);
-  if (parsed.is_discarded()) return InvalidArgument("{}: is not valid JSON", name);
+absl::StatusOr<Json> Named(absl::StatusOr<Json> parsed, std::string_view name) {
+  if (!parsed.ok()) return Annotate(parsed.status(), name);
   return parsed;
 }
 
 }  // namespace
 
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, std::string_view name) {
-  return ParseAs<nlohmann::json>(text, name, SIZE_MAX);
+  return Named(ParseJsonWithin({.depth = kMaxJsonDepth}, text), name);
 }
 
 absl::StatusOr<nlohmann::ordered_json> ParseOrderedJson(std::string_view text,
                                                         std::string_view name) {
-  return ParseAs<nlohmann::ordered_json>(text, name, kMostOrderedKeys);
+  return Named(ParseOrderedJsonWithin(
+                   {.depth = kMaxJsonDepth, .keys = kMostOrderedKeys, .keys_once = false}, text),
+               name);
 }
 
 const nlohmann::json& Member(const nlohmann::json& object, const char* key) {

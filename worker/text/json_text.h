@@ -3,21 +3,18 @@
 #include <absl/status/statusor.h>
 
 #include <cstddef>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
 namespace conclave::worker {
 
-// A file's bytes. kNotFound; kInvalidArgument when it has more than `max_bytes`.
-absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t max_bytes);
-
-// kInvalidArgument, with `name`: no JSON, or nested deeper than 100.
+// kInvalidArgument, with `name`: no JSON, nested deeper than 100, or a key that is there twice.
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, std::string_view name);
 
-// The same, with members in the file's order: they are searched one by one, so an object has at
-// most kMostOrderedKeys.
+// The same with members in the text's order, as a template's from_json reads them: they are
+// searched one by one, so an object has at most kMostOrderedKeys. Of a key that is there twice the
+// last counts, as in Python.
 inline constexpr size_t kMostOrderedKeys = 1024;
 absl::StatusOr<nlohmann::ordered_json> ParseOrderedJson(std::string_view text,
                                                         std::string_view name);

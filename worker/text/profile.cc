@@ -1,10 +1,10 @@
 #include "worker/text/profile.h"
 
 #include <initializer_list>
-#include <system_error>
 #include <utility>
 
 #include "common/config.h"
+#include "common/file.h"
 #include "common/status.h"
 #include "worker/text/json_text.h"
 
@@ -135,9 +135,9 @@ absl::StatusOr<LoadedProfile> LoadProfile(const std::filesystem::path& dir,
                                           const std::filesystem::path& fallback) {
   LoadedProfile loaded;
   loaded.path = dir / "conclave.yaml";
-  std::error_code error;
-  if (!std::filesystem::exists(loaded.path, error)) loaded.path = fallback;
-  absl::StatusOr<std::string> source = ReadFile(loaded.path, kMaxFileBytes);
+  ASSIGN_OR_RETURN(auto own, ReadFileIfThere(loaded.path, kMaxFileBytes));
+  if (!own) loaded.path = fallback;
+  absl::StatusOr<std::string> source = own ? *std::move(own) : ReadFile(fallback, kMaxFileBytes);
   if (!source.ok()) return Annotate(source.status(), "model's profile");
   loaded.source = *std::move(source);
   absl::StatusOr<Profile> profile = ParseProfile(loaded.source, loaded.path.string());

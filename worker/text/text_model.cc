@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "common/file.h"
 #include "common/status.h"
 #include "worker/text/json_text.h"
 
@@ -95,13 +96,11 @@ absl::StatusOr<std::unique_ptr<TextModel>> TextModel::Load(
   std::set<TokenId> stops;
   if (const auto eos = model->tokenizer_->IdOf(model->template_.eos_token()); eos)
     stops.insert(*eos);
-  std::string generation;
-  if (auto text = ReadFile(model_dir / "generation_config.json", kMostConfigBytes); text.ok()) {
-    generation = *std::move(text);
-    ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(generation, "generation_config.json"));
+  ASSIGN_OR_RETURN(const auto generation,
+                   ReadFileIfThere(model_dir / "generation_config.json", kMostConfigBytes));
+  if (generation) {
+    ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(*generation, "generation_config.json"));
     RETURN_IF_ERROR(ReadGeneration(json, stops, model->sampling_));
-  } else if (!absl::IsNotFound(text.status())) {
-    return text.status();
   }
   model->sampling_ = model->profile_.sampling.value_or(model->sampling_);
   model->stop_tokens_.assign(stops.begin(), stops.end());
@@ -111,7 +110,7 @@ absl::StatusOr<std::unique_ptr<TextModel>> TextModel::Load(
   ASSIGN_OR_RETURN(model->markers_.force_end,
                    model->tokenizer_->EncodeWithSpecials(p.force_think_end));
   model->hash_ = HashOf({tokenizer_bytes, model->template_.source(), model->template_.bos_token(),
-                         model->template_.eos_token(), profile.source, generation});
+                         model->template_.eos_token(), profile.source, generation.value_or("")});
   return model;
 }
 

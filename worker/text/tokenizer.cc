@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "common/file.h"
 #include "common/status.h"
 #include "worker/text/added_tokens.h"
 #include "worker/text/json_text.h"
@@ -13,7 +14,7 @@
 namespace conclave::worker {
 namespace {
 
-constexpr char kReplacement[] = "\xEF\xBF\xBD";  // U+FFFD.
+constexpr char kReplacement[] = "\xEF\xBF\xBD";      // U+FFFD.
 constexpr size_t kMaxAddedBytes = size_t{16} << 10;  // Of an added token that is normalised.
 
 }  // namespace
@@ -21,8 +22,10 @@ constexpr size_t kMaxAddedBytes = size_t{16} << 10;  // Of an added token that i
 // Everything that a tokenizer.json says, ready for use.
 class Tokenizer::Tables {
  public:
-  static absl::StatusOr<std::unique_ptr<const Tables>> Make(TokenizerFile file) {
+  static absl::StatusOr<std::unique_ptr<const Tables>> Make(TokenizerFile file,
+                                                            const std::string& name) {
     auto tables = std::make_unique<Tables>();
+    tables->name_ = std::filesystem::path(name).filename().string();
     for (AddedToken token : file.added) {
       tables->added_ids_.emplace(token.content, token.id);
       // Without a normaliser the two kinds do not differ.
@@ -59,6 +62,8 @@ class Tokenizer::Tables {
     return absl::OkStatus();
   }
 
+  // For errors: clients see them.
+  const std::string& name() const { return name_; }
   const TokenizerFile& file() const { return file_; }
   const Bpe& bpe() const { return file_.bpe; }
   bool known(TokenId id) const { return id >= 0 && static_cast<size_t>(id) < texts_.size(); }
@@ -116,6 +121,7 @@ class Tokenizer::Tables {
     return absl::OkStatus();
   }
 
+  std::string name_;  // The file's, without its folder.
   TokenizerFile file_;
   AddedTokenFinder plain_, normalized_;  // Looked for before and after normalisation.
   std::vector<std::string> texts_;       // By id.
@@ -141,7 +147,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(std::string_view jso
   }
   absl::StatusOr<TokenizerFile> file = ParseTokenizerFile(json, name);
   if (!file.ok()) return file.status();
-  absl::StatusOr<std::unique_ptr<const Tables>> tables = Tables::Make(*std::move(file));
+  absl::StatusOr<std::unique_ptr<const Tables>> tables = Tables::Make(*std::move(file), name);
   if (!tables.ok()) return Annotate(tables.status(), name);
   return std::unique_ptr<Tokenizer>(new Tokenizer(*std::move(tables)));
 }
@@ -154,7 +160,9 @@ absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(const MarkedString& text)
     return InvalidArgument("text is not valid UTF-8 at byte {}", at);
   }
   std::vector<TokenId> ids;
-  if (absl::Status status = tables_->Encode(text, ids); !status.ok()) return status;
+  if (absl::Status status = tables_->Encode(text, ids); !status.ok()) {
+    return Annotate(status, tables_->name());
+  }
   return ids;
 }
 

@@ -35,7 +35,11 @@ struct Bad {
 
 std::vector<Bad> BadConfigs() {
   return {
-      {"NoJson", "{", "no JSON object"},
+      {"NoJson", "{", "is not valid JSON at byte 2"},
+      {"NotANumber", "{\"rms_norm_eps\": NaN}", "is not valid JSON at byte 18"},
+      {"Infinite", "{\"rope_theta\": 1e999}", "has a number that is too great"},
+      {"KeyTwice", "{\"model_type\": \"llama\", \"model_type\": \"qwen2\"}",
+       "the key \"model_type\" is there twice"},
       {"List", "[]", "no JSON object"},
       {"Deep", "{\"a\":" + std::string(100'000, '[') + "}", "nested deeper than 16"},
       {"NoFamily", Without("model_type"), "model_type is missing"},
@@ -67,6 +71,9 @@ std::vector<Bad> BadConfigs() {
       {"HugeVocabulary", With("vocab_size", 1 << 23), "vocab_size is 8388608"},
       {"NoPositions", Without("max_position_embeddings"), "max_position_embeddings is missing"},
       {"Eps", With("rms_norm_eps", 0), "rms_norm_eps is 0; it must be above 0"},
+      {"EpsIsNegative", With("rms_norm_eps", -1e-6), "rms_norm_eps is -1e-06; it must be above 0"},
+      {"EpsIsLarge", With("rms_norm_eps", 1e300), "rms_norm_eps is 1e+300; it can be 1e-12 to 1"},
+      {"EpsVanishes", With("rms_norm_eps", 1e-60), "rms_norm_eps is 1e-60; it can be"},
       {"EpsIsText", With("rms_norm_eps", "x"), "rms_norm_eps is \"x\""},
       {"TiedIsNumber", With("tie_word_embeddings", 1), "tie_word_embeddings is 1"},
       {"Window", With("sliding_window", 512),

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "common/status.h"
 #include "tests/unit/worker/model/checkpoint.h"
@@ -34,16 +35,26 @@ struct Bad {
 
 std::vector<Bad> BadFiles() {
   return {
-      {"Empty", "", "no safetensors file"},
+      {"Empty", "", "no safetensors file: it has 0 bytes"},
       {"SevenBytes", "1234567", "no safetensors file"},
       {"HeaderLongerThanTheFile", Length(100, "{}"), "the header has 100 bytes; the file has 10"},
       {"HeaderOfAllBytes", Length(~uint64_t{0}, "{}"), "the header has 18446744073709551615 bytes"},
       {"HeaderAboveTheLimit", Length(uint64_t{101} << 20, "{}"), "the limit is 104857600"},
-      {"NoHeader", Length(0, "{}"), "no JSON object"},
-      {"NoJson", SafetensorsBytes("{\"a\":", 4), "no JSON object"},
+      {"NoHeader", Length(0, "{}"), "the header: is not valid JSON at byte 1"},
+      {"NoJson", SafetensorsBytes("{\"a\":", 4), "the header: is not valid JSON at byte 6"},
       {"AList", SafetensorsBytes("[1]", 4), "no JSON object"},
-      {"DeepJson", SafetensorsBytes("{\"a\":" + std::string(5000, '['), 4), "no JSON object"},
-      {"NoUtf8", SafetensorsBytes("{\"\xff\":1}", 4), "no JSON object"},
+      {"DeepJson", SafetensorsBytes("{\"a\":" + std::string(5000, '['), 4),
+       "the header: is nested deeper than 8"},
+      {"ManyValues", SafetensorsBytes("{\"a\":[0" + std::string(4'000'000, ',') + "]}", 4),
+       "the header: has 4000004 values; the limit is 4000000"},
+      {"TensorTwice",
+       SafetensorsBytes("{\"a\":" + Entry("F32", "[1]", "[0,4]") +
+                            ",\"a\":" + Entry("F32", "[1]", "[4,8]") + "}",
+                        8),
+       "the header: the key \"a\" is there twice"},
+      {"LongName", SafetensorsBytes("{\"" + std::string(1025, 'a') + "\":1}", 4),
+       "a tensor's name has 1025 bytes; the limit is 1024"},
+      {"NoUtf8", SafetensorsBytes("{\"\xff\":1}", 4), "the header: is not valid JSON at byte 3"},
       {"EntryIsNumber", One("5"), "tensor a lacks dtype, shape or data_offsets"},
       {"NoDtype", One(R"({"shape":[4],"data_offsets":[0,16]})"), "lacks dtype"},
       {"DtypeIsNumber", One(R"({"dtype":4,"shape":[4],"data_offsets":[0,16]})"), "lacks dtype"},
@@ -166,16 +177,32 @@ TEST_P(BadIndexTest, IsRefused) {
 INSTANTIATE_TEST_SUITE_P(
     Index, BadIndexTest,
     ::testing::Values(
-        BadIndex{"NoJson", "{", "no weight_map"}, BadIndex{"NoMap", "{}", "no weight_map"},
+        BadIndex{"NoJson", "{", "index.json: is not valid JSON at byte 2"},
+        BadIndex{"NoMap", "{}", "no weight_map"},
         BadIndex{"MapIsList", R"({"weight_map":[]})", "no weight_map"},
         BadIndex{"FileIsNumber", R"({"weight_map":{"a":5}})", "a lies in the file ''"},
         BadIndex{"FileElsewhere", R"({"weight_map":{"a":"../secret"}})", "'../secret'"},
         BadIndex{"AbsoluteFile", R"({"weight_map":{"a":"/etc/passwd"}})", "'/etc/passwd'"},
         BadIndex{"FileIsMissing", R"({"weight_map":{"a":"z.safetensors"}})", "z.safetensors"},
-        BadIndex{"ParentFolder", R"({"weight_map":{"a":".."}})", "no safetensors file"},
+        BadIndex{"ParentFolder", R"({"weight_map":{"a":".."}})", "..: is a folder"},
         BadIndex{"TwiceATensor", R"({"weight_map":{"a":"x.safetensors","b":"y.safetensors"}})",
                  "tensor a is in two files"}),
     [](const auto& param) { return param.param.name; });
+
+TEST(SafetensorsTest, WhatIsNoFileIsRefusedWithoutWaitingForIt) {
+  for (const char* name : {"model.safetensors", "model.safetensors.index.json"}) {
+    const TemporaryFolder pipe, circle, folder;
+    ASSERT_EQ(mkfifo((pipe.path() / name).c_str(), 0600), 0);
+    std::filesystem::create_symlink(name, circle.path() / name);
+    std::filesystem::create_directory(folder.path() / name);
+    EXPECT_THAT(std::string(MessageOf(Safetensors::Open(pipe.path()).status())),
+                HasSubstr(std::string(name) + ": is no regular file"));
+    EXPECT_THAT(std::string(MessageOf(Safetensors::Open(circle.path()).status())),
+                HasSubstr(std::string(name) + ": Too many levels of symbolic links"));
+    EXPECT_THAT(std::string(MessageOf(Safetensors::Open(folder.path()).status())),
+                HasSubstr(std::string(name) + ": is a folder"));
+  }
+}
 
 TEST(SafetensorsTest, AFolderWithoutWeightsIsNotFound) {
   const TemporaryFolder folder;

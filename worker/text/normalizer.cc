@@ -87,7 +87,8 @@ MarkedString StripSpace(const MarkedString& text, bool left, bool right) {
 absl::StatusOr<MarkedString> Replace(const MarkedString& text, const SplitPattern& pattern,
                                      const std::string& content) {
   std::vector<SplitPattern::Piece> pieces;
-  RETURN_IF_ERROR(pattern.Cut(text.text(), pieces));
+  MatchBudget budget(text.size());
+  RETURN_IF_ERROR(pattern.Cut(text.text(), budget, pieces));
   MarkedString result;
   size_t begin = 0;
   for (const SplitPattern::Piece& piece : pieces) {

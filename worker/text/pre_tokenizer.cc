@@ -149,7 +149,8 @@ absl::Status Words::Reserve(size_t bytes) {
   return ResourceExhausted("with its marks, the text has more than {} bytes", kMostChangedBytes);
 }
 
-absl::Status PreTokenizer::Run(const Step& step, bool at_start, Words& words) const {
+absl::Status PreTokenizer::Run(const Step& step, bool at_start, MatchBudget& budget,
+                               Words& words) const {
   std::vector<std::string_view> pieces;
   for (size_t i = 0; i < words.words.size(); ++i) {
     std::string_view word = words.words[i];
@@ -165,7 +166,7 @@ absl::Status PreTokenizer::Run(const Step& step, bool at_start, Words& words) co
       word = words.changed.emplace_back(step.mark + std::string(word));
     }
     if (step.split) {
-      RETURN_IF_ERROR(step.split->Split(word, pieces));
+      RETURN_IF_ERROR(step.split->Split(word, budget, pieces));
     } else {
       pieces.push_back(word);
     }
@@ -178,7 +179,8 @@ absl::Status PreTokenizer::Cut(std::string_view text, bool at_start, Words& word
   words.changed.clear();
   words.changed_bytes = 0;
   words.words.assign(1, text);
-  for (const Step& step : steps_) RETURN_IF_ERROR(Run(step, at_start, words));
+  MatchBudget budget(text.size());
+  for (const Step& step : steps_) RETURN_IF_ERROR(Run(step, at_start, budget, words));
   return absl::OkStatus();
 }
 

@@ -35,7 +35,7 @@ class PreTokenizer {
   // Words are bytes that the vocabulary spells (GPT-2's alphabet), not characters.
   bool byte_level() const { return byte_level_; }
   // `at_start`: the text stands at the very beginning of all. REQUIRES: valid UTF-8, not empty.
-  // kResourceExhausted: a pattern costs too much, or marks make the text too long.
+  // kResourceExhausted: the patterns cost too much, or marks make the text too long.
   absl::Status Cut(std::string_view text, bool at_start, Words& words) const;
 
  private:
@@ -48,7 +48,7 @@ class PreTokenizer {
   };
   struct Reader;
 
-  absl::Status Run(const Step& step, bool at_start, Words& words) const;
+  absl::Status Run(const Step& step, bool at_start, MatchBudget& budget, Words& words) const;
 
   std::vector<Step> steps_;
   bool byte_level_ = false;

@@ -10,8 +10,24 @@
 
 namespace conclave::worker {
 
+// What matching may still cost: steps of backtracking and characters gone over. One for a whole
+// text, whatever the number of patterns and pieces: what all of it takes is then linear in the
+// text.
+class MatchBudget {
+ public:
+  // For a text of so many bytes.
+  explicit MatchBudget(size_t text_bytes);
+
+  size_t left() const { return left_; }
+  void Spend(size_t steps) { left_ -= steps < left_ ? steps : left_; }
+
+ private:
+  size_t left_;
+};
+
 // Cuts a text where a regular expression matches: the Split step of a tokenizer.json. Compiled by
-// PCRE2 (Unicode properties, just-in-time code), matched under limits. Immutable: any thread.
+// PCRE2 (Unicode properties, just-in-time code). The expression may be a stranger's: whatever it
+// is, matching ends soon, and with the same result everywhere. Immutable: any thread.
 class SplitPattern {
  public:
   // What becomes of the separators: pieces of their own, gone, part of the piece before or behind
@@ -24,7 +40,8 @@ class SplitPattern {
     Behavior behavior = Behavior::kIsolated;
   };
 
-  // kInvalidArgument: not a valid expression.
+  // kInvalidArgument: not a valid expression, or with a repetition or a look behind beyond the
+  // limits. kUnimplemented: it refers back to a group. Names the pattern.
   static absl::StatusOr<SplitPattern> Compile(const std::string& pattern, Options options);
 
   // The whole text in order, in pieces that are matches or lie between them. Never an empty one.
@@ -32,12 +49,14 @@ class SplitPattern {
     std::string_view text;
     bool matched = false;
   };
-  // Appends them. REQUIRES: valid UTF-8. kResourceExhausted: matching costs too much.
-  absl::Status Cut(std::string_view text, std::vector<Piece>& pieces) const;
+  // Appends them. REQUIRES: valid UTF-8. kResourceExhausted: the budget is spent; names the
+  // pattern.
+  absl::Status Cut(std::string_view text, MatchBudget& budget, std::vector<Piece>& pieces) const;
 
   // Appends the pieces of `text`, which must be valid UTF-8, in order; never an empty one.
-  // kResourceExhausted: matching costs too much.
-  absl::Status Split(std::string_view text, std::vector<std::string_view>& pieces) const;
+  // kResourceExhausted as above.
+  absl::Status Split(std::string_view text, MatchBudget& budget,
+                     std::vector<std::string_view>& pieces) const;
 
  private:
   struct Code;

@@ -34,7 +34,7 @@ class Tokenizer {
 
   // Added tokens ("<|im_end|>", "<think>") are made only from bytes that the template wrote; the
   // caller's bytes are always ordinary text. kInvalidArgument: not UTF-8; kResourceExhausted: too
-  // long. No token is put in front or behind.
+  // long, or its pattern takes too much (both named). No token is put in front or behind.
   absl::StatusOr<std::vector<TokenId>> Encode(const MarkedString& text) const;
   // A caller's text: never an added token.
   absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text) const;

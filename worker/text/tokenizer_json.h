@@ -14,9 +14,9 @@
 namespace conclave::worker {
 
 // Most steps of one part (normalizer, pre_tokenizer, ...), Sequences counted out.
-inline constexpr int kMostTokenizerSteps = 64;
+inline constexpr int kMostTokenizerSteps = 16;
 // Most bytes of a pattern, and of the text that a step puts in.
-inline constexpr size_t kMostPatternBytes = size_t{16} << 10;
+inline constexpr size_t kMostPatternBytes = size_t{4} << 10;
 inline constexpr size_t kMostInsertedBytes = 256;
 
 // "Sequence", "NFC", ...; "(no type)".

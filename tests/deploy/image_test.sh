@@ -27,6 +27,8 @@ fi
 stop() {
   trap - EXIT
   for each in router worker; do podman play kube --down "$work/$each.yaml" >/dev/null 2>&1 || true; done
+  # Config maps become volumes.
+  podman volume ls -q | grep -E '^conclave-(router|worker)-[a-z0-9]{10}$' | xargs -r podman volume rm >/dev/null 2>&1 || true
   podman rm -f -t 0 "$name-router" "$name-worker" >/dev/null 2>&1 || true
   podman network rm -f "$name" >/dev/null 2>&1 || true
   rm -rf "$work"

@@ -35,5 +35,23 @@ TEST(BenchTest, EveryRowStandsBesideItsCeiling) {
   std::filesystem::remove_all(folder);
 }
 
+TEST(CollectiveBenchTest, EveryRowStandsBesideItsLeast) {
+  const std::string folder = FreshFolder();
+  Program bench("collective_bench", {"--quick"}, folder + "/bench.log");
+
+  ASSERT_EQ(bench.Wait(absl::Seconds(200)), 0) << bench.Output();
+
+  const std::string output = bench.Output();
+  for (const char* row :
+       {"| sum of 4 KB, 2 ranks, shared memory", "| sum of 16 KB, 2 ranks, TCP ",
+        "| sum of 128 KB, 2 ranks, TCP, spinning", "| sum of 1024 KB, 2 hosts of 2 ranks, TCP",
+        "| step, demo, 2 ranks, 1 agents, TCP", "| step, demo, 2 ranks, 8 agents, TCP"}) {
+    EXPECT_THAT(output, HasSubstr(row));
+  }
+  EXPECT_EQ(output.find("nan"), std::string::npos) << output;
+  EXPECT_EQ(output.find("inf "), std::string::npos) << output;
+  std::filesystem::remove_all(folder);
+}
+
 }  // namespace
 }  // namespace conclave

@@ -11,8 +11,9 @@ namespace conclave::worker {
 ThreadRanks::ThreadRanks(int tp)
     : group_(tp), channel_(tp - 1, 4), cells_(static_cast<size_t>(tp)), ranks_(cells_.size()) {}
 
-absl::StatusOr<std::unique_ptr<ThreadRanks>> ThreadRanks::Create(const LocalRunnerOptions& options,
-                                                                 int threads) {
+absl::StatusOr<std::unique_ptr<ThreadRanks>> ThreadRanks::Create(
+    const LocalRunnerOptions& options, int threads,
+    std::vector<std::unique_ptr<Collective>> joined) {
   if (options.tp < 1) return InvalidArgument("{} ranks", options.tp);
   auto ranks = std::unique_ptr<ThreadRanks>(new ThreadRanks(options.tp));
   for (int r = 0; r < options.tp; ++r) {
@@ -21,7 +22,7 @@ absl::StatusOr<std::unique_ptr<ThreadRanks>> ThreadRanks::Create(const LocalRunn
     ASSIGN_OR_RETURN(rank.device, options.make_device
                                       ? options.make_device(r)
                                       : MakeCpuDevice(options.instruction_set, threads));
-    rank.collective = ranks->group_.Rank(r);
+    rank.collective = joined.empty() ? ranks->group_.Rank(r) : std::move(joined.at(r));
     ASSIGN_OR_RETURN(rank.runner, ModelRunner::Create(options, *rank.device, *rank.collective));
   }
   const StepCost calm{.margin = absl::Seconds(60)};

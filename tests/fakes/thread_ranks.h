@@ -18,9 +18,11 @@ namespace conclave::worker {
 // that must agree), with threads in place of processes. Called by one thread.
 class ThreadRanks : public StepRunner {
  public:
-  // `threads`: of each rank's device.
-  static absl::StatusOr<std::unique_ptr<ThreadRanks>> Create(const LocalRunnerOptions& options,
-                                                             int threads = 1);
+  // `threads`: of each rank's device. `joined`: what joins each rank to the others, in order of
+  // rank; empty: memory that they share.
+  static absl::StatusOr<std::unique_ptr<ThreadRanks>> Create(
+      const LocalRunnerOptions& options, int threads = 1,
+      std::vector<std::unique_ptr<Collective>> joined = {});
   ~ThreadRanks() override;
 
   const GroupShape& shape() const override { return runner_->shape(); }

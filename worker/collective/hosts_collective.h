@@ -24,12 +24,16 @@ class HostsCollective : public Collective {
   absl::Status AllGather(const float* part, int64_t count, float* out) override;
 
  private:
+  // x = the ranks' sum: every rank adds all parts.
+  absl::Status Gather(float* x, int64_t count);
+  // The same for as many shares of x as a host has ranks: each adds one, of all parts.
+  absl::Status Share(float* x, int64_t share);
   // all_[place][host] = that rank's `count` floats.
   absl::Status Exchange(const float* part, int64_t count);
   const float* part_of(int rank, int64_t count) const;
 
   const std::unique_ptr<Collective> across_, local_;
-  std::vector<float> column_;  // [host]: of the ranks in this one's place.
+  std::vector<float> column_;  // [host]: what the ranks in this one's place sent.
   std::vector<float> all_;
   DenseRows dense_;
 };

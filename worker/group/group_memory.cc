@@ -18,7 +18,7 @@ namespace conclave::worker {
 namespace {
 
 constexpr uint64_t kMagic = 0x3156414c434e4f43;  // "CONCLAV1"
-constexpr uint32_t kVersion = 3;                 // Of everything in the region.
+constexpr uint32_t kVersion = 4;                 // Of everything in the region.
 constexpr size_t kPage = 4096;
 constexpr size_t kMinRing = 4096, kMaxRing = size_t{1} << 30;
 constexpr size_t kMaxCollective = size_t{64} << 30;
@@ -99,6 +99,7 @@ absl::StatusOr<GroupMemory> GroupMemory::Create(const GroupMemoryOptions& option
   header->version = kVersion;
   header->tp = options.tp;
   header->epoch = options.epoch;
+  header->nonce = options.nonce;
   header->total_bytes = layout.total;
   header->ring_bytes = options.ring_bytes;
   header->collective_bytes = options.collective_bytes;

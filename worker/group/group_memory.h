@@ -21,6 +21,7 @@ inline constexpr int kMaxRanks = 64;
 struct GroupMemoryOptions {
   int tp = 1;                                 // Ranks: 1 to kMaxRanks.
   uint64_t epoch = 1;                         // Counts the groups that one launcher formed.
+  uint64_t nonce = 0;                         // Tells the epochs of two launchers apart.
   size_t ring_bytes = size_t{4} << 20;        // A multiple of 64, 4 kB to 1 GB.
   size_t collective_bytes = size_t{1} << 20;  // Given to the ranks' collective; at most 64 GB.
   std::string last_loss = {};                 // Why the epoch before this one ended; empty: none.
@@ -31,12 +32,13 @@ struct GroupHeader {
   uint64_t magic = 0;
   uint32_t version = 0;
   int32_t tp = 0;
-  uint64_t epoch = 0;
+  uint64_t epoch = 0, nonce = 0;
   uint64_t total_bytes = 0, ring_bytes = 0, collective_bytes = 0;
   std::array<char, 1024> last_loss{};  // Ends with a zero byte.
 
   alignas(64) std::atomic<uint64_t> launcher_beat{0};
   IdCell collective_id;
+  IdCell plan_port;  // Where the leader gives plans to followers on other hosts: decimal digits.
   // The control channel's.
   RingMarks ring;
   alignas(64) std::atomic<uint32_t> closed{0};
@@ -65,6 +67,7 @@ class GroupMemory {
   GroupHeader& header() const;
   int tp() const { return header().tp; }
   uint64_t epoch() const { return header().epoch; }
+  uint64_t nonce() const { return header().nonce; }
   RankCell& cell(int rank) const;
   std::span<std::byte> ring() const;
   std::span<std::byte> collective() const;  // Starts on a page; zeroed at Create.

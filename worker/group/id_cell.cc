@@ -16,16 +16,20 @@ void IdCell::Put(std::string_view id) {
   bell_.Ring();
 }
 
+std::string IdCell::Get() const {
+  // What another process wrote is not trusted to fit.
+  const size_t size = std::min<size_t>(size_.load(std::memory_order_acquire), kMaxBytes);
+  return std::string(bytes_.data(), size);
+}
+
 absl::StatusOr<std::string> IdCell::Await(absl::Duration patience) {
   Patience left(patience);
   while (true) {
     const uint32_t rung = bell_.count();
-    const size_t size = size_.load(std::memory_order_acquire);
-    if (size > kMaxBytes) return Internal("the group's id has {} bytes", size);
-    if (size > 0) return std::string(bytes_.data(), size);
+    std::string id = Get();
+    if (!id.empty()) return id;
     if (left.over()) {
-      return DeadlineExceeded("rank 0 has not named the group within {}",
-                              absl::FormatDuration(patience));
+      return DeadlineExceeded("nobody told it within {}", absl::FormatDuration(patience));
     }
     const absl::Duration turn = left.Turn();
     const int64_t before = MonotonicNanos();

@@ -13,14 +13,17 @@
 
 namespace conclave::worker {
 
-// The name under which the ranks' collective meets: one rank makes it, the others wait for it. Lies
-// in the group's shared memory, so each epoch has its own. Thread-safe, between processes too.
+// A few bytes that one puts and others wait for: the name under which the ranks' devices meet, or
+// where a rank is found. Lies in the group's shared memory, so each epoch has its own. Thread-safe,
+// between processes too.
 class IdCell {
  public:
-  static constexpr size_t kMaxBytes = 256;
+  static constexpr size_t kMaxBytes = 4096;
 
   // Once. REQUIRES: id has 1 to kMaxBytes bytes.
   void Put(std::string_view id);
+  // Empty: not there yet.
+  std::string Get() const;
   // kDeadlineExceeded when it doesn't come.
   absl::StatusOr<std::string> Await(absl::Duration patience);
 

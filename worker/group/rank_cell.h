@@ -11,6 +11,8 @@
 #include <string>
 #include <string_view>
 
+#include "worker/group/id_cell.h"
+
 namespace conclave::worker {
 
 inline int64_t MonotonicNanos() {
@@ -36,6 +38,8 @@ struct alignas(64) RankCell {
   // By the leader's engine and service loops: one more at every turn, and at least every 100 ms
   // when idle. Judged from the first turn on.
   std::atomic<uint64_t> engine_turns{0}, service_turns{0};
+  // By the leader: new families are taken.
+  std::atomic<uint32_t> serving{0};
 
   // The control channel's: how far this follower has read the ring, and its last done-marks; that
   // of step s lies at s % size. At most two plans are in flight, so none is overwritten unread.
@@ -48,6 +52,8 @@ struct alignas(64) RankCell {
   // The hashes of the last steps done, for the flight recorder: that of step s lies at s % size.
   std::array<std::atomic<uint64_t>, 32768> step_hashes;
 
+  // Where the other ranks' collective finds this rank. Unused on one host.
+  IdCell address;
   // What the rank computes with, as one line of text: told before it is ready.
   std::array<char, 256> identity{};
   // Why the rank ends its process: read by the launcher when that has ended.

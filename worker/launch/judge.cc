@@ -6,6 +6,7 @@
 
 #include "common/check.h"
 #include "common/status.h"
+#include "worker/launch/rank_flags.h"
 
 namespace conclave::worker {
 namespace {
@@ -16,6 +17,10 @@ std::string Describe(const RankSight& sight) {
                                       : fmt::format("exited with code {}", exit.code);
   if (!sight.last_words.empty()) text += fmt::format(": {}", sight.last_words);
   return text;
+}
+
+bool EndedForAPeer(const RankSight& sight) {
+  return sight.exit.has_value() && sight.exit->signal == 0 && sight.exit->code == kPeerLostExit;
 }
 
 Loss MakeLoss(size_t rank, int pid, std::string_view what) {
@@ -54,7 +59,7 @@ std::optional<Loss> FindExit(const std::vector<RankSight>& ranks) {
   std::optional<Loss> loss;
   bool killed = false;
   for (size_t i = 0; i < ranks.size(); ++i) {
-    if (!ranks[i].exit.has_value()) continue;
+    if (!ranks[i].exit.has_value() || EndedForAPeer(ranks[i])) continue;
     const bool this_killed = ranks[i].exit->signal != 0;
     if (loss.has_value() && (killed || !this_killed)) continue;
     killed = this_killed;
@@ -78,13 +83,18 @@ std::optional<Loss> Judge::Turn(const std::vector<RankSight>& ranks) {
 
 // A beat that is seen for the first time may be as old as a tick; another one is left for all the
 // lateness of the ticks together.
-int64_t Judge::TicksOfSilence(absl::Duration limit) const {
+int64_t Judge::TicksOfSilence(absl::Duration limit, absl::Duration tick) {
   absl::Duration rest;
-  return std::max(absl::IDivDuration(limit, tick_, &rest) - 2, int64_t{1});
+  return std::max(absl::IDivDuration(limit, tick, &rest) - 2, int64_t{1});
 }
 
 std::optional<std::string> Judge::Complaint(const RankSight& sight, Watch& watch) const {
   const absl::Duration age = ++watch.turns * tick_;
+  if (EndedForAPeer(sight)) {
+    // It beats no more, and is no silent rank.
+    if (++watch.ended_turns < TicksOfSilence(limits_.beat, tick_)) return std::nullopt;
+    return Describe(sight);
+  }
   const int64_t silence = watch.beat.Turn(sight.beat);
   watch.stopped_turns = sight.stopped ? watch.stopped_turns + 1 : 0;
   const absl::Duration step = watch.step.Turn(sight.step_begun) * tick_;
@@ -92,9 +102,9 @@ std::optional<std::string> Judge::Complaint(const RankSight& sight, Watch& watch
 
   const absl::Duration beat_limit =
       sight.beat == 0 && !sight.ready ? limits_.first_beat : limits_.beat;
-  const bool silent = silence >= TicksOfSilence(beat_limit);
+  const bool silent = silence >= TicksOfSilence(beat_limit, tick_);
   // Also before the first beat; and a rank that is both is told by the better known reason.
-  if (watch.stopped_turns >= TicksOfSilence(limits_.beat) || (silent && sight.stopped)) {
+  if (watch.stopped_turns >= TicksOfSilence(limits_.beat, tick_) || (silent && sight.stopped)) {
     return fmt::format("has been stopped for {}",
                        absl::FormatDuration(watch.stopped_turns * tick_));
   }

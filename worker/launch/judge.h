@@ -35,13 +35,13 @@ struct RankExit {
 // What the launcher sees of a rank at one moment.
 struct RankSight {
   int pid = 0;
-  std::optional<RankExit> exit;
-  bool stopped = false;    // By SIGSTOP, as long as nobody lets it go on.
-  std::string last_words;  // Of a rank that exited; empty when it said none.
+  std::optional<RankExit> exit = {};
+  bool stopped = false;         // By SIGSTOP, as long as nobody lets it go on.
+  std::string last_words = {};  // Of a rank that exited; empty when it said none.
   bool ready = false;
   uint64_t beat = 0;
   uint64_t step_begun = 0, step_done = 0;
-  absl::Duration step_patience;  // Of step_begun.
+  absl::Duration step_patience = {};  // Of step_begun.
   uint64_t engine_turns = 0, service_turns = 0;
 };
 
@@ -54,7 +54,8 @@ struct Loss {
 };
 
 // The exited process that is rather the cause: one that was killed by a signal before one that
-// exited by itself, then the lowest rank. nullopt when all run.
+// exited by itself, then the lowest rank. nullopt when all run, or only ended for a peer's sake
+// (kPeerLostExit): what became of that peer may not be known here yet.
 std::optional<Loss> FindExit(const std::vector<RankSight>& ranks);
 
 // Decides when a group is lost. Pure: a turn is one tick of the launcher, in which it looked at
@@ -65,17 +66,21 @@ class Judge {
   // REQUIRES: tick > 0.
   Judge(int tp, absl::Duration tick, const JudgeLimits& limits);
 
-  // One tick has passed. `ranks` has tp elements. An exit is rather the cause than a silence.
+  // One tick has passed. `ranks` has tp elements. An exit is rather the cause than a silence, and
+  // one for a peer's sake is none until `beat` is over.
   std::optional<Loss> Turn(const std::vector<RankSight>& ranks);
+
+  // How many ticks in a row without a sign of life are a silence of `limit`.
+  static int64_t TicksOfSilence(absl::Duration limit, absl::Duration tick);
 
  private:
   struct Watch {
     Stillness beat, step, engine, service;
     int64_t turns = 0;          // Since the process started.
     int64_t stopped_turns = 0;  // Since it was seen to be stopped.
+    int64_t ended_turns = 0;    // Since it ended for a peer's sake.
   };
   std::optional<std::string> Complaint(const RankSight& sight, Watch& watch) const;
-  int64_t TicksOfSilence(absl::Duration limit) const;
   std::optional<std::string> LoopComplaint(const RankSight& sight, Watch& watch) const;
 
   const absl::Duration tick_;

@@ -41,5 +41,14 @@ inline absl::StatusOr<GroupMemory> EnterRank(const RankFlags& flags) {
 // The exit code of a rank whose launcher was silent for too long: told apart from a rank that
 // cannot work (EX_TEMPFAIL).
 inline constexpr int kLauncherSilentExit = 75;
+// Of a rank of several hosts that lost another one: rather not the cause (EX_UNAVAILABLE).
+inline constexpr int kPeerLostExit = 69;
+
+// With what a rank ends that cannot go on. `elsewhere`: some of its peers are on other hosts.
+inline int RankExitCode(const absl::Status& why, bool elsewhere) {
+  const bool peer =
+      absl::IsUnavailable(why) || absl::IsDeadlineExceeded(why) || absl::IsAborted(why);
+  return elsewhere && peer ? kPeerLostExit : 1;
+}
 
 }  // namespace conclave::worker

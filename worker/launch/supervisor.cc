@@ -1,9 +1,9 @@
 #include "worker/launch/supervisor.h"
 
 #include <signal.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <random>
 #include <utility>
 
 #include "common/check.h"
@@ -13,116 +13,145 @@
 
 namespace conclave::worker {
 
-Supervisor::Supervisor(LauncherOptions options) : options_(std::move(options)) {
+Supervisor::Supervisor(LauncherOptions options, OtherHosts* others) : options_(std::move(options)) {
   CHECK(options_.tick > absl::ZeroDuration());
+  if (options_.place.hosts == 1) return;
+  CHECK(others != nullptr && options_.place.host == 0);
+  others_.emplace(*others, HostTableOptions{.tp = options_.tp,
+                                            .hosts = options_.place.hosts,
+                                            .tick = options_.tick,
+                                            .silence = options_.judge.beat,
+                                            .log = [this](std::string_view line) { Log(line); }});
 }
 
-Supervisor::~Supervisor() { KillRanks(); }
+Supervisor::~Supervisor() {
+  if (ranks_.has_value()) ranks_->Kill([this](std::string_view line) { Log(line); });
+}
 
 absl::Status Supervisor::Start() {
   CHECK(epoch_ == 0);
-  return Form();
+  if (!others_.has_value()) return Form();
+  Log(fmt::format("waits for {} other hosts", options_.place.hosts - 1));
+  return absl::OkStatus();
 }
 
 std::vector<int> Supervisor::pids() const {
-  std::vector<int> pids;
-  for (const Process& rank : ranks_) pids.push_back(rank.pid());
-  return pids;
+  return ranks_.has_value() ? ranks_->pids() : std::vector<int>();
 }
 
 bool Supervisor::ready() const {
-  if (!memory_.has_value() || ranks_.empty()) return false;
+  if (!ranks_.has_value()) return false;
   for (int rank = 0; rank < options_.tp; ++rank) {
-    if (memory_->cell(rank).ready.load(std::memory_order_acquire) == 0) return false;
+    if (ranks_->memory().cell(rank).ready.load(std::memory_order_acquire) == 0) return false;
   }
   return true;
 }
 
-// New memory, new epoch, new processes.
 absl::Status Supervisor::Form() {
   ++epoch_;
-  ASSIGN_OR_RETURN(memory_, GroupMemory::Create({.tp = options_.tp,
-                                                 .epoch = epoch_,
-                                                 .ring_bytes = options_.ring_bytes,
-                                                 .collective_bytes = options_.collective_bytes,
-                                                 .last_loss = last_loss_}));
+  const uint64_t nonce = uint64_t{std::random_device()()} << 32 | std::random_device()();
+  ASSIGN_OR_RETURN(ranks_,
+                   HostRanks::Begin(options_, {.number = epoch_, .nonce = nonce}, last_loss_));
   judge_.emplace(options_.tp, options_.tick, options_.judge);
   said_ready_ = false;
-  std::string pids;
-  for (int rank = 0; rank < options_.tp; ++rank) {
-    const RankFlags flags{.rank = rank,
-                          .tp = options_.tp,
-                          .memory_fd = Process::kInheritedFd,
-                          .epoch = epoch_,
-                          .parent = getpid()};
-    std::vector<std::string> arguments = flags.ToArguments();
-    arguments.insert(arguments.end(), options_.rank_arguments.begin(),
-                     options_.rank_arguments.end());
-    absl::StatusOr<Process> process = Process::Spawn(options_.program, arguments, memory_->fd());
-    if (!process.ok()) {
-      KillRanks();
-      return process.status();
-    }
-    pids += fmt::format("{}{}", rank == 0 ? "" : ", ", process->pid());
-    ranks_.push_back(*std::move(process));
-  }
-  Log(fmt::format("epoch {} begins with {} ranks (pids {})", epoch_, options_.tp, pids));
+  Log(fmt::format("epoch {} begins with {} ranks (pids {})", epoch_, options_.tp,
+                  fmt::join(ranks_->pids(), ", ")));
   if (options_.on_epoch) options_.on_epoch(epoch_);
   return absl::OkStatus();
 }
 
 void Supervisor::Drain() {
+  if (std::exchange(drain_for_host_, false)) return;  // That drain is this one now.
   if (drain_until_.has_value()) {
     drain_now_ = true;
     return;
   }
+  BeginDrain();
+}
+
+void Supervisor::BeginDrain() {
   drain_until_ = now_ + Ticks(options_.drain_timeout);
-  if (ranks_.empty()) return;
+  if (!ranks_.has_value()) return;
   Log(fmt::format("epoch {} drains for at most {}", epoch_,
                   absl::FormatDuration(options_.drain_timeout)));
-  ranks_[0].Signal(SIGTERM);
+  ranks_->Signal(0, SIGTERM);
 }
 
 std::optional<absl::Status> Supervisor::Turn(bool ticked) {
   if (ticked) ++now_;
-  if (!ranks_.empty()) {
-    memory_->header().launcher_beat.fetch_add(1, std::memory_order_release);
-    return drain_until_.has_value() ? WatchDrain(ticked) : Watch(ticked);
+  if (others_.has_value()) others_->Turn(ticked);
+  std::optional<absl::Status> end = ranks_.has_value() ? TurnRanks(ticked) : TurnWithoutRanks();
+  TellServing();
+  if (others_.has_value()) {
+    others_->Order(ranks_.has_value() ? &*ranks_ : nullptr, last_loss_, serving_);
   }
+  return end;
+}
+
+std::optional<absl::Status> Supervisor::TurnRanks(bool ticked) {
+  ranks_->memory().header().launcher_beat.fetch_add(1, std::memory_order_release);
+  if (!drain_until_.has_value() && others_.has_value() && others_->leaving().has_value()) {
+    Log(fmt::format("host {} is about to leave", *others_->leaving()));
+    drain_for_host_ = true;
+    BeginDrain();
+  }
+  return drain_until_.has_value() ? WatchDrain(ticked) : Watch(ticked);
+}
+
+std::optional<absl::Status> Supervisor::TurnWithoutRanks() {
   if (drain_until_.has_value()) return absl::OkStatus();
   if (now_ < form_at_) return std::nullopt;
+  if (others_.has_value() && !others_->idle()) {
+    const std::string missing = others_->WhoIsMissing();
+    if (missing != said_missing_ && !missing.empty()) {
+      Log(fmt::format("epoch {} waits for host {}", epoch_ + 1, missing));
+    }
+    said_missing_ = missing;
+    return std::nullopt;
+  }
   const absl::Status formed = Form();
   if (formed.ok()) return std::nullopt;
   return OnLoss({.rank = 0,
                  .reason = fmt::format("epoch {} could not begin: {}", epoch_, MessageOf(formed))});
 }
 
+// Whether families are taken, for those who ask about health.
+void Supervisor::TellServing() {
+  const bool serving =
+      ranks_.has_value() && ranks_->memory().cell(0).serving.load(std::memory_order_relaxed) != 0;
+  if (std::exchange(serving_, serving) != serving && options_.on_serving) {
+    options_.on_serving(serving);
+  }
+}
+
 std::vector<RankSight> Supervisor::Look() {
-  std::vector<RankSight> sights;
-  for (int rank = 0; rank < options_.tp; ++rank) {
-    Process& process = ranks_[static_cast<size_t>(rank)];
-    const RankCell& cell = memory_->cell(rank);
-    RankSight sight = LookAt(cell);
-    sight.pid = process.pid();
-    sight.exit = process.Exit();
-    sight.stopped = process.stopped();
-    if (sight.exit.has_value()) sight.last_words = TextOf(cell.last_words);
+  std::vector<RankSight> sights = ranks_->Look();
+  if (!others_.has_value()) return sights;
+  for (RankSight& sight : others_->Ranks(ranks_->epoch(), ranks_->memory())) {
     sights.push_back(std::move(sight));
   }
   return sights;
 }
 
+// What is rather the cause comes first.
+std::optional<Loss> Supervisor::FindLoss(const std::vector<RankSight>& ranks, bool ticked) {
+  const std::optional<Loss> judged = ticked ? judge_->Turn(ranks) : std::nullopt;
+  std::optional<Loss> loss = FindExit(ranks);
+  if (!loss.has_value() && others_.has_value()) loss = others_->FindLoss(ranks_->epoch());
+  return loss.has_value() ? loss : judged;
+}
+
 std::optional<absl::Status> Supervisor::Watch(bool ticked) {
+  const std::vector<RankSight> ranks = Look();
   if (!said_ready_ && ready()) {
     said_ready_ = true;
     Log(fmt::format("epoch {} is ready", epoch_));
   }
-  const std::vector<RankSight> ranks = Look();
-  const std::optional<Loss> loss = ticked ? judge_->Turn(ranks) : FindExit(ranks);
+  const std::optional<Loss> loss = FindLoss(ranks, ticked);
   if (!loss.has_value()) return std::nullopt;
   const std::optional<RankExit>& exit = ranks[static_cast<size_t>(loss->rank)].exit;
   if (epoch_ == 1 && !said_ready_ && exit.has_value() && exit->signal == 0 && exit->code != 0 &&
-      exit->code != kLauncherSilentExit) {
+      exit->code != kLauncherSilentExit && exit->code != kPeerLostExit) {
     return End(FailedPrecondition("{} before it was ready", loss->reason));
   }
   return OnLoss(*loss);
@@ -133,10 +162,12 @@ std::optional<absl::Status> Supervisor::Watch(bool ticked) {
 std::optional<absl::Status> Supervisor::WatchDrain(bool ticked) {
   std::vector<RankSight> ranks = Look();
   const std::optional<RankExit> leader = ranks[0].exit;
-  if (leader.has_value() && leader->signal == 0 && leader->code == 0) return End(absl::OkStatus());
-  if (drain_now_) return End(DeadlineExceeded("told to end at once"));
+  if (leader.has_value() && leader->signal == 0 && leader->code == 0) {
+    return EndDrain(absl::OkStatus());
+  }
+  if (drain_now_) return EndDrain(DeadlineExceeded("told to end at once"));
   if (now_ >= *drain_until_) {
-    return End(
+    return EndDrain(
         DeadlineExceeded("still draining after {}", absl::FormatDuration(options_.drain_timeout)));
   }
   bool followers_left = false;
@@ -146,18 +177,28 @@ std::optional<absl::Status> Supervisor::WatchDrain(bool ticked) {
     exit.reset();
     followers_left = true;
   }
-  const std::optional<Loss> loss =
-      ticked && !followers_left ? judge_->Turn(ranks) : FindExit(ranks);
-  if (loss.has_value()) return End(Aborted("{} while draining", loss->reason));
+  const std::optional<Loss> loss = FindLoss(ranks, ticked && !followers_left);
+  if (loss.has_value()) return EndDrain(Aborted("{} while draining", loss->reason));
+  return std::nullopt;
+}
+
+std::optional<absl::Status> Supervisor::EndDrain(const absl::Status& how) {
+  absl::Status end = End(how);
+  if (!drain_for_host_) return end;
+  drain_for_host_ = false;
+  drain_until_.reset();
+  form_at_ = now_;
   return std::nullopt;
 }
 
 // What is known is said before anything is waited for.
 std::optional<absl::Status> Supervisor::OnLoss(const Loss& loss) {
   Log(fmt::format("{}; epoch {} ends{}", loss.reason, epoch_, Whereabouts()));
-  KillRanks();
-  KeepFlight(loss.reason);
-  memory_.reset();
+  if (ranks_.has_value()) {
+    ranks_->Kill([this](std::string_view line) { Log(line); });
+    KeepFlight(loss.reason);
+    ranks_.reset();
+  }
   last_loss_ = loss.reason;
   if (options_.on_loss) options_.on_loss(loss.reason);
 
@@ -177,36 +218,22 @@ std::optional<absl::Status> Supervisor::OnLoss(const Loss& loss) {
 }
 
 absl::Status Supervisor::End(const absl::Status& how) {
-  KillRanks();
+  ranks_->Kill([this](std::string_view line) { Log(line); });
   if (!how.ok() && how.code() != absl::StatusCode::kDeadlineExceeded) {
     KeepFlight(std::string(MessageOf(how)));
   }
-  memory_.reset();
+  ranks_.reset();
   Log(how.ok() ? fmt::format("epoch {} is drained", epoch_)
                : fmt::format("epoch {} ends: {}", epoch_, MessageOf(how)));
   return how;
 }
 
-// All are told before the first is waited for: ranks that share a collective may wait for another.
-void Supervisor::KillRanks() {
-  for (Process& rank : ranks_) rank.Signal(SIGKILL);
-  for (size_t rank = 0; rank < ranks_.size(); ++rank) {
-    Process& process = ranks_[rank];
-    process.Reap(absl::Seconds(5), [&] {
-      Log(fmt::format(
-          "rank {} (pid {}) was sent signal 9 and has not ended: it hangs in the kernel", rank,
-          process.pid()));
-    });
-  }
-  ranks_.clear();
-}
-
 // Where each rank was, as it said last.
 std::string Supervisor::Whereabouts() const {
   std::string text;
-  if (!memory_.has_value()) return text;
-  for (size_t rank = 0; rank < ranks_.size(); ++rank) {
-    const RankCell& cell = memory_->cell(static_cast<int>(rank));
+  if (!ranks_.has_value()) return text;
+  for (int rank = 0; rank < options_.tp; ++rank) {
+    const RankCell& cell = ranks_->memory().cell(rank);
     const RankSight sight = LookAt(cell);
     text += fmt::format("{} rank {} ", rank == 0 ? ":" : ",", rank);
     if (!sight.ready) {
@@ -223,9 +250,10 @@ std::string Supervisor::Whereabouts() const {
 }
 
 void Supervisor::KeepFlight(const std::string& loss) const {
-  if (options_.flight_directory.empty() || !memory_.has_value()) return;
-  const absl::StatusOr<std::string> path = WriteFlight(
-      options_.flight_directory, options_.max_flight_files, epoch_, RecordFlight(*memory_, loss));
+  if (options_.flight_directory.empty()) return;
+  const absl::StatusOr<std::string> path =
+      WriteFlight(options_.flight_directory, options_.max_flight_files, epoch_,
+                  RecordFlight(ranks_->memory(), loss));
   Log(path.ok() ? fmt::format("the last plans of epoch {} are in {}", epoch_, *path)
                 : fmt::format("the last plans of epoch {} are lost: {}", epoch_,
                               MessageOf(path.status())));

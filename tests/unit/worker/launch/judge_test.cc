@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <vector>
+
+#include "worker/launch/rank_flags.h"
 
 namespace conclave::worker {
 namespace {
@@ -234,6 +237,29 @@ TEST(LookAtTest, ReadsWhatTheRankWrote) {
   EXPECT_EQ(sight.step_begun, 3u);
   EXPECT_EQ(sight.step_done, 0u);
   EXPECT_EQ(sight.step_patience, absl::Seconds(7));
+}
+
+// A rank of several hosts that lost a peer: that the peer was killed is heard of a moment later.
+TEST_F(JudgeTest, ARankThatEndedForAPeersSakeIsNotTheCause) {
+  ranks_[0].exit = RankExit{.code = kPeerLostExit};
+  EXPECT_FALSE(FindExit(ranks_).has_value());
+  ASSERT_FALSE(Ticks(5, false, true).has_value());
+
+  ranks_[1].exit = RankExit{.signal = SIGKILL};
+
+  EXPECT_EQ(FindExit(ranks_)->rank, 1);
+  EXPECT_EQ(Ticks(1, false, false)->rank, 1);
+}
+
+TEST_F(JudgeTest, ARankThatEndedForAPeersSakeIsALossWhenNoOtherCauseShows) {
+  ranks_[0].exit = RankExit{.code = kPeerLostExit};
+  ranks_[0].last_words = "the leader is lost";
+
+  const auto loss = Ticks(100, false, true);
+
+  ASSERT_TRUE(loss.has_value());
+  EXPECT_LE((ticks_ + 2) * kTick, kLimits.beat);
+  EXPECT_EQ(loss->reason, "rank 0 (pid 100) exited with code 69: the leader is lost");
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // A rank, or a whole launcher, that does as it is told. The tests' stand-in for the worker.
-//   --mode=run|exit|refuse|mute|hang|stall|count   what the rank named by --rank-at-fault does,
+//   --mode=run|exit|refuse|mute|hang|stall|count|serve   what the rank named by --rank-at-fault
+//   does,
 //   --rank-at-fault=R --until-epoch=E        in epochs up to E; the others run.
+//   --meet=yes                               ranks are ready when they know each other's addresses.
 //   --launcher-patience=D                    how long a launcher may be silent.
 // Without the flags of a rank it is a launcher of two such ranks.
 #include <fcntl.h>
@@ -52,6 +54,17 @@ std::string OpenDescriptors() {
   return fmt::format("descriptors {}", fmt::join(found, " "));
 }
 
+// Tells the own address, and waits for all.
+bool Meet(GroupMemory& memory, int own) {
+  const auto address = [](int rank) { return fmt::format("rank {} is here", rank); };
+  memory.cell(own).address.Put(address(own));
+  for (int rank = 0; rank < memory.tp(); ++rank) {
+    const auto told = memory.cell(rank).address.Await(absl::Seconds(60));
+    if (!told.ok() || *told != address(rank)) return false;
+  }
+  return true;
+}
+
 int RunRank(const RankFlags& flags, const std::vector<std::string>& arguments) {
   if (!BindToLauncher(flags).ok()) return 3;
   const std::string descriptors = OpenDescriptors();
@@ -91,6 +104,8 @@ int RunRank(const RankFlags& flags, const std::vector<std::string>& arguments) {
     const std::string plan = "plan of epoch " + std::to_string(flags.epoch);
     if (!channel.Send(1, plan, absl::Seconds(10)).ok()) return 5;
   }
+  if (Flag(arguments, "--meet", "no") == "yes" && !Meet(*memory, flags.rank)) return 6;
+  if (mode == "serve") cell.serving = 1;
   cell.ready = 1;
   if (mode == "exit") {
     // Not before the group is ready: a start that fails is another story.
@@ -114,6 +129,7 @@ int RunAsLauncher(const std::vector<std::string>& arguments) {
     std::printf("%.*s\n", static_cast<int>(line.size()), line.data());
     std::fflush(stdout);
   };
+  if (!BlockLauncherSignals().ok()) return 1;
   const absl::Status end = RunLauncher(std::move(options));
   return end.ok() ? 0 : 1;
 }

@@ -23,7 +23,8 @@ absl::StatusOr<FlightGroup> MakeGroup(const WorkerConfig& config) {
   options.tp = config.group.tensor_parallel;
   options.make_device = [&config](int rank) -> absl::StatusOr<std::unique_ptr<Device>> {
     ASSIGN_OR_RETURN(ChosenDevice chosen,
-                     ChooseDevice(DeviceOptionsOf(config, rank), DefaultCudaPlaces()));
+                     ChooseDevice(DeviceOptionsOf(config, rank, config.group.tensor_parallel),
+                                  DefaultCudaPlaces()));
     if (chosen.cuda != nullptr && config.group.tensor_parallel > 1) {
       return Unimplemented("a flight of {} ranks on GPUs is not replayed; one rank's is",
                            config.group.tensor_parallel);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -16,6 +17,7 @@
 #include "common/metrics.h"
 #include "common/status.h"
 #include "worker/engine/engine.h"
+#include "worker/launch/rank_flags.h"
 #include "worker/service/description.h"
 #include "worker/service/timed_runner.h"
 #include "worker/service/worker_server.h"
@@ -50,10 +52,26 @@ bool AwaitRanks(const GroupMemory& memory) {
   return true;
 }
 
+// Hosts may differ where they must not: in the model's files, or in what their processors have.
+absl::Status CheckRanksAreAlike(const GroupMemory& memory) {
+  const std::string own = TextOf(memory.cell(0).identity);
+  for (int rank = 1; rank < memory.tp(); ++rank) {
+    const std::string other = TextOf(memory.cell(rank).identity);
+    if (other == own) continue;
+    return FailedPrecondition("rank {} computes with {}; rank 0 with {}", rank, other, own);
+  }
+  return absl::OkStatus();
+}
+
 std::string ModelName(const WorkerConfig::Model& model) {
   if (!model.name.empty()) return model.name;
   const std::filesystem::path path = std::filesystem::path(model.directory).lexically_normal();
   return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
+// Of an address that has been listened on.
+int PortOf(const std::string& address) {
+  return std::atoi(address.c_str() + address.rfind(':') + 1);
 }
 
 // A reader never sees half of it.
@@ -82,7 +100,6 @@ ServiceOptions OptionsOf(const LeaderParts& parts) {
 WorkerServerOptions ServerOptionsOf(const WorkerConfig& config) {
   WorkerServerOptions options;
   options.listen = config.server.listen;
-  options.health_listen = config.health_listen;
   options.tls = config.server.tls;
   options.max_message_bytes = static_cast<int>(config.server.max_message.bytes);
   return options;
@@ -92,9 +109,9 @@ WorkerServerOptions ServerOptionsOf(const WorkerConfig& config) {
 ServiceHooks HooksOf(const LeaderParts& parts, WorkerServer& server) {
   RankCell& cell = parts.memory.cell(0);
   return {.on_pulse =
-              [&cell, &server](bool ready) {
+              [&cell](bool ready) {
                 cell.service_turns.fetch_add(1, std::memory_order_relaxed);
-                server.SetReady(ready);
+                cell.serving.store(ready ? 1 : 0, std::memory_order_relaxed);
               },
           .launcher_silent = [&parts] { return parts.beat.launcher_silent(); },
           .on_lost =
@@ -103,7 +120,7 @@ ServiceHooks HooksOf(const LeaderParts& parts, WorkerServer& server) {
                 SayLastWords(cell, MessageOf(why));
                 // The streams have been ended; what they say last gets a moment to leave.
                 server.Shutdown(absl::Now() + absl::Milliseconds(100));
-                _exit(1);
+                _exit(RankExitCode(why, parts.elsewhere));
               }};
 }
 
@@ -114,6 +131,7 @@ absl::Status Lead(const LeaderParts& parts) {
   ASSIGN_OR_RETURN(const std::unique_ptr<TextModel> text,
                    TextModel::Load(config.model.directory, config.model.fallback_profile));
   if (!AwaitRanks(parts.memory)) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckRanksAreAlike(parts.memory));
 
   RealClock clock;
   Metrics metrics;
@@ -138,11 +156,10 @@ absl::Status Lead(const LeaderParts& parts) {
                              {"ranks", model.tensor_parallel},
                              {"epoch", parts.memory.epoch()},
                              {"port", server.port()},
-                             {"health_port", server.health_port()},
                              {"metrics_port", metrics_port}});
   if (!config.ports_file.empty()) {
     RETURN_IF_ERROR(
-        WritePorts(config.ports_file, server.port(), server.health_port(), metrics_port));
+        WritePorts(config.ports_file, server.port(), PortOf(config.health_listen), metrics_port));
   }
 
   while (!AwaitStop(absl::Hours(1))) continue;

@@ -19,10 +19,11 @@ struct LeaderParts {
   const Beat& beat;
   StepRunner& runner;
   int64_t parameters = 0;  // Of the model.
+  bool elsewhere = false;  // Some ranks are on other hosts.
   const Logger& log;
 };
 
-// Waits until every rank is ready, serves the worker API, health and metrics, and drains when
+// Waits until every rank is ready, serves the worker API and metrics, and drains when
 // SIGTERM or SIGINT comes, which every thread must have blocked. Returns OK after the drain, or why
 // it could not serve. When the group is lost the process ends within (with _exit: a step that hangs
 // would never let a destructor end).

@@ -18,13 +18,14 @@ inline RunnerOptions RunnerOptionsOf(const WorkerConfig& config) {
   return options;
 }
 
-inline DeviceOptions DeviceOptionsOf(const WorkerConfig& config, int rank) {
+// `rank` of `ranks` that share a host's devices.
+inline DeviceOptions DeviceOptionsOf(const WorkerConfig& config, int rank, int ranks) {
   DeviceOptions options;
   options.kind = config.group.device;
   options.instruction_set = config.group.instruction_set;
   options.threads = config.group.threads;
   options.cuda = config.group.cuda;
-  options.rank = rank, options.ranks = config.group.tensor_parallel;
+  options.rank = rank, options.ranks = ranks;
   return options;
 }
 

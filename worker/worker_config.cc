@@ -76,6 +76,20 @@ void ReadArithmetic(ConfigNode& node, WorkerConfig::Group& group) {
   cuda.Read("graphs", &group.cuda.graphs);
 }
 
+void ReadHosts(ConfigNode node, WorkerConfig::Group& group) {
+  HostsOptions& hosts = group.hosts;
+  node.ReadChoice("place", &hosts.from_environment, {{"config", false}, {"environment", true}});
+  node.Read("count", &hosts.count, {1, 64, "hosts"});
+  node.Read("index", &hosts.index, {0, 63, "hosts"});
+  node.Read("leader", &hosts.leader);
+  node.Read("port", &hosts.port, {1, 65'535, "ports"});
+  node.Read("address", &hosts.address);
+  group.hosts_tls = ReadServerTlsOptions(node.Section("tls"));
+  if (hosts.from_environment) return;  // Whoever starts the worker knows it, and may not be here.
+  const auto place = FindPlace(hosts, group.tensor_parallel, [](const char*) { return nullptr; });
+  if (!place.ok()) node.Fail("count", MessageOf(place.status()));
+}
+
 void Read(ConfigNode node, WorkerConfig::Group* group) {
   node.Read("tensor_parallel", &group->tensor_parallel, {1, 64, "ranks"});
   node.Read("threads", &group->threads, {1, 256, "threads"});
@@ -90,6 +104,7 @@ void Read(ConfigNode node, WorkerConfig::Group* group) {
   node.Read("max_agents", &group->max_agents, {1, 1024, "agents"});
   node.Read("max_batched_tokens", &group->max_batched_tokens, {1, 65'536, "tokens"});
   node.Read("plans_in_flight", &group->plans_in_flight, {1, 2, "steps"});
+  ReadHosts(node.Section("hosts"), *group);
 }
 
 void Read(ConfigNode node, WorkerConfig::Server* server) {
@@ -150,6 +165,7 @@ absl::StatusOr<WorkerConfig> LoadWorkerConfig(const std::string& path,
   if (files == NamedFiles::kCheck) {
     CheckModelFolder(root.Section("model"), config);
     CheckTlsFiles(root.Section("server").Section("tls"), config.server.tls);
+    CheckTlsFiles(root.Section("group").Section("hosts").Section("tls"), config.group.hosts_tls);
     CheckFolderOf(root, "ports_file", config.ports_file);
     CheckFolderToMake(root.Section("launcher"), "flight_directory",
                       config.launcher.flight_directory);

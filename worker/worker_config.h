@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "common/wire/credentials.h"
 #include "worker/backend/cuda_module.h"
+#include "worker/launch/host_place.h"
 #include "worker/launch/judge.h"
 #include "worker/runner/device_choice.h"
 
@@ -37,6 +38,8 @@ struct WorkerConfig {
     int max_agents = 64;
     int max_batched_tokens = 512;
     int plans_in_flight = 1;
+    HostsOptions hosts;
+    TlsOptions hosts_tls;  // Between their launchers, and of the plans; not of the collective.
 
     bool operator==(const Group&) const = default;
   } group;

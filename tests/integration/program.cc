@@ -17,17 +17,31 @@ extern char** environ;
 
 namespace conclave {
 
+namespace {
+
+std::vector<std::string> CommandOf(const std::string& name, std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), Program::PathOf(name));
+  return arguments;
+}
+
+}  // namespace
+
+std::string Program::PathOf(const std::string& name) {
+  return std::string(CONCLAVE_BINARY_DIR "/") + name;
+}
+
 Program::Program(const std::string& name, std::vector<std::string> arguments, std::string log)
-    : log_(std::move(log)) {
-  arguments.insert(arguments.begin(), std::string(CONCLAVE_BINARY_DIR "/") + name);
+    : Program(CommandOf(name, std::move(arguments)), std::move(log)) {}
+
+Program::Program(std::vector<std::string> command, std::string log) : log_(std::move(log)) {
   std::vector<char*> argv;
-  for (std::string& argument : arguments) argv.push_back(argument.data());
+  for (std::string& word : command) argv.push_back(word.data());
   argv.push_back(nullptr);
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 1, log_.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
   posix_spawn_file_actions_adddup2(&actions, 1, 2);
-  CHECK(posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ) == 0);
+  CHECK(posix_spawnp(&pid_, argv[0], &actions, nullptr, argv.data(), environ) == 0);
   posix_spawn_file_actions_destroy(&actions);
 }
 

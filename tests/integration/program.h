@@ -15,9 +15,14 @@ class Program {
  public:
   // Starts bin/NAME of the build with the arguments. Output and errors go to `log`.
   Program(const std::string& name, std::vector<std::string> arguments, std::string log);
+  // Any command; its first word is looked for in PATH.
+  Program(std::vector<std::string> command, std::string log);
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
+
+  // bin/NAME of the build.
+  static std::string PathOf(const std::string& name);
 
   pid_t pid() const { return pid_; }
   void Signal(int signal);

@@ -43,9 +43,10 @@ TEST(CollectiveBenchTest, EveryRowStandsBesideItsLeast) {
 
   const std::string output = bench.Output();
   for (const char* row :
-       {"| sum of 4 KB, 2 ranks, shared memory", "| sum of 16 KB, 2 ranks, TCP ",
-        "| sum of 128 KB, 2 ranks, TCP, spinning", "| sum of 1024 KB, 2 hosts of 2 ranks, TCP",
-        "| step, demo, 2 ranks, 1 agents, TCP", "| step, demo, 2 ranks, 8 agents, TCP"}) {
+       {"| sum of 4 KB, 2 ranks, shared memory", "| sum of 16 KB, 2 ranks, TCP on 1 host",
+        "| sum of 128 KB, the same, spinning", "| sum of 1024 KB, 2 x 2 ranks, TCP on 1 host",
+        "| step, demo, 2 ranks, 1 agents, TCP on 1 host",
+        "| step, demo, 2 ranks, 8 agents, TCP on 1 host"}) {
     EXPECT_THAT(output, HasSubstr(row));
   }
   EXPECT_EQ(output.find("nan"), std::string::npos) << output;

@@ -1,6 +1,7 @@
 // Measures how long ranks take to sum, beside the least that the same bytes take: over TCP, two
 // threads that write and read them over sockets of their own, and in shared memory, the copies and
 // additions without a wait. And the steps of the model that ships, over TCP beside shared memory.
+// On one host, and (as root) between two network namespaces.
 // Each figure is the best of several tries, taken in turn, each the mean of many calls.
 //
 //   collective_bench [--quick]     --quick: few calls, to see that it runs.
@@ -13,12 +14,14 @@
 
 #include <algorithm>
 #include <array>
+#include <barrier>
 #include <cstdio>
 #include <cstring>
 #include <exception>
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -29,6 +32,7 @@
 #include "tests/bench/engine_bench.h"
 #include "tests/bench/table.h"
 #include "tests/fakes/thread_ranks.h"
+#include "tests/integration/net_hosts.h"
 #include "worker/collective/gloo_collective.h"
 #include "worker/collective/hosts_collective.h"
 #include "worker/collective/rows.h"
@@ -60,21 +64,35 @@ double SecondsOf(const Party& party, int calls) {
   return seconds;
 }
 
-// Two connected sockets of this host, as fast as they are made.
+// Where ranks are: all on this host, or each on a host of its own.
+struct Place {
+  std::string name;
+  std::function<std::string(int rank)> address = [](int) { return "127.0.0.1"; };
+  std::function<void(int rank)> enter = [](int) {};  // What this thread opens is there.
+};
+
+// Two connected sockets, as fast as they are made.
 class Sockets {
  public:
-  Sockets() {
+  explicit Sockets(const Place& place) {
     sockaddr_in address = {};
     address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK(inet_pton(AF_INET, place.address(0).c_str(), &address.sin_addr) == 1);
     socklen_t bytes = sizeof(address);
     auto* const any = reinterpret_cast<sockaddr*>(&address);
-    const int listener = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK(bind(listener, any, bytes) == 0 && listen(listener, 1) == 0);
-    CHECK(getsockname(listener, any, &bytes) == 0);
-    ends_[0] = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK(connect(ends_[0], any, bytes) == 0);
-    ends_[1] = accept(listener, nullptr, nullptr);
+    int listener = -1;
+    std::thread([&] {
+      place.enter(0);
+      listener = socket(AF_INET, SOCK_STREAM, 0);
+      CHECK(bind(listener, any, bytes) == 0 && listen(listener, 1) == 0);
+      CHECK(getsockname(listener, any, &bytes) == 0);
+    }).join();
+    std::thread([&] {
+      place.enter(1);
+      ends_[1] = socket(AF_INET, SOCK_STREAM, 0);
+      CHECK(connect(ends_[1], any, bytes) == 0);
+    }).join();
+    ends_[0] = accept(listener, nullptr, nullptr);
     close(listener);
     const int yes = 1, room = 4 * static_cast<int>(kPiece);
     for (const int end : ends_) {
@@ -105,21 +123,21 @@ class Sockets {
   std::array<int, 2> ends_;
 };
 
-Collectives OverTcp(int size, bool busy_poll) {
-  std::vector<std::unique_ptr<worker::GlooEndpoint>> endpoints;
-  std::vector<std::string> addresses;
-  for (int r = 0; r < size; ++r) {
-    auto endpoint = worker::GlooEndpoint::Open(
-        {.rank = r, .size = size, .host = "127.0.0.1", .busy_poll = busy_poll});
-    CHECK(endpoint.ok());
-    addresses.push_back((*endpoint)->address());
-    endpoints.push_back(*std::move(endpoint));
-  }
-  Collectives ranks(static_cast<size_t>(size));
+Collectives OverTcp(const Place& place, bool busy_poll) {
+  constexpr int kSize = 2;
+  std::vector<std::string> addresses(kSize);
+  Collectives ranks(kSize);
+  std::barrier all_listen(kSize);
   std::vector<std::thread> joining;
-  for (size_t r = 0; r < ranks.size(); ++r) {
+  for (int r = 0; r < kSize; ++r) {
     joining.emplace_back([&, r] {
-      auto joined = endpoints[r]->Join(addresses);
+      place.enter(r);
+      auto endpoint = worker::GlooEndpoint::Open(
+          {.rank = r, .size = kSize, .host = place.address(r), .busy_poll = busy_poll});
+      CHECK(endpoint.ok());
+      addresses[r] = (*endpoint)->address();
+      all_listen.arrive_and_wait();
+      auto joined = (*endpoint)->Join(addresses);
       CHECK(joined.ok());
       ranks[r] = *std::move(joined);
     });
@@ -130,8 +148,8 @@ Collectives OverTcp(int size, bool busy_poll) {
 
 // Two hosts of two ranks each, whose memory is this process's.
 struct TwoHosts {
-  TwoHosts() {
-    Collectives across[] = {OverTcp(2, false), OverTcp(2, false)};  // [place][host]
+  explicit TwoHosts(const Place& where) {
+    Collectives across[] = {OverTcp(where, false), OverTcp(where, false)};  // [place][host]
     for (size_t rank = 0; rank < 4; ++rank) {
       const size_t host = rank / 2, place = rank % 2;
       ranks.push_back(std::make_unique<worker::HostsCollective>(
@@ -171,23 +189,7 @@ struct Measured {
   double seconds = std::numeric_limits<double>::infinity(), least = seconds;
 };
 
-void SumRows(size_t bytes, int tries, int calls) {
-  const Sockets sockets;
-  worker::ThreadGroup memory(2);
-  Collectives shared;
-  for (int r = 0; r < 2; ++r) shared.push_back(memory.Rank(r));
-  const Collectives tcp = OverTcp(2, false), spins = OverTcp(2, true);
-  const TwoHosts hosts;
-  const std::string what = fmt::format("sum of {} KB, ", bytes >> 10);
-  const std::string bare = "2 bare sockets, nothing added";
-  std::vector<Measured> rows;
-  rows.push_back({what + "2 ranks, shared memory", Sum(shared, bytes), CopiesAndAdditions(bytes),
-                  "its copies and additions"});
-  rows.push_back({what + "2 ranks, TCP", Sum(tcp, bytes), sockets.Exchange(bytes), bare});
-  rows.push_back(
-      {what + "2 ranks, TCP, spinning", Sum(spins, bytes), sockets.Exchange(bytes), bare});
-  rows.push_back(
-      {what + "2 hosts of 2 ranks, TCP", Sum(hosts.ranks, bytes), sockets.Exchange(bytes), bare});
+void Measure(std::vector<Measured> rows, int tries, int calls) {
   for (int i = 0; i < tries; ++i) {  // In turn: noise meets all alike.
     for (Measured& row : rows) {
       row.least = std::min(row.least, SecondsOf(row.floor, calls));
@@ -204,6 +206,27 @@ void SumRows(size_t bytes, int tries, int calls) {
   }
 }
 
+void SumRows(const std::vector<Place>& places, size_t bytes, int tries, int calls) {
+  worker::ThreadGroup memory(2);
+  Collectives shared;
+  for (int r = 0; r < 2; ++r) shared.push_back(memory.Rank(r));
+  const std::string what = fmt::format("sum of {} KB, ", bytes >> 10);
+  Measure({{what + "2 ranks, shared memory", Sum(shared, bytes), CopiesAndAdditions(bytes),
+            "its copies and additions"}},
+          tries, calls);
+  for (const Place& place : places) {
+    const Sockets sockets(place);
+    const Collectives waits = OverTcp(place, false), spins = OverTcp(place, true);
+    const TwoHosts hosts(place);
+    const std::string bare = "2 bare sockets, nothing added";
+    Measure({{what + "2 ranks, " + place.name, Sum(waits, bytes), sockets.Exchange(bytes), bare},
+             {what + "the same, spinning", Sum(spins, bytes), sockets.Exchange(bytes), bare},
+             {what + "2 x 2 ranks, " + place.name, Sum(hosts.ranks, bytes), sockets.Exchange(bytes),
+              bare}},
+            tries, calls);
+  }
+}
+
 absl::StatusOr<std::unique_ptr<SharedGroup>> Load(Collectives joined) {
   worker::LocalRunnerOptions options;
   options.model_dir = CONCLAVE_SOURCE_DIR "/models/conclave-demo";
@@ -214,9 +237,9 @@ absl::StatusOr<std::unique_ptr<SharedGroup>> Load(Collectives joined) {
   return std::make_unique<SharedGroup>(std::move(ranks));
 }
 
-absl::Status StepRows(int tries, int tokens) {
+absl::Status StepRows(const Place& place, int tries, int tokens) {
   ASSIGN_OR_RETURN(const auto shared, Load({}));
-  ASSIGN_OR_RETURN(const auto tcp, Load(OverTcp(2, false)));
+  ASSIGN_OR_RETURN(const auto tcp, Load(OverTcp(place, false)));
   for (const int agents : {1, 8}) {
     double seconds = std::numeric_limits<double>::infinity(), least = seconds;
     const Gang gang{.agents = agents, .tokens = tokens};
@@ -226,7 +249,7 @@ absl::Status StepRows(int tries, int tokens) {
       least = std::min(least, floor.rest / (tokens - 1));
       seconds = std::min(seconds, timing.rest / (tokens - 1));
     }
-    Print({.what = fmt::format("step, demo, 2 ranks, {} agents, TCP", agents),
+    Print({.what = fmt::format("step, demo, 2 ranks, {} agents, {}", agents, place.name),
            .achieved = seconds * 1e6,
            .ceiling = least * 1e6,
            .unit = "us",
@@ -237,12 +260,26 @@ absl::Status StepRows(int tries, int tokens) {
 }
 
 absl::Status Run(bool quick) {
+  std::vector<Place> places = {{.name = "TCP on 1 host"}};
+  const std::string why_not = NetHosts::WhyNot();
+  std::optional<NetHosts> net;
+  if (why_not.empty()) {
+    net.emplace(2);
+    places.push_back({.name = "TCP, 2 namespaces",
+                      .address = [](int rank) { return NetHosts::AddressOf(rank % 2); },
+                      .enter = [&](int rank) { net->Enter(rank % 2); }});
+  } else {
+    std::printf("without network namespaces: %s\n", why_not.c_str());
+  }
   PrintHead();
   for (const int kilobytes : {4, 16, 128, 1024}) {
-    SumRows(static_cast<size_t>(kilobytes) << 10, quick ? 1 : 15,
+    SumRows(places, static_cast<size_t>(kilobytes) << 10, quick ? 1 : 15,
             quick ? 3 : std::min(400, 64 * 1024 / kilobytes));
   }
-  return StepRows(quick ? 1 : 15, quick ? 4 : 120);
+  for (const Place& place : places) {
+    RETURN_IF_ERROR(StepRows(place, quick ? 1 : 15, quick ? 4 : 120));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace

@@ -128,6 +128,15 @@ std::unique_ptr<Program> NetHosts::Start(int host, const std::string& name,
   return std::make_unique<Program>(std::move(command), log);
 }
 
+void NetHosts::Enter(int host) const {
+  const std::string pid = std::to_string(holders_.at(static_cast<size_t>(host)));
+  const int fd = open(("/proc/" + pid + "/ns/net").c_str(), O_RDONLY | O_CLOEXEC);
+  const bool entered = fd >= 0 && setns(fd, CLONE_NEWNET) == 0;
+  if (fd >= 0) close(fd);
+  if (!entered)
+    throw std::runtime_error("cannot enter the network of host " + std::to_string(host));
+}
+
 void NetHosts::Firewall(int host, const std::string& verb) {
   for (const char* rule : {"INPUT -i wire -j DROP", "OUTPUT -o wire -j DROP"}) {
     std::vector<std::string> command = Inside(host);

@@ -30,6 +30,9 @@ class NetHosts {
                                  const std::vector<std::string>& arguments, const std::string& log,
                                  const std::vector<std::string>& variables = {});
 
+  // This thread is there from now on, and the threads that it starts.
+  void Enter(int host) const;
+
   // Packets between this host and all others are dropped in silence, from now on or no more.
   void Cut(int host);
   void Mend(int host);

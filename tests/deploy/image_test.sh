@@ -23,12 +23,17 @@ if [ -z "${CONTAINERS_CONF:-}" ]; then
   export CONTAINERS_CONF=$work/containers.conf
 fi
 
+down() {  # Pods that were played, and the volumes that their config maps became.
+  for each in router follower worker; do
+    if [ -e "$work/$each.yaml" ]; then podman play kube --down "$work/$each.yaml" >/dev/null 2>&1 || true; fi
+    rm -f "$work/$each.yaml"
+  done
+  podman volume ls -q | grep -E '^conclave-(router|worker)-[a-z0-9]{10}$' | xargs -r podman volume rm >/dev/null 2>&1 || true
+}
 # shellcheck disable=SC2317  # It is the trap's.
 stop() {
   trap - EXIT
-  for each in router worker; do podman play kube --down "$work/$each.yaml" >/dev/null 2>&1 || true; done
-  # Config maps become volumes.
-  podman volume ls -q | grep -E '^conclave-(router|worker)-[a-z0-9]{10}$' | xargs -r podman volume rm >/dev/null 2>&1 || true
+  down
   podman rm -f -t 0 "$name-router" "$name-worker" >/dev/null 2>&1 || true
   podman network rm -f "$name" >/dev/null 2>&1 || true
   rm -rf "$work"
@@ -89,21 +94,40 @@ for each in router worker; do
 done
 podman rm "$name-router" "$name-worker" >/dev/null
 
-if ! command -v kubectl >/dev/null || ! kubectl kustomize deploy/kubernetes/overlays/cpu >"$work/rendered.yaml" 2>"$work/output"; then
-  echo "skipped: the manifests, there is no kubectl that renders them"
-else
-  # The headless service is a name of the worker's pod.
-  for each in worker router; do
-    python3 tests/deploy/podman_pods.py "$each" "$IMAGE" <"$work/rendered.yaml" >"$work/$each.yaml"
-    if [ "$each" = worker ]; then network=$name:alias=conclave-workers; else network=$name; fi
-    podman play kube --network "$network" "$work/$each.yaml" >/dev/null
-  done
-  router=$(podman ps --format '{{.Names}}' | grep -m 1 'conclave-router-pod.*-router$')
-  worker=$(podman ps --format '{{.Names}}' | grep -m 1 'conclave-worker-pod.*-worker$')
+# play FILE NETWORK ARGUMENT...: a component of the rendered installation; the pod's container is named NAME-pod-0-COMPONENT.
+play() {
+  local file=$work/$1.yaml network=$2
+  shift 2
+  python3 tests/deploy/podman_pods.py "$@" <"$work/rendered.yaml" >"$file"
+  podman play kube --network "$network" "$file" >/dev/null
+}
+for overlay in cpu cpu-hosts; do
+  if ! command -v kubectl >/dev/null || ! kubectl kustomize "deploy/kubernetes/overlays/$overlay" >"$work/rendered.yaml" 2>"$work/output"; then
+    echo "skipped: the overlay $overlay, there is no kubectl that renders it"
+    continue
+  fi
+  # Names of services are names of pods: the headless one, and a LeaderWorkerSet's for its leader.
+  if [ "$overlay" = cpu ]; then
+    play worker "$name:alias=conclave-workers" worker "$IMAGE"
+    worker=conclave-worker-pod-0-worker
+  else
+    play worker "$name:alias=conclave-workers,alias=conclave-worker-0.conclave-worker.conclave" worker "$IMAGE" 0
+    play follower "$name" worker "$IMAGE" 1
+    worker=conclave-worker-1-pod-0-worker
+  fi
+  play router "$name" router "$IMAGE"
   await "$worker" 9102
-  await "$router" 9104
-  pods=$(ask "$router")
+  await conclave-router-pod-0-router 9104
+  pods=$(ask conclave-router-pod-0-router)
   echo "      $question -> $pods"
-  expect "the pods of the manifests give the same answer, to the hash" test "$pods" = "$pair"
-fi
+  if [ "$overlay" = cpu ]; then
+    expect "the pods of $overlay give the same answer, to the hash" test "$pods" = "$pair"
+  else
+    expect "the pods of $overlay answer the same" test "${pods% *}" = "${pair% *}"
+    podman pod restart "${worker%-worker}" >/dev/null
+    await "$worker" 9102
+    expect "the same, to the hash, after a pod was restarted" test "$(ask conclave-router-pod-0-router)" = "$pods"
+  fi
+  down
+done
 exit "$failed"

@@ -5,6 +5,7 @@ said: kubectl (with a kustomize that knows components), kubernetes-validate, sys
 CustomResourceDefinition as a file, to check against its schema.
 """
 import copy
+import functools
 import itertools
 import os
 import pathlib
@@ -37,6 +38,7 @@ def tool(name):
     return os.environ.get(name.upper().replace("-", "_")) or shutil.which(name)
 
 
+@functools.cache
 def render(folder):
     """What kubectl makes of a kustomization; None where there is no kubectl that can."""
     if tool("kubectl") is None:

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -27,6 +28,18 @@ struct Sampling {
 // Whether a token was drawn or put there: it counts either way.
 enum class TokenKind : uint8_t { kSampled, kForced };
 
+inline constexpr int kMostTopLogprobs = 20;    // Told beside one token.
+inline constexpr size_t kMostTokenText = 256;  // Bytes of one that is told.
+
+// A token at one place, and how likely it was there.
+struct RatedToken {
+  TokenId id = 0;
+  float logprob = 0;
+  std::string text = {};  // The bytes that it says, where they are known.
+
+  bool operator==(const RatedToken&) const = default;
+};
+
 // One token after an agent's prompt. Log-probabilities are of the raw distribution (before
 // penalties and temperature).
 struct TokenEvent {
@@ -35,6 +48,8 @@ struct TokenEvent {
   float top_logprob_mean = 0;  // Mean over the 20 likeliest tokens: DeepConf's confidence is its
                                // negative. 0 for forced tokens.
   TokenKind kind = TokenKind::kSampled;
+  // When it is asked for: the token itself, then the likeliest at its place, falling.
+  std::vector<RatedToken> told = {};
 
   bool operator==(const TokenEvent&) const = default;
 };
@@ -47,10 +62,34 @@ enum class Finish : uint8_t {
   kCancelled,  // Its family or the router cancelled it.
 };
 
+// Bytes that what is told of a token takes on the wire, at most.
+inline size_t ToldBytes(const TokenEvent& token) {
+  constexpr size_t kBeside = 24;
+  size_t bytes = 0;
+  for (const RatedToken& each : token.told) bytes += kBeside + each.text.size();
+  return bytes;
+}
+
+// What made an agent stop by itself.
+struct StopCause {
+  enum class Kind : uint8_t {
+    kNone,       // Nothing did.
+    kEndToken,   // The model's own end.
+    kStopToken,  // A token that the request names.
+    kStopText,   // A text that the request names.
+  };
+  Kind kind = Kind::kNone;
+  TokenId token = 0;      // kEndToken, kStopToken.
+  std::string text = {};  // kStopText.
+
+  bool operator==(const StopCause&) const = default;
+};
+
 // Limits of one agent, in tokens after its prompt. Exact: the engine never goes past them.
 struct Budget {
   int thinking_tokens = 0;  // At this many the end of thinking is forced. 0 = no limit of its own.
   int answer_tokens = 0;    // After the end of thinking. 0 = no limit of its own.
+  int min_tokens = 0;       // While there are fewer, no stop is drawn or looked for.
 
   bool operator==(const Budget&) const = default;
 };

@@ -22,6 +22,15 @@ using BlockId = int32_t;
 
 inline constexpr int kBlockTokens = 16;  // Tokens in one KV block.
 
+// What a slot's draws have to heed besides its sampling.
+struct DrawRules {
+  std::vector<TokenId> barred;  // Never drawn at an index below `barred_until`.
+  int32_t barred_until = 0;
+  int32_t top_logprobs = 0;  // So many of the likeliest are told with each token; at most 20.
+
+  bool operator==(const DrawRules&) const = default;
+};
+
 struct KvPoolShape {
   int num_blocks = 0;
   int window_tokens = 0;  // 0 = these layers see everything; else a query sees itself and window -
@@ -30,12 +39,12 @@ struct KvPoolShape {
 
 // What a group is, the same on every rank. Read once at start.
 struct GroupShape {
-  int tp = 1;                      // Ranks of the group.
-  int vocab_size = 0;              // Ids at or above it are never sampled.
-  int max_positions = 0;           // A sequence's greatest length, prompt included.
-  int max_slots = 0;               // Sequences at a time.
-  int max_rows = 0;                // Rows of one step.
-  int max_samples = 0;             // Sample requests of one step.
+  int tp = 1;             // Ranks of the group.
+  int vocab_size = 0;     // Ids at or above it are never sampled.
+  int max_positions = 0;  // A sequence's greatest length, prompt included.
+  int max_slots = 0;      // Sequences at a time.
+  int max_rows = 0;       // Rows of one step.
+  int max_samples = 0;    // Sample requests of one step.
   // Whether a token that an agent produced has another KV than the same token in a prompt: then
   // cached blocks of the one never stand for the other.
   bool kinds_differ = false;
@@ -55,6 +64,7 @@ struct SlotChange {
   uint64_t seed = 0;
   AgentId agent{};
   Sampling sampling;
+  DrawRules rules;
   std::vector<TokenId> history;
   // kOpen, kAppend: blocks added at the table's end, [pool][k].
   std::vector<std::vector<BlockId>> blocks;

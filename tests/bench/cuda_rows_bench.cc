@@ -159,7 +159,7 @@ void Bench::MeasureDraws() {
   DrawArgs args;
   args.adjustments = Upload(adjust), args.width = kVocab;
   args.scratch = Allocate<char>(DrawScratchBytes(kMostDraws, kVocab, kMostKept));
-  args.heads = Allocate<float>(int64_t{kMostDraws} * (2 + kConfidenceTokens));
+  args.heads = Allocate<float>(int64_t{kMostDraws} * kDrawHead);
   args.best = static_cast<Candidate*>(
       static_cast<void*>(Allocate<char>(kMostDraws * static_cast<int>(sizeof(Candidate)))));
   args.kept = static_cast<Candidate*>(static_cast<void*>(

@@ -137,6 +137,7 @@ void FakeStepRunner::Change(const SlotChange& change) {
       slot.seed = change.seed;
       slot.agent = change.agent;
       slot.has_penalty = HasPenalty(change.sampling);
+      slot.rules = change.rules;
       slot.history = change.history;
       CHECK(slot.has_penalty == !slot.history.empty());
       AppendBlocks(slot, change.blocks);
@@ -278,6 +279,16 @@ TokenEvent FakeStepRunner::Draw(const StepPlan& plan, const SampleRequest& sampl
   if (slot.has_penalty) CHECK(slot.history == history);
   TokenEvent event = FakeDraw(slot.seed, slot.agent, sample.index, history, shape_.vocab_size);
   if (script_) event.id = script_(slot.agent, sample.index);
+  const std::vector<TokenId>& barred = slot.rules.barred;
+  while (sample.index < slot.rules.barred_until &&
+         std::find(barred.begin(), barred.end(), event.id) != barred.end()) {
+    event.id = (event.id + 1) % shape_.vocab_size;
+  }
+  if (slot.rules.top_logprobs > 0) event.told.push_back({.id = event.id, .logprob = event.logprob});
+  for (int i = 0; i < slot.rules.top_logprobs; ++i) {
+    event.told.push_back({.id = (event.id + i) % shape_.vocab_size,
+                          .logprob = event.logprob - static_cast<float>(i)});
+  }
   slot.sampled_in = plan.number;
   slot.last_sampled = event.id;
   return event;

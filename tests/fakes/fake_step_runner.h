@@ -24,8 +24,9 @@ TokenEvent FakeDraw(uint64_t seed, AgentId agent, int index, std::span<const Tok
 // Runs plans on a model without mathematics, and aborts when a plan is wrong. A position's KV is a
 // hash of the token, the position and the KV before it, read through the slot's blocks: so a row
 // that attends to a block with other tokens in it, one that was given away too early, or one that
-// somebody else writes, is found at once. What a slot draws is FakeDraw over what its blocks say.
-// Submit and Await are one thread's; the rest may be called from any.
+// somebody else writes, is found at once. What a slot draws is FakeDraw over what its blocks say,
+// or the next token that is not barred; the likeliest are those that follow it. Submit and Await
+// are one thread's; the rest may be called from any.
 class FakeStepRunner : public StepRunner {
  public:
   explicit FakeStepRunner(const GroupShape& shape = SmallShape());
@@ -64,6 +65,7 @@ class FakeStepRunner : public StepRunner {
     uint64_t seed = 0;
     AgentId agent{};
     bool has_penalty = false;
+    DrawRules rules;
     std::vector<TokenId> history;
     std::vector<BlockId> blocks;
     int covered = 0;  // Positions up to the slot's last row.

@@ -38,8 +38,10 @@ struct Candidate {
 inline constexpr int kConfidenceTokens = 20;  // Over which top_logprob_mean is taken.
 
 struct ShardResult {
-  float max = 0, sum = 0;       // Of the raw logits: greatest, and sum of exp(x - max).
-  std::vector<float> top_raw;   // The kConfidenceTokens greatest raw logits, falling.
+  float max = 0, sum = 0;  // Of the raw logits: greatest, and sum of exp(x - max).
+  // The kConfidenceTokens greatest raw logits, falling, ties to the lower id; and whose they are.
+  std::vector<float> top_raw;
+  std::vector<TokenId> top_ids;
   Candidate best;               // What this shard would draw; ties to the lower id.
   std::vector<Candidate> kept;  // By falling value, ties to the lower id.
 };

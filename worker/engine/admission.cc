@@ -48,6 +48,9 @@ absl::Status CheckSpec(const AgentSpec& spec, const GroupShape& shape) {
   for (const TokenEvent& token : spec.produced) {
     RETURN_IF_ERROR(CheckToken(token.id, "produced", shape.vocab_size));
   }
+  for (const TokenId token : spec.rules.barred) {
+    RETURN_IF_ERROR(CheckToken(token, "barred", shape.vocab_size));
+  }
   return absl::OkStatus();
 }
 

@@ -63,7 +63,7 @@ void AgentTokens::Add(const TokenEvent& token) {
   Verdict verdict = policy_->OnToken(token);
   const bool hopeless = FallsBelowBar(token);
   if (verdict.kind == Verdict::Kind::kStop) {
-    End(verdict.finish, verdict.trailing);
+    End(verdict.finish, verdict.trailing, std::move(verdict.cause));
   } else if (count() == grant_) {
     End(Finish::kLength, 0);
   } else if (hopeless) {
@@ -86,9 +86,10 @@ void AgentTokens::Cancel() {
   if (!ended_) End(Finish::kCancelled, 0);
 }
 
-void AgentTokens::End(Finish finish, int trailing) {
+void AgentTokens::End(Finish finish, int trailing, StopCause cause) {
   ended_ = true;
   end_.finish = finish;
+  end_.cause = std::move(cause);
   end_.trailing = trailing;
   forced_.clear();
 }

@@ -54,7 +54,7 @@ class AgentTokens {
  private:
   void Add(const TokenEvent& token);
   bool FallsBelowBar(const TokenEvent& token);
-  void End(Finish finish, int trailing);
+  void End(Finish finish, int trailing, StopCause cause = {});
 
   std::vector<TokenId> all_;
   const int prompt_length_;

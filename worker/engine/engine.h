@@ -26,6 +26,7 @@ struct AgentSpec {
   AgentId id{};
   std::vector<TokenId> prompt;  // At least one token.
   Sampling sampling;
+  DrawRules rules = {};
   int grant = 0;  // Most tokens after the prompt, forced and fed ones included. At least 1.
   int run_to =
       INT32_MAX;  // Waits (neither end nor hold) when it has this many tokens after the prompt.
@@ -40,6 +41,7 @@ struct AgentSpec {
 // `produced`.
 struct AgentEnd {
   Finish finish = Finish::kStop;
+  StopCause cause = {};  // Of kStop.
   int sampled = 0, forced = 0, fed = 0;
   int trailing = 0;  // Last tokens that carry no text (stop token, stop string).
 };

@@ -12,6 +12,7 @@ struct Verdict {
   enum class Kind { kContinue, kStop, kForce };
   Kind kind = Kind::kContinue;
   Finish finish = Finish::kStop;  // kStop: why.
+  StopCause cause = {};           // kStop as Finish::kStop: what did it.
   int trailing =
       0;  // kStop: how many last tokens carry no text of the answer (stop token, stop string).
   std::vector<TokenId>

@@ -31,6 +31,7 @@ struct Sequence {
       : origin(where),
         id(spec.id),
         sampling(std::move(spec.sampling)),
+        rules(std::move(spec.rules)),
         produced(std::move(spec.produced)),
         tokens(spec),
         table(cache) {}
@@ -57,6 +58,7 @@ struct Sequence {
   const SequenceOrigin origin;
   const AgentId id;
   const Sampling sampling;
+  const DrawRules rules;
   const std::vector<TokenEvent> produced;
   AgentTokens tokens;
 

@@ -34,6 +34,7 @@ void SlotBook::Bring(Sequence& sequence) {
     open.seed = sequence.origin.seed;
     open.agent = sequence.id;
     open.sampling = sequence.sampling;
+    open.rules = sequence.rules;
     if (HasPenalty(sequence.sampling)) open.history = sequence.tokens.all();
     open.position = sequence.tokens.prompt_length();
     AppendBlocks(sequence, open);

@@ -9,12 +9,12 @@ namespace conclave::worker {
 namespace {
 
 constexpr uint8_t kPlanKind = 'P', kResultKind = 'R';
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersion = 2;
 constexpr uint64_t kMaxPatienceNs = uint64_t{24} * 3600 * 1'000'000'000;
 
 // The fewest bytes that an element takes: a bound for its count.
 constexpr size_t kMinChange = 2, kMinCopy = 4, kMinRow = 3, kMinSample = 3, kMinBias = 5;
-constexpr size_t kMinToken = 10;
+constexpr size_t kMinToken = 11, kMinRated = 6;
 
 void PutSampling(ByteWriter& out, const Sampling& sampling) {
   out.Float(sampling.repetition_penalty);
@@ -70,6 +70,20 @@ std::vector<std::vector<BlockId>> TakeBlocks(ByteReader& in) {
   return blocks;
 }
 
+void PutRules(ByteWriter& out, const DrawRules& rules) {
+  PutNumbers(out, rules.barred);
+  out.Signed(rules.barred_until);
+  out.Signed(rules.top_logprobs);
+}
+
+DrawRules TakeRules(ByteReader& in) {
+  DrawRules rules;
+  rules.barred = TakeNumbers(in);
+  rules.barred_until = in.Signed();
+  rules.top_logprobs = in.Signed();
+  return rules;
+}
+
 void PutChange(ByteWriter& out, const SlotChange& change) {
   out.Byte(static_cast<uint8_t>(change.kind));
   out.Signed(change.slot);
@@ -78,6 +92,8 @@ void PutChange(ByteWriter& out, const SlotChange& change) {
       out.Fixed(change.seed, 8);
       out.Unsigned(static_cast<uint32_t>(change.agent));
       PutSampling(out, change.sampling);
+      PutRules(out, change.rules);
+      out.Signed(change.position);
       PutNumbers(out, change.history);
       PutBlocks(out, change.blocks);
       break;
@@ -106,6 +122,8 @@ SlotChange TakeChange(ByteReader& in) {
       change.seed = in.Fixed(8);
       change.agent = static_cast<AgentId>(in.Unsigned(UINT32_MAX));
       change.sampling = TakeSampling(in);
+      change.rules = TakeRules(in);
+      change.position = in.Signed();
       change.history = TakeNumbers(in);
       change.blocks = TakeBlocks(in);
       break;
@@ -212,6 +230,12 @@ std::string EncodeResult(const StepResult& result) {
     out.Float(token.logprob);
     out.Float(token.top_logprob_mean);
     out.Byte(static_cast<uint8_t>(token.kind));
+    out.Unsigned(token.told.size());
+    for (const RatedToken& each : token.told) {
+      out.Signed(each.id);
+      out.Float(each.logprob);
+      out.Text(each.text);
+    }
   }
   return out.Take();
 }
@@ -229,6 +253,13 @@ absl::StatusOr<StepResult> DecodeResult(std::string_view bytes) {
     const uint8_t kind = in.Byte();
     if (kind > static_cast<uint8_t>(TokenKind::kForced)) in.Fail("holds an unknown kind of token");
     token.kind = static_cast<TokenKind>(kind);
+    TakeAll(in, kMinRated, token.told, [&] {
+      RatedToken each;
+      each.id = in.Signed();
+      each.logprob = in.Float();
+      each.text = in.Text();
+      return each;
+    });
     return token;
   });
   in.End();

@@ -63,8 +63,8 @@ absl::Status ModelRunner::OpenSlot(const SlotChange& change, Slot& slot) {
   slot = Slot{};
   slot.open = true;
   slot.seed = change.seed, slot.agent = change.agent;
-  slot.sampling = std::make_shared<const Sampling>(change.sampling);
-  const Sampling& s = *slot.sampling;
+  slot.drawing = std::make_shared<const Drawing>(Drawing{change.sampling, change.rules});
+  const Sampling& s = slot.drawing->sampling;
   slot.penalised = s.repetition_penalty != 1 || s.presence_penalty != 0 || s.frequency_penalty != 0;
   slot.history = change.history;
   slot.prompt_tokens = change.position;
@@ -235,10 +235,10 @@ absl::Status ModelRunner::BeginSamples(const StepPlan& plan, Begun& begun) {
     slot.draw = static_cast<int32_t>(begun.draws.size());
     DrawRequest& request = begun.draws.emplace_back();
     request.logits = last_logits_.row(row - batch_.logits_rows.begin());
-    request.sampling = slot.sampling.get();
+    request.sampling = &slot.drawing->sampling, request.rules = &slot.drawing->rules;
     request.seed = slot.seed, request.agent = slot.agent, request.index = sample.index;
     request.produced = &slot.produced, request.seen = &slot.seen;
-    begun.samplings.push_back(slot.sampling);
+    begun.drawings.push_back(slot.drawing);
     begun.slots.push_back(sample.slot);
   }
   const Shard& shard = model_->shard();
@@ -287,7 +287,7 @@ bool ModelRunner::MayBegin(const StepPlan& plan) const {
   return std::all_of(plan.rows.begin(), plan.rows.end(), [this](const Row& row) {
     if (row.token != kPreviousSample || row.slot < 0 || row.slot >= options_.max_slots) return true;
     const Slot& slot = slots_[row.slot];
-    return !IsAhead(slot) || (!slot.penalised && DecidedByDevice(*slot.sampling));
+    return !IsAhead(slot) || (!slot.penalised && DecidedByDevice(slot.drawing->sampling));
   });
 }
 

@@ -67,11 +67,16 @@ class ModelRunner : public RankSteps {
   absl::StatusOr<std::vector<std::vector<float>>> LastLogits();
 
  private:
+  // How a slot's tokens are drawn.
+  struct Drawing {
+    Sampling sampling;
+    DrawRules rules;
+  };
   struct Slot {
     bool open = false;
     uint64_t seed = 0;
     AgentId agent{};
-    std::shared_ptr<const Sampling> sampling;
+    std::shared_ptr<const Drawing> drawing;
     bool penalised = false;
     std::vector<TokenId> history;  // Only when penalised.
     int prompt_tokens = 0;         // Of the history: not produced.
@@ -88,7 +93,7 @@ class ModelRunner : public RankSteps {
     uint64_t number = 0;
     bool computes = false;  // Whether there is a draw to take.
     std::vector<DrawRequest> draws;
-    std::vector<std::shared_ptr<const Sampling>> samplings;  // What `draws` point to.
+    std::vector<std::shared_ptr<const Drawing>> drawings;  // What `draws` point to.
     std::vector<SlotId> slots;
   };
 

@@ -11,9 +11,10 @@
 namespace conclave::worker {
 namespace {
 
-// What one rank says of one draw, as floats: max, sum, greatest raw logits, the best candidate, and
-// with a filter the kept ones.
-constexpr int kHead = 2 + kConfidenceTokens;
+// What one rank says of one draw, as floats: max, sum, greatest raw logits, their ids, the best
+// candidate, and with a filter the kept ones.
+constexpr int kHead = 2 + 2 * kConfidenceTokens;
+static_assert(kMostTopLogprobs <= kConfidenceTokens);
 constexpr int kCandidate = 3;
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
@@ -26,12 +27,16 @@ int KeptBy(const Sampling& s) {
   return s.top_k > 0 ? std::min(s.top_k, kMostCandidates) : kMostCandidates;
 }
 
-// Penalties first, then bias. Repetition looks at the prompt too (as it was defined, CTRL 2019);
-// presence and frequency at what was produced (as the OpenAI API defines them).
+// Penalties first, then bias, then the bar on tokens that must not come yet. Repetition looks at
+// the prompt too (as it was defined, CTRL 2019); presence and frequency at what was produced (as
+// the OpenAI API defines them).
 std::vector<Adjustment> AdjustmentsOf(const DrawRequest& request) {
   const Sampling& s = *request.sampling;
   std::map<TokenId, float> bias;
   for (const auto& [id, value] : s.logit_bias) bias[id] += value;
+  if (request.rules != nullptr && request.index < request.rules->barred_until) {
+    for (const TokenId id : request.rules->barred) bias[id] = kNothing;
+  }
   std::map<TokenId, int> ids;
   for (const auto& [id, value] : bias) ids[id];
   const bool repetition = s.repetition_penalty != 1 && request.seen != nullptr;
@@ -83,12 +88,15 @@ ShardDraw DrawOf(const DrawRequest& request) {
 // This rank's words about one draw; null when it has no part of the vocabulary.
 void Describe(int keep, const ShardResult* result, float* out) {
   std::fill_n(out, kHead + kCandidate * std::max(1, keep), kNothing);
+  std::fill_n(out + 2 + kConfidenceTokens, kConfidenceTokens, std::bit_cast<float>(TokenId{-1}));
   for (int i = 0; i < std::max(1, keep); ++i)
     Write({kNothing, 0, -1}, out + kHead + i * kCandidate);
   out[1] = 0;
   if (result == nullptr) return;
   out[0] = result->max, out[1] = result->sum;
   std::copy(result->top_raw.begin(), result->top_raw.end(), out + 2);
+  for (size_t i = 0; i < result->top_ids.size(); ++i)
+    out[2 + kConfidenceTokens + i] = std::bit_cast<float>(result->top_ids[i]);
   if (keep == 0) Write(result->best, out + kHead);
   for (size_t i = 0; i < result->kept.size(); ++i)
     Write(result->kept[i], out + kHead + i * kCandidate);
@@ -129,31 +137,49 @@ Candidate Choose(const DrawRequest& request, std::vector<Candidate> all) {
   return best;
 }
 
+// The greatest raw logits of all ranks, falling, ties to the lower id.
+std::vector<Candidate> TopOf(const std::vector<const float*>& words) {
+  std::vector<Candidate> top;
+  for (const float* rank : words) {
+    for (int i = 0; i < kConfidenceTokens; ++i) {
+      const float raw = rank[2 + i];
+      if (raw > kNothing)
+        top.push_back({raw, raw, std::bit_cast<TokenId>(rank[2 + kConfidenceTokens + i])});
+    }
+  }
+  std::sort(top.begin(), top.end(), Precedes);
+  if (top.size() > kConfidenceTokens) top.resize(kConfidenceTokens);
+  return top;
+}
+
 // All ranks' words about one draw, in rank order, to the token.
 TokenEvent Decide(const DrawRequest& request, const std::vector<const float*>& words) {
   float max = kNothing;
   for (const float* rank : words) max = std::max(max, rank[0]);
   double sum = 0;
-  std::vector<float> raw;
   std::vector<Candidate> candidates;
   for (const float* rank : words) {
     if (rank[1] > 0) sum += double{rank[1]} * std::exp(double{rank[0]} - max);
-    raw.insert(raw.end(), rank + 2, rank + kHead);
     for (int i = 0; i < std::max(1, KeptBy(*request.sampling)); ++i) {
       candidates.push_back(ReadCandidate(rank + kHead + i * kCandidate));
     }
   }
   const double log_sum = max + std::log(sum);
-  std::sort(raw.begin(), raw.end(), std::greater<>());
-  raw.resize(kConfidenceTokens);
-  while (!raw.empty() && raw.back() == kNothing) raw.pop_back();
-  double top = 0;
-  for (const float logit : raw) top += logit - log_sum;
+  const std::vector<Candidate> top = TopOf(words);
+  double top_sum = 0;
+  for (const Candidate& each : top) top_sum += each.raw - log_sum;
   const Candidate chosen = Choose(request, std::move(candidates));
   TokenEvent event;
   event.id = chosen.id;
   event.logprob = static_cast<float>(chosen.raw - log_sum);
-  event.top_logprob_mean = static_cast<float>(top / static_cast<double>(raw.size()));
+  event.top_logprob_mean = static_cast<float>(top_sum / static_cast<double>(top.size()));
+  const int told = request.rules == nullptr ? 0 : request.rules->top_logprobs;
+  if (told == 0) return event;
+  event.told.push_back({.id = event.id, .logprob = event.logprob, .text = {}});
+  for (size_t i = 0; i < top.size() && std::cmp_less(i, told); ++i) {
+    const auto logprob = static_cast<float>(top[i].raw - log_sum);
+    event.told.push_back({.id = top[i].id, .logprob = logprob, .text = {}});
+  }
   return event;
 }
 

@@ -10,6 +10,7 @@
 #include "common/types.h"
 #include "worker/backend/device.h"
 #include "worker/collective/collective.h"
+#include "worker/step.h"
 
 namespace conclave::worker {
 
@@ -24,6 +25,7 @@ bool DecidedByDevice(const Sampling& sampling);
 struct DrawRequest {
   const float* logits = nullptr;  // [shard width]
   const Sampling* sampling = nullptr;
+  const DrawRules* rules = nullptr;  // Null: none.
   uint64_t seed = 0;
   AgentId agent{};
   int32_t index = 0;

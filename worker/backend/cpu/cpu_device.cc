@@ -8,6 +8,7 @@
 #include <cstring>
 #include <deque>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "common/check.h"
@@ -344,14 +345,23 @@ bool Precedes(const Candidate& a, const Candidate& b) {
   return a.value > b.value || (a.value == b.value && a.id < b.id);
 }
 
+void FindTop(const float* logits, int64_t width, TokenId first, ShardResult& result) {
+  std::vector<int32_t> order(static_cast<size_t>(width));
+  std::iota(order.begin(), order.end(), 0);
+  const auto top = order.begin() + std::min<int64_t>(kConfidenceTokens, width);
+  std::partial_sort(order.begin(), top, order.end(), [logits](int32_t a, int32_t b) {
+    return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+  });
+  for (auto at = order.begin(); at != top; ++at) {
+    result.top_raw.push_back(logits[*at]);
+    result.top_ids.push_back(first + *at);
+  }
+}
+
 ShardResult CpuDevice::DrawOne(const ShardDraw& draw, int64_t width, TokenId first) const {
   ShardResult result;
   kernels_.log_sum_exp(draw.logits, width, &result.max, &result.sum);
-  result.top_raw.assign(draw.logits, draw.logits + width);
-  const size_t top = std::min<size_t>(kConfidenceTokens, result.top_raw.size());
-  std::partial_sort(result.top_raw.begin(), result.top_raw.begin() + top, result.top_raw.end(),
-                    std::greater<>());
-  result.top_raw.resize(top);
+  FindTop(draw.logits, width, first, result);
 
   std::vector<Candidate> all(width);
   for (int64_t i = 0; i < width; ++i) {

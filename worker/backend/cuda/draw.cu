@@ -288,7 +288,7 @@ struct DrawValues {
   }
 };
 
-// The greatest raw logits, to what comes back.
+// The greatest raw logits and whose they are, to what comes back.
 __device__ void FindTop(const DrawArgs& args, const Scratch& scratch, float* head,
                         GreatestRoom& room) {
   const int draw = static_cast<int>(blockIdx.x), i = static_cast<int>(threadIdx.x);
@@ -296,7 +296,10 @@ __device__ void FindTop(const DrawArgs& args, const Scratch& scratch, float* hea
                          scratch.raw_count()};
   const int found = Greatest<kRawGroup>(RawValues{args.draws[draw].logits}, groups, scratch.width,
                                         kConfidenceTokens, room);
-  if (i < kConfidenceTokens) head[2 + i] = i < found ? ValueOf(room.list[i]) : -Infinity();
+  if (i >= kConfidenceTokens) return;
+  head[2 + i] = i < found ? ValueOf(room.list[i]) : -Infinity();
+  const int id = i < found ? args.first + PositionOf(room.list[i]) : -1;
+  head[2 + kConfidenceTokens + i] = __int_as_float(id);
 }
 
 // The greatest of what is drawn from.
@@ -329,7 +332,7 @@ __global__ void __launch_bounds__(kManyThreads, 1) MergeDraws(DrawArgs args, Scr
   __shared__ GreatestRoom room;
   GridDependencyWait();
   GridDependencyLaunch();
-  float* head = args.heads + static_cast<int64_t>(blockIdx.x) * (2 + kConfidenceTokens);
+  float* head = args.heads + static_cast<int64_t>(blockIdx.x) * kDrawHead;
   if (blockIdx.y == 0) {
     if (threadIdx.x < kWarp) MergeSegments(args, scratch, head);
   } else if (blockIdx.y == 1) {

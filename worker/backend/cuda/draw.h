@@ -15,9 +15,12 @@ struct DeviceDraw {
   int32_t keep = 0;
 };
 
-// What comes back for one draw, in fixed places: greatest, sum of exp, kConfidenceTokens greatest
-// raw (minus infinity where there are fewer), the best candidate, and `kept` candidates. A logit
-// that is not a number counts as minus infinity.
+// Numbers of a draw's head: greatest, sum of exp, kConfidenceTokens greatest raw (minus infinity
+// where there are fewer), and the ids of these (-1 where there are fewer).
+inline constexpr int kDrawHead = 2 + 2 * kConfidenceTokens;
+
+// What comes back for one draw, in fixed places: its head, the best candidate, and `kept`
+// candidates. A logit that is not a number counts as minus infinity.
 struct DrawArgs {
   const DeviceDraw* draws = nullptr;  // [num_draws], device memory, like all that follows.
   int num_draws = 0;
@@ -26,7 +29,7 @@ struct DrawArgs {
   TokenId first = 0;
   int most_kept = 0;          // The greatest `keep`; at most 1024.
   void* scratch = nullptr;    // DrawScratchBytes(...)
-  float* heads = nullptr;     // [num_draws][2 + kConfidenceTokens]
+  float* heads = nullptr;     // [num_draws][kDrawHead]; ids as their bits.
   Candidate* best = nullptr;  // [num_draws]; id -1 when width is 0 or keep > 0.
   int32_t* drawn = nullptr;   // [num_draws], or null: the ids of `best` once more.
   Candidate* kept = nullptr;  // [num_draws][most_kept], by falling value; id -1 where fewer.

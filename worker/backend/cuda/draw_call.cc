@@ -11,15 +11,14 @@
 namespace conclave::worker::cuda {
 namespace {
 
-constexpr size_t kHead = 2 + kConfidenceTokens;  // Greatest, sum, greatest raw logits.
-constexpr size_t kLeastDrawn = 1024;             // So that drawn() seldom moves.
+constexpr size_t kLeastDrawn = 1024;  // So that drawn() seldom moves.
 
 // Where results stand: heads, the best, the kept.
 struct Places {
   size_t best = 0, kept = 0, size = 0;
 
   Places(size_t draws, size_t most_kept)
-      : best((draws * kHead * sizeof(float) + 63) / 64 * 64),
+      : best((draws * kDrawHead * sizeof(float) + 63) / 64 * 64),
         kept(best + (draws * sizeof(Candidate) + 63) / 64 * 64),
         size(kept + draws * most_kept * sizeof(Candidate)) {}
 };
@@ -28,7 +27,11 @@ ShardResult ResultOf(int keep, int64_t width, const float* head, const Candidate
                      const Candidate* kept) {
   ShardResult result;
   result.max = head[0], result.sum = head[1];
-  result.top_raw.assign(head + 2, head + 2 + std::min<int64_t>(kConfidenceTokens, width));
+  const int64_t top = std::min<int64_t>(kConfidenceTokens, width);
+  result.top_raw.assign(head + 2, head + 2 + top);
+  for (int64_t i = 0; i < top; ++i) {
+    result.top_ids.push_back(std::bit_cast<TokenId>(head[2 + kConfidenceTokens + i]));
+  }
   if (keep == 0) {
     result.best = best;
     return result;
@@ -156,7 +159,7 @@ absl::StatusOr<std::vector<ShardResult>> DrawCall::Take() {
   const auto* kept = reinterpret_cast<const Candidate*>(host + places.kept);
   results.reserve(draws);
   for (size_t i = 0; i < draws; ++i) {
-    results.push_back(ResultOf(result.keeps[i], result.width, heads + i * kHead, best[i],
+    results.push_back(ResultOf(result.keeps[i], result.width, heads + i * kDrawHead, best[i],
                                kept + i * result.most_kept));
   }
   return results;

@@ -34,7 +34,9 @@ TimedPlan FullPlan() {
                    .top_k = 40,
                    .top_p = 0.9f,
                    .min_p = 0.05f};
+  open.rules = {.barred = {7, 128'009}, .barred_until = 12, .top_logprobs = 20};
   open.history = {1, 2, 300'000};
+  open.position = 2;
   open.blocks = {{0, 1, 2}, {}, {9}};
   plan.slots[1].kind = SlotChange::Kind::kAppend;
   plan.slots[1].slot = 6;
@@ -51,7 +53,10 @@ TimedPlan FullPlan() {
 
 StepResult FullResult() {
   return {.number = 9,
-          .tokens = {{.id = 5, .logprob = -0.25f, .top_logprob_mean = -3.5f},
+          .tokens = {{.id = 5,
+                      .logprob = -0.25f,
+                      .top_logprob_mean = -3.5f,
+                      .told = {{.id = 5, .logprob = -0.25f, .text = "ab\xff"}, {.id = 9}}},
                      {.id = 0, .kind = TokenKind::kForced}}};
 }
 
@@ -69,7 +74,9 @@ TEST(PlanCodecTest, APlanTravelsWhole) {
   EXPECT_EQ(plan.slots[0].seed, 0xfedcba9876543210);
   EXPECT_EQ(plan.slots[0].agent, MakeAgentId(1, 2, 3));
   EXPECT_EQ(plan.slots[0].sampling, sent.plan.slots[0].sampling);
+  EXPECT_EQ(plan.slots[0].rules, sent.plan.slots[0].rules);
   EXPECT_THAT(plan.slots[0].history, ElementsAre(1, 2, 300'000));
+  EXPECT_EQ(plan.slots[0].position, 2);
   EXPECT_EQ(plan.slots[0].blocks, sent.plan.slots[0].blocks);
   EXPECT_EQ(plan.slots[1].kind, SlotChange::Kind::kAppend);
   EXPECT_EQ(plan.slots[1].blocks, sent.plan.slots[1].blocks);

@@ -33,7 +33,8 @@ struct Before {
 
 // Draws on `tp` ranks that hold the vocabulary in parts.
 TokenEvent Draw(const std::vector<float>& logits, const Sampling& sampling, int index, int tp = 1,
-                const Before& before = {}, const std::string& set = "auto") {
+                const Before& before = {}, const std::string& set = "auto",
+                const DrawRules& rules = {}) {
   ThreadGroup group(tp);
   std::vector<TokenEvent> results(static_cast<size_t>(tp));
   const int width = (static_cast<int>(logits.size()) + tp - 1) / tp;
@@ -45,6 +46,7 @@ TokenEvent Draw(const std::vector<float>& logits, const Sampling& sampling, int 
     DrawRequest request;
     request.logits = logits.data() + begin;
     request.sampling = &sampling;
+    request.rules = &rules;
     request.seed = kSeed;
     request.agent = MakeAgentId(0, 0, 3);
     request.index = index;
@@ -174,6 +176,75 @@ TEST(SamplerTest, LogProbabilitiesAreOfTheRawDistribution) {
   double top = 0;
   for (int i = 0; i < 20; ++i) top += sorted[static_cast<size_t>(i)] - std::log(sum);
   EXPECT_NEAR(event.top_logprob_mean, top / 20, 1e-4);
+}
+
+// Of the raw distribution: neither bias nor temperature nor a bar is in it.
+TEST(SamplerTest, TheLikeliestAreToldWithTheirLogProbabilities) {
+  const auto logits = MakeLogits(640, 9);
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(double{logit});
+  std::vector<TokenId> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](TokenId a, TokenId b) {
+    return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
+  });
+  Sampling sampling;
+  sampling.temperature = 0.3f;
+  sampling.logit_bias = {{17, 100}};
+  for (const int tp : {1, 2, 4}) {
+    for (const int count : {1, 5, 20}) {
+      const DrawRules rules{.barred = {order[0]}, .barred_until = 8, .top_logprobs = count};
+      const TokenEvent event = Draw(logits, sampling, 7, tp, {}, "auto", rules);
+      ASSERT_EQ(event.told.size(), static_cast<size_t>(count) + 1) << tp;
+      EXPECT_EQ(event.told[0].id, 17);
+      EXPECT_EQ(event.told[0].logprob, event.logprob);
+      for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+        EXPECT_EQ(event.told[i + 1].id, order[i]) << tp << " " << i;
+        const double logprob = logits[static_cast<size_t>(order[i])] - std::log(sum);
+        EXPECT_NEAR(event.told[i + 1].logprob, logprob, 1e-4);
+      }
+    }
+  }
+  EXPECT_TRUE(Draw(logits, sampling, 7).told.empty());
+}
+
+TEST(SamplerTest, OfEquallyLikelyTokensTheLowerIdIsToldFirst) {
+  std::vector<float> logits(64, 1.0f);
+  logits[40] = logits[50] = 2;
+  for (const int tp : {1, 2, 4}) {
+    const auto told = Draw(logits, {}, 0, tp, {}, "auto", {.barred = {}, .top_logprobs = 4}).told;
+    std::vector<TokenId> ids;
+    for (const RatedToken& each : told) ids.push_back(each.id);
+    ids.erase(ids.begin());
+    EXPECT_EQ(ids, (std::vector<TokenId>{40, 50, 0, 1})) << tp;
+  }
+}
+
+TEST(SamplerTest, AVocabularyOfFewIsToldWhole) {
+  const auto logits = MakeLogits(6, 3);
+  for (const int tp : {1, 4}) {
+    EXPECT_EQ(Draw(logits, {}, 0, tp, {}, "auto", {.barred = {}, .top_logprobs = 20}).told.size(),
+              7u);
+  }
+}
+
+// However likely they are, on whichever rank they lie, and whatever the sampling.
+TEST(SamplerTest, BarredTokensAreNotDrawnBeforeTheirIndex) {
+  for (const auto& [name, sampling] : Ways()) {
+    auto logits = MakeLogits(101, 1);
+    Sampling biased = sampling;
+    biased.logit_bias.emplace_back(98, 100);
+    logits[3] = logits[60] = 90;
+    const DrawRules rules{.barred = {98, 3, 60}, .barred_until = 4};
+    for (const int tp : {1, 2, 4}) {
+      for (int index = 0; index < 4; ++index) {
+        const TokenId id = Draw(logits, biased, index, tp, {}, "auto", rules).id;
+        EXPECT_TRUE(id >= 0 && id != 98 && id != 3 && id != 60) << name << " " << tp << " " << id;
+      }
+      EXPECT_EQ(Draw(logits, biased, 4, tp, {}, "auto", rules), Draw(logits, biased, 4, tp))
+          << name;
+    }
+  }
 }
 
 TEST(SamplerTest, TiesGoToTheLowerId) {

@@ -205,6 +205,7 @@ TEST_P(CudaDeviceTest, DrawsAreTheCpus) {
     EXPECT_EQ(found[i].max, wanted[i].max);
     EXPECT_NEAR(found[i].sum, wanted[i].sum, 1e-4f * wanted[i].sum);
     EXPECT_EQ(found[i].top_raw, wanted[i].top_raw);
+    EXPECT_EQ(found[i].top_ids, wanted[i].top_ids);
     EXPECT_EQ(found[i].best.id, wanted[i].best.id);
     ASSERT_EQ(found[i].kept.size(), wanted[i].kept.size());
     for (size_t j = 0; j < found[i].kept.size(); ++j) {

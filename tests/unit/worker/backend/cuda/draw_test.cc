@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <functional>
 #include <numeric>
@@ -30,7 +31,10 @@ struct Found {
   std::vector<Candidate> kept;
 
   std::vector<float> Numbers() const {
-    std::vector<float> all = head;
+    std::vector<float> all(head.begin(), head.begin() + 2 + kConfidenceTokens);
+    for (size_t i = all.size(); i < head.size(); ++i) {
+      all.push_back(static_cast<float>(std::bit_cast<TokenId>(head[i])));
+    }
     for (const Candidate& c : kept) {
       all.insert(all.end(), {c.value, c.raw, static_cast<float>(c.id)});
     }
@@ -93,7 +97,7 @@ std::vector<Found> DrawTest::Run(const std::vector<TestDraw>& draws, TokenId fir
   args.draws = Upload(on_device), args.adjustments = Upload(adjustments);
   args.scratch = Poisoned<char>(
       static_cast<size_t>(DrawScratchBytes(args.num_draws, args.width, args.most_kept)));
-  const size_t head = 2 + kConfidenceTokens, kept = static_cast<size_t>(args.most_kept);
+  const size_t head = kDrawHead, kept = static_cast<size_t>(args.most_kept);
   args.heads = Poisoned<float>(draws.size() * head);
   args.best = Poisoned<Candidate>(draws.size());
   args.kept = Poisoned<Candidate>(draws.size() * kept);
@@ -121,10 +125,15 @@ void DrawTest::Check(const TestDraw& draw, TokenId first, const Found& found) {
   EXPECT_EQ(found.head[0], most);
   EXPECT_NEAR(found.head[1], sum, 1e-5 * sum);
 
-  auto top = raw;
-  std::sort(top.begin(), top.end(), std::greater<>());
-  top.resize(kConfidenceTokens, -kInfinity);
-  EXPECT_EQ(std::vector<float>(found.head.begin() + 2, found.head.end()), top);
+  std::vector<int> falling(raw.size());
+  std::iota(falling.begin(), falling.end(), 0);
+  std::stable_sort(falling.begin(), falling.end(), [&](int a, int b) { return raw[a] > raw[b]; });
+  for (size_t i = 0; i < kConfidenceTokens; ++i) {
+    const bool there = i < falling.size();
+    EXPECT_EQ(found.head[2 + i], there ? raw[falling[i]] : -kInfinity);
+    EXPECT_EQ(std::bit_cast<TokenId>(found.head[2 + kConfidenceTokens + i]),
+              there ? first + falling[i] : -1);
+  }
 
   const auto values = ValuesOf(draw, first);
   std::vector<int> order(values.size());

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/answer/answer_key.h"
 #include "common/generation.h"
@@ -20,7 +21,8 @@ struct PromptProfile {
   bool thinks = false;
   int thinking_tokens = 0;  // Default budgets.
   int answer_tokens = 0;
-  Sampling sampling;  // The model's own defaults.
+  Sampling sampling;                     // The model's own defaults.
+  std::vector<TokenId> end_tokens = {};  // With which the model ends, rising.
 };
 
 // What a group serves and what its limits are. Equal fingerprints give the same bytes.
@@ -34,6 +36,7 @@ struct ModelDescription {
   int64_t kv_tokens = 0;
   int64_t parameters = 0;
   int decision_version = 0;
+  int vocabulary = 0;  // Ids are below it. 0: of an earlier version, which does not say.
   PromptProfile profile;
 };
 

@@ -1,5 +1,6 @@
 #include "worker/text/profile.h"
 
+#include <algorithm>
 #include <initializer_list>
 #include <utility>
 
@@ -14,6 +15,7 @@ namespace {
 constexpr size_t kMaxFileBytes = size_t{1} << 20;
 constexpr int kMaxVariables = 32;
 constexpr int kMaxEfforts = 16;
+constexpr int kMaxFormats = 64;
 constexpr int kMaxCandidates = 64;
 constexpr int kMaxTokens = 1 << 24;
 
@@ -50,10 +52,37 @@ TemplateVariables ReadVariables(ConfigNode& node, std::string_view key) {
   return variables;
 }
 
+ThinkingFormat ReadFormat(ConfigNode& node) {
+  ThinkingFormat format;
+  node.Read("start", &format.start);
+  node.Read("end", &format.end);
+  node.Read("force_end", &format.force_end);
+  node.Read("answer_start", &format.answer_start);
+  if (format.start.empty() != format.end.empty()) {
+    node.Fail("", "has only one of the markers start and end");
+  }
+  if (!format.end.empty() && format.force_end.find(format.end) == std::string::npos) {
+    node.Fail("force_end", "does not hold the end marker");
+  }
+  return format;
+}
+
+void SetFormat(const ThinkingFormat& format, Profile& profile) {
+  profile.think_start = format.start;
+  profile.think_end = format.end;
+  profile.force_think_end = format.force_end;
+  profile.answer_start = format.answer_start;
+}
+
 void ReadThinking(ConfigNode node, Profile& profile) {
-  node.Read("start", &profile.think_start);
-  node.Read("end", &profile.think_end);
-  node.Read("force_end", &profile.force_think_end);
+  SetFormat(ReadFormat(node), profile);
+  for (ConfigNode& item : node.Items("formats", kMaxFormats)) {
+    ThinkingFormat format = ReadFormat(item);
+    item.Read("seen", &format.seen);
+    if (format.seen.empty()) item.Fail("seen", "is missing");
+    if (format.end.empty()) item.Fail("end", "is missing");
+    profile.formats.push_back(std::move(format));
+  }
   node.Read("tokens", &profile.thinking_tokens, {0, kMaxTokens});
   profile.when_on = ReadVariables(node, "when_on");
   profile.when_off = ReadVariables(node, "when_off");
@@ -62,12 +91,6 @@ void ReadThinking(ConfigNode node, Profile& profile) {
     effort.Read("name", &name);
     if (name.empty()) effort.Fail("name", "is missing");
     profile.efforts[name] = ReadVariables(effort, "variables");
-  }
-  if (profile.think_start.empty() != profile.think_end.empty()) {
-    node.Fail("", "has only one of the markers start and end");
-  }
-  if (profile.thinks() && profile.force_think_end.find(profile.think_end) == std::string::npos) {
-    node.Fail("force_end", "does not hold the end marker");
   }
 }
 
@@ -116,6 +139,17 @@ void ReadSampling(ConfigNode root, Profile& profile) {
 }
 
 }  // namespace
+
+void Profile::TakeFormat(std::string_view chat_template) {
+  if (thinks()) return;
+  const auto known =
+      std::find_if(formats.begin(), formats.end(), [&](const ThinkingFormat& format) {
+        return std::all_of(format.seen.begin(), format.seen.end(), [&](const std::string& text) {
+          return chat_template.find(text) != std::string_view::npos;
+        });
+      });
+  if (known != formats.end()) SetFormat(*known, *this);
+}
 
 absl::StatusOr<Profile> ParseProfile(const std::string& yaml, const std::string& name) {
   absl::StatusOr<Config> config = Config::Parse(yaml, name);

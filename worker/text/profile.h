@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/answer/answer_key.h"
 #include "common/generation.h"
@@ -17,13 +18,22 @@ namespace conclave::worker {
 
 using TemplateVariables = std::map<std::string, TemplateVariable>;
 
+// How models of one kind mark their thinking, and how they are known.
+struct ThinkingFormat {
+  std::vector<std::string> seen;                    // All of these stand in the chat template.
+  std::string start, end, force_end, answer_start;  // As in Profile.
+};
+
 // What a model brings beside its weights (conclave.yaml in its folder): how it is told to think,
 // and the words that it was trained on. Prompts are data; nothing is added to them.
 struct Profile {
   // Thinking. All empty when the model has no thinking of its own.
-  std::string think_start, think_end;   // Markers in its text.
-  std::string force_think_end;          // The text that ends the thinking for it; holds think_end.
-  TemplateVariables when_on, when_off;  // What the chat template is told.
+  std::string think_start, think_end;  // Markers in its text.
+  std::string force_think_end;         // The text that ends the thinking for it; holds think_end.
+  std::string answer_start;            // What may stand in front of an answer without thinking.
+  // Where it has no markers, those of the first format that the chat template knows are taken.
+  std::vector<ThinkingFormat> formats;
+  TemplateVariables when_on, when_off;               // What the chat template is told.
   std::map<std::string, TemplateVariables> efforts;  // By name, in place of when_on.
 
   AnswerKeySpec answer_key;
@@ -41,6 +51,8 @@ struct Profile {
   std::optional<Sampling> sampling;            // Its own defaults, before generation_config.json's.
 
   bool thinks() const { return !think_end.empty(); }
+  // Takes the markers that `chat_template`, its source, speaks of, if it has none of its own.
+  void TakeFormat(std::string_view chat_template);
 };
 
 struct LoadedProfile {

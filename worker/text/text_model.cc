@@ -8,12 +8,11 @@
 
 #include "common/file.h"
 #include "common/status.h"
+#include "worker/text/generation_config.h"
 #include "worker/text/json_text.h"
 
 namespace conclave::worker {
 namespace {
-
-constexpr size_t kMostConfigBytes = size_t{1} << 20;
 
 // SHA-256 over texts, each with its length, so that no two lists of texts collide.
 std::string HashOf(const std::vector<std::string>& texts) {
@@ -27,40 +26,13 @@ std::string HashOf(const std::vector<std::string>& texts) {
   return hex;
 }
 
-// What generation_config.json says: stop tokens and sampling defaults.
-absl::Status ReadGeneration(const nlohmann::json& config, std::set<TokenId>& stops,
-                            Sampling& sampling) {
-  const nlohmann::json& eos = Member(config, "eos_token_id");
-  for (const nlohmann::json& id : eos.is_array() ? eos : nlohmann::json::array({eos})) {
-    if (id.is_number_integer()) stops.insert(id.get<TokenId>());
-  }
-  const nlohmann::json& sampled = Member(config, "do_sample");
-  const bool greedy = sampled.is_boolean() && !sampled.get<bool>();
-  const auto number = [&config](const char* key, float least, float most,
-                                float& out) -> absl::Status {
-    const nlohmann::json& value = Member(config, key);
-    if (value.is_null()) return absl::OkStatus();
-    if (!value.is_number() || value.get<float>() < least || value.get<float>() > most) {
-      return InvalidArgument("generation_config.json: {} is {}; it can be {} to {}", key,
-                             value.dump(), least, most);
-    }
-    out = value.get<float>();
-    return absl::OkStatus();
-  };
-  RETURN_IF_ERROR(number("temperature", 0, 100, sampling.temperature));
-  RETURN_IF_ERROR(number("top_p", 0, 1, sampling.top_p));
-  RETURN_IF_ERROR(number("repetition_penalty", 0.01f, 10, sampling.repetition_penalty));
-  float top_k = 0;
-  RETURN_IF_ERROR(number("top_k", 0, 1024, top_k));
-  sampling.top_k = static_cast<int>(top_k);
-  if (greedy) sampling.temperature = 0;
-  return absl::OkStatus();
-}
+// Counts up when the same tokens, told the same, come to another text or another end.
+constexpr int kTextVersion = 2;
 
 // Where an agent stands behind a prompt that ends so: the template may have opened the thinking, or
 // closed it.
-Opening OpeningOf(const ThinkingMarkers& markers, Thinking thinking, const MarkedString& text) {
-  if (markers.end.empty() || thinking == Thinking::kOff) return Opening::kAnswer;
+Opening OpeningOf(const ThinkingMarkers& markers, const MarkedString& text) {
+  if (markers.end.empty()) return Opening::kAnswer;
   const std::string& prompt = text.text();
   // What a caller wrote opens and closes nothing.
   const size_t last = prompt.find_last_not_of(" \t\r\n");
@@ -92,25 +64,22 @@ absl::StatusOr<std::unique_ptr<TextModel>> TextModel::Load(
   auto model =
       std::unique_ptr<TextModel>(new TextModel(std::move(tokenizer), std::move(chat_template)));
   model->profile_ = std::move(profile.profile);
+  model->profile_.TakeFormat(model->template_.source());
 
-  std::set<TokenId> stops;
+  ASSIGN_OR_RETURN(const GenerationConfig generation, LoadGenerationConfig(model_dir));
+  std::set<TokenId> ends(generation.end_tokens.begin(), generation.end_tokens.end());
   if (const auto eos = model->tokenizer_->IdOf(model->template_.eos_token()); eos)
-    stops.insert(*eos);
-  ASSIGN_OR_RETURN(const auto generation,
-                   ReadFileIfThere(model_dir / "generation_config.json", kMostConfigBytes));
-  if (generation) {
-    ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(*generation, "generation_config.json"));
-    RETURN_IF_ERROR(ReadGeneration(json, stops, model->sampling_));
-  }
-  model->sampling_ = model->profile_.sampling.value_or(model->sampling_);
-  model->stop_tokens_.assign(stops.begin(), stops.end());
+    ends.insert(*eos);
+  model->end_tokens_.assign(ends.begin(), ends.end());
+  model->sampling_ = model->profile_.sampling.value_or(generation.sampling);
 
   const Profile& p = model->profile_;
-  model->markers_ = {p.think_start, p.think_end, {}};
+  model->markers_ = {p.think_start, p.think_end, {}, p.answer_start};
   ASSIGN_OR_RETURN(model->markers_.force_end,
                    model->tokenizer_->EncodeWithSpecials(p.force_think_end));
-  model->hash_ = HashOf({tokenizer_bytes, model->template_.source(), model->template_.bos_token(),
-                         model->template_.eos_token(), profile.source, generation.value_or("")});
+  model->hash_ = HashOf({fmt::format("{}", kTextVersion), tokenizer_bytes,
+                         model->template_.source(), model->template_.bos_token(),
+                         model->template_.eos_token(), profile.source, generation.source});
   return model;
 }
 
@@ -150,9 +119,14 @@ absl::StatusOr<RenderedPrompt> TextModel::Render(std::vector<Message> messages,
   }
   RenderedPrompt prompt;
   ASSIGN_OR_RETURN(prompt.text, AsAsked(template_.Render(input)));
+  prompt.opening = OpeningOf(markers_, prompt.text);
+  if (options.thinking == Thinking::kOff && prompt.opening == Opening::kThinking) {
+    // The template cannot be told; its thinking is empty, then.
+    prompt.text.Append(profile_.force_think_end, Author::kTemplate);
+    prompt.opening = Opening::kAnswer;
+  }
   ASSIGN_OR_RETURN(prompt.tokens, AsAsked(tokenizer_->Encode(prompt.text)));
   if (prompt.tokens.empty()) return InvalidArgument("the rendered prompt is empty");
-  prompt.opening = OpeningOf(markers_, options.thinking, prompt.text);
   return prompt;
 }
 
@@ -162,7 +136,8 @@ std::unique_ptr<TextPolicy> TextModel::MakePolicy(OutputOptions options,
   policy.markers = markers_;
   policy.opening = options.opening;
   policy.budget = options.budget;
-  policy.stop_tokens = stop_tokens_;
+  policy.end_tokens = end_tokens_;
+  policy.stop_tokens = std::move(options.stop_tokens);
   policy.stop = std::move(options.stop);
   policy.stop_at_answer = std::move(options.stop_at_answer);
   return std::make_unique<TextPolicy>(*tokenizer_, std::move(policy), std::move(trace));
@@ -179,6 +154,7 @@ PromptProfile TextModel::prompt_profile() const {
   out.thinking_tokens = profile_.thinking_tokens;
   out.answer_tokens = profile_.answer_tokens;
   out.sampling = sampling_;
+  out.end_tokens = end_tokens_;
   return out;
 }
 

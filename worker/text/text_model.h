@@ -41,10 +41,11 @@ struct OutputOptions {
   Opening opening = Opening::kAnswer;
   Budget budget;
   std::vector<std::string> stop;
+  std::vector<TokenId> stop_tokens;
   std::optional<AnswerKey> stop_at_answer;
 };
 
-// All that a model's folder says about text: tokenizer, chat template, profile, stop tokens.
+// All that a model's folder says about text: tokenizer, chat template, profile, end tokens.
 // Immutable, so any thread may use it.
 class TextModel {
  public:
@@ -64,14 +65,14 @@ class TextModel {
   // What routers build prompts from.
   PromptProfile prompt_profile() const;
 
-  // Hex SHA-256 over tokenizer, chat template with its tokens, profile and stop tokens: the text's
-  // part of the fingerprint.
+  // Hex SHA-256 over tokenizer, chat template with its tokens, profile and generation_config.json:
+  // the text's part of the fingerprint.
   const std::string& hash() const { return hash_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const ChatTemplate& chat_template() const { return template_; }
   const Profile& profile() const { return profile_; }
-  // Ascending: generation_config.json's eos_token_id and the tokenizer's eos_token.
-  const std::vector<TokenId>& stop_tokens() const { return stop_tokens_; }
+  // Rising: generation_config.json's eos_token_id and the tokenizer's eos_token.
+  const std::vector<TokenId>& end_tokens() const { return end_tokens_; }
 
  private:
   TextModel(std::unique_ptr<Tokenizer> tokenizer, ChatTemplate chat_template);
@@ -81,7 +82,7 @@ class TextModel {
   Profile profile_;
   Sampling sampling_;
   ThinkingMarkers markers_;
-  std::vector<TokenId> stop_tokens_;
+  std::vector<TokenId> end_tokens_;
   std::string hash_;
 };
 

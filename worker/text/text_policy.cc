@@ -1,6 +1,7 @@
 #include "worker/text/text_policy.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 #include <utility>
 
@@ -22,8 +23,19 @@ size_t PrefixAtEnd(std::string_view text, std::string_view word) {
   return 0;
 }
 
-std::optional<TokenId> IdOfMarker(const Tokenizer& tokenizer, const std::string& marker) {
-  return marker.empty() ? std::nullopt : tokenizer.IdOf(marker);
+bool Holds(const std::vector<TokenId>& ids, TokenId id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+std::vector<TokenId> SpecialsIn(const Tokenizer& tokenizer, const ThinkingMarkers& markers) {
+  std::vector<TokenId> specials;
+  for (const std::string* marker : {&markers.start, &markers.end, &markers.answer_start}) {
+    const auto ids = tokenizer.EncodeWithSpecials(*marker);
+    if (!ids.ok()) continue;  // Then none of its tokens is meant.
+    std::copy_if(ids->begin(), ids->end(), std::back_inserter(specials),
+                 [&](TokenId id) { return tokenizer.is_special(id); });
+  }
+  return specials;
 }
 
 }  // namespace
@@ -33,8 +45,7 @@ TextPolicy::TextPolicy(const Tokenizer& tokenizer, TextPolicyOptions options,
     : tokenizer_(tokenizer),
       options_(std::move(options)),
       trace_(std::move(trace)),
-      start_id_(IdOfMarker(tokenizer, options_.markers.start)),
-      end_id_(IdOfMarker(tokenizer, options_.markers.end)),
+      shown_(SpecialsIn(tokenizer, options_.markers)),
       decoder_(tokenizer),
       state_(options_.opening == Opening::kAnswer     ? State::kAnswer
              : options_.opening == Opening::kThinking ? State::kThinking
@@ -51,10 +62,14 @@ Verdict TextPolicy::OnToken(const TokenEvent& token) {
   const State before = state_;
   const bool forced = forced_left_ > 0;
   Verdict verdict;
-  const std::vector<TokenId>& stops = options_.stop_tokens;
-  if (!forced && std::find(stops.begin(), stops.end(), token.id) != stops.end()) {
-    verdict = StopAtToken();
+  const bool end = Holds(options_.end_tokens, token.id);
+  if (!forced && may_stop() && (end || Holds(options_.stop_tokens, token.id))) {
+    verdict = StopAtToken({.kind = end ? StopCause::Kind::kEndToken : StopCause::Kind::kStopToken,
+                           .token = token.id,
+                           .text = {}});
   } else {
+    if (may_stop())
+      stop_from_ = std::min(stop_from_, held_at_ + static_cast<int64_t>(held_.size()));
     token_starts_.push_back(held_at_ + static_cast<int64_t>(held_.size()));
     Read(token.id);
     Advance();
@@ -71,15 +86,8 @@ Verdict TextPolicy::OnToken(const TokenEvent& token) {
   return verdict;
 }
 
-// A marker counts by its text also where the tokenizer calls it special.
 void TextPolicy::Read(TokenId id) {
-  if (id == start_id_) {
-    held_ += decoder_.FeedText(options_.markers.start);
-  } else if (id == end_id_) {
-    held_ += decoder_.FeedText(options_.markers.end);
-  } else {
-    held_ += decoder_.Feed(id);
-  }
+  held_ += Holds(shown_, id) ? decoder_.FeedText(tokenizer_.token_bytes(id)) : decoder_.Feed(id);
 }
 
 void TextPolicy::Advance() {
@@ -100,7 +108,13 @@ bool TextPolicy::AdvanceOpening() {
     thought_ = true;
     return true;
   }
-  if (start.substr(0, rest.size()) == rest) return false;
+  const std::string& answer = options_.markers.answer_start;
+  const bool answers = !answer.empty() && rest.substr(0, answer.size()) == answer;
+  const auto begins = [rest](const std::string& mark) {
+    return mark.size() > rest.size() && mark.compare(0, rest.size(), rest) == 0;
+  };
+  if (!answers && (begins(start) || begins(answer))) return false;
+  if (answers) DropHeld(begin + answer.size());
   state_ = State::kAnswer;
   return true;
 }
@@ -126,11 +140,17 @@ bool TextPolicy::AdvanceThinking() {
 void TextPolicy::AdvanceAnswer() {
   if (stop_at_) return;
   DropLeadingBreaks();
+  const auto from = static_cast<size_t>(
+      std::clamp<int64_t>(stop_from_ - held_at_, 0, static_cast<int64_t>(held_.size())));
+  const std::string_view rest = std::string_view(held_).substr(from);
   size_t border = held_.size(), stop = std::string::npos;
   for (const std::string& text : options_.stop) {
     if (text.empty()) continue;
-    stop = std::min(stop, held_.find(text));
-    border = std::min(border, held_.size() - PrefixAtEnd(held_, text));
+    border = std::min(border, held_.size() - PrefixAtEnd(rest, text));
+    const size_t at = held_.find(text, from);
+    if (at >= stop) continue;
+    stop = at;
+    stop_text_ = &text;
   }
   ReleaseHeld(stop == std::string::npos ? border : stop);
   if (stop != std::string::npos) stop_at_ = held_at_;
@@ -175,6 +195,7 @@ void TextPolicy::Count(State before) {
 bool TextPolicy::AnswerComplete() {
   if (!options_.stop_at_answer) return false;
   answer_ += piece_.answer;
+  if (!may_stop()) return false;
   const AnswerKeySpec::Kind kind = options_.stop_at_answer->spec().kind;
   const bool by_line = kind == AnswerKeySpec::Kind::kAnswerLine;
   const bool by_brace =
@@ -190,16 +211,16 @@ bool TextPolicy::AnswerComplete() {
 }
 
 Verdict TextPolicy::Judge() {
-  if (stop_at_) return Stop(Finish::kStop, TokensFrom(*stop_at_));
+  if (stop_at_) return StopAtText(0);
   if (AnswerComplete()) {
     DecideAll();
-    return Stop(Finish::kStop, 0);
+    return Stop(Finish::kStop, 0, {});
   }
   const Budget& budget = options_.budget;
   if (state_ == State::kAnswer) {
     if (budget.answer_tokens == 0 || answer_tokens_ < budget.answer_tokens) return {};
     DecideAll();
-    return Stop(Finish::kLength, 0);
+    return Stop(Finish::kLength, 0, {});
   }
   if (budget.thinking_tokens == 0 || thinking_tokens_ < budget.thinking_tokens ||
       forced_left_ > 0) {
@@ -215,17 +236,24 @@ Verdict TextPolicy::Judge() {
   return verdict;
 }
 
-Verdict TextPolicy::StopAtToken() {
-  DecideAll();
-  if (stop_at_) return Stop(Finish::kStop, TokensFrom(*stop_at_) + 1);
-  token_starts_.push_back(held_at_);
-  return Stop(Finish::kStop, TokensFrom(held_at_));
+// `more`: last tokens without text that have no place in token_starts_.
+Verdict TextPolicy::StopAtText(int more) const {
+  return Stop(Finish::kStop, TokensFrom(*stop_at_) + more,
+              {.kind = StopCause::Kind::kStopText, .token = 0, .text = *stop_text_});
 }
 
-Verdict TextPolicy::Stop(Finish finish, int trailing) const {
+Verdict TextPolicy::StopAtToken(StopCause cause) {
+  DecideAll();
+  if (stop_at_) return StopAtText(1);
+  token_starts_.push_back(held_at_);
+  return Stop(Finish::kStop, TokensFrom(held_at_), std::move(cause));
+}
+
+Verdict TextPolicy::Stop(Finish finish, int trailing, StopCause cause) const {
   Verdict verdict;
   verdict.kind = Verdict::Kind::kStop;
   verdict.finish = finish;
+  verdict.cause = std::move(cause);
   verdict.trailing = trailing;
   return verdict;
 }

@@ -22,12 +22,15 @@ struct ThinkingMarkers {
   std::string end;                 // "</think>"
   std::vector<TokenId> force_end;  // Put there when the thinking budget is used up. Its text holds
                                    // `end`.
+  std::string answer_start = {};   // What may stand in front of an answer without thinking, as
+                                   // "to=user<|message|>".
 };
 
 // Where an agent stands when its prompt ends.
 enum class Opening : uint8_t {
   kAnswer,    // All that follows is answer.
-  kMayThink,  // Thinks if the first thing it writes, after any white space, is the start marker.
+  kMayThink,  // Thinks if the first thing it writes, after any white space, is the start marker;
+              // else it answers, after the answer's mark if that is there.
   kThinking,  // The prompt has opened the thinking.
 };
 
@@ -35,7 +38,8 @@ struct TextPolicyOptions {
   ThinkingMarkers markers;
   Opening opening = Opening::kAnswer;
   Budget budget;
-  std::vector<TokenId> stop_tokens;
+  std::vector<TokenId> end_tokens;   // The model's own.
+  std::vector<TokenId> stop_tokens;  // The request's.
   std::vector<std::string>
       stop;  // Texts of the answer that end the agent; they are not part of it.
   std::optional<AnswerKey> stop_at_answer;  // Ends the agent when its answer is complete: a closed
@@ -53,7 +57,9 @@ struct TextPolicyOptions {
 //  - Thinking tokens are all tokens up to the one that completes the end marker (of an agent that
 //    turns out not to think: up to the one that shows it); the others are the answer's. The tokens
 //    that are forced here count as neither.
-//  - Stop texts are looked for in the answer only, stop tokens everywhere; these have no text.
+//  - Stop texts are looked for in the answer only, end and stop tokens everywhere; these have no
+//    text. Neither ends the agent before budget.min_tokens, nor does a stop text that begins in the
+//    text of those tokens.
 //  - When the policy itself ends the agent, what waits is decided: a possible stop text is text
 //    after all, half a character is U+FFFD. At an end that comes from outside it stays unreleased.
 // Used by one thread, the engine's. `tokenizer` must outlive it.
@@ -80,25 +86,30 @@ class TextPolicy : public OutputPolicy {
   void Count(State before);
   bool AnswerComplete();
   Verdict Judge();
-  Verdict StopAtToken();
-  Verdict Stop(Finish finish, int trailing) const;
+  Verdict StopAtText(int more) const;
+  Verdict StopAtToken(StopCause cause);
+  Verdict Stop(Finish finish, int trailing, StopCause cause) const;
+  // Whether tokens are behind the minimum.
+  bool may_stop() const { return piece_.index >= options_.budget.min_tokens; }
   int TokensFrom(int64_t offset) const;
 
   const Tokenizer& tokenizer_;
   const TextPolicyOptions options_;
   const std::shared_ptr<TextTrace> trace_;  // Shared with the sink: see TextTrace.
-  const std::optional<TokenId> start_id_, end_id_;
+  std::vector<TokenId> shown_;  // Special tokens within markers: there they count by their text.
   IncrementalDecoder decoder_;
   State state_;
-  std::string held_;                  // Text that is decoded and not yet decided.
-  int64_t held_at_ = 0;               // Offset of held_ in all decoded text.
-  bool at_channel_start_ = true;      // No byte of this channel yet: line breaks are dropped.
-  bool thought_ = false;              // Has been in kThinking.
-  std::optional<int64_t> stop_at_;    // Offset in all decoded text at which a stop text begins.
-  std::deque<int64_t> token_starts_;  // Offsets of the texts of the last tokens.
-  TextPiece piece_;                   // Of the current token.
-  std::string answer_;                // Kept only for stop_at_answer.
-  int index_ = 0;                     // Tokens seen.
+  std::string held_;                // Text that is decoded and not yet decided.
+  int64_t held_at_ = 0;             // Offset of held_ in all decoded text.
+  bool at_channel_start_ = true;    // No byte of this channel yet: line breaks are dropped.
+  bool thought_ = false;            // Has been in kThinking.
+  std::optional<int64_t> stop_at_;  // Offset in all decoded text at which a stop text begins.
+  const std::string* stop_text_ = nullptr;  // Which one, of options_.
+  int64_t stop_from_ = INT64_MAX;           // Stop texts begin here at the earliest.
+  std::deque<int64_t> token_starts_;        // Offsets of the texts of the last tokens.
+  TextPiece piece_;                         // Of the current token.
+  std::string answer_;                      // Kept only for stop_at_answer.
+  int index_ = 0;                           // Tokens seen.
   int thinking_tokens_ = 0, answer_tokens_ = 0;
   size_t forced_left_ = 0;  // Forced tokens that have not come back yet.
   int answer_looks_ = 0;    // How often the answer key was asked: bounded.

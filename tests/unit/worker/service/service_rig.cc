@@ -25,7 +25,7 @@ ServiceRig::ServiceRig(Options options) : text_(*TextModel::Load(kModel, kFallba
   const auto speech = [&](const std::string& answer) {
     std::vector<TokenId> ids = *text_->tokenizer().EncodeWithSpecials(
         fmt::format("<think>\n{}\n</think>\n\n{}", kThought, answer));
-    ids.push_back(text_->stop_tokens().front());
+    ids.push_back(text_->end_tokens().front());
     return ids;
   };
   std::vector<std::vector<TokenId>> speeches;

@@ -64,7 +64,7 @@ TEST(WorkerServiceTest, WhatIsCountedIsWhatIsRendered) {
 
 TEST(WorkerServiceTest, ACallersTextNeverBecomesAControlToken) {
   ServiceRig rig;
-  const TokenId end = rig.text().stop_tokens().front();
+  const TokenId end = rig.text().end_tokens().front();
   const std::string content(rig.text().tokenizer().token_bytes(end));
   v1::RenderResponse plain, nasty;
   {

@@ -12,8 +12,16 @@ namespace {
 constexpr TokenId kStopToken = 259;   // "<s>"
 constexpr TokenId kThinkToken = 260;  // "<think>"
 
+// The words of Muse's messages, all of them special.
+constexpr TokenId kStart = 261, kMessage = 262, kEom = 263;
+
 std::unique_ptr<Tokenizer> MakeTokenizer() {
-  return *Tokenizer::Parse(SmallFile().dump(), "t.json");
+  nlohmann::json file = SmallFile();
+  for (const auto& [id, text] : {std::pair{kStart, "<|start|>"}, std::pair{kMessage, "<|message|>"},
+                                 std::pair{kEom, "<|eom|>"}}) {
+    file["added_tokens"].push_back({{"id", id}, {"content", text}, {"special", true}});
+  }
+  return *Tokenizer::Parse(file.dump(), "t.json");
 }
 
 // One agent: what it said, and the last verdict. Text is fed a byte a token, so that every marker
@@ -150,6 +158,73 @@ TEST(TextPolicyTest, StopsAtAStopTextAndKeepsItOut) {
   EXPECT_EQ(verdict.trailing, 6);
   EXPECT_EQ(agent.answer(), "yes");
   EXPECT_EQ(agent.count(), 10);
+}
+
+TEST(TextPolicyTest, SaysWhatStoppedIt) {
+  TextPolicyOptions options = Answering();
+  options.end_tokens = {kStopToken};
+  options.stop_tokens = {'#', kStopToken};
+  options.stop = {"zz", "z", "yz"};
+
+  EXPECT_EQ(Agent(options).FeedToken(kStopToken).cause,
+            (StopCause{.kind = StopCause::Kind::kEndToken, .token = kStopToken}));
+  EXPECT_EQ(Agent(options).FeedToken('#').cause,
+            (StopCause{.kind = StopCause::Kind::kStopToken, .token = '#'}));
+  EXPECT_EQ(Agent(options).Feed("xyz").cause,
+            (StopCause{.kind = StopCause::Kind::kStopText, .text = "yz"}));
+  options.budget.answer_tokens = 1;
+  EXPECT_EQ(Agent(options).Feed("x").cause, StopCause{});
+}
+
+// What waits when the end comes may be a stop text after all.
+TEST(TextPolicyTest, ReportsAStopTextRatherThanTheTokenBehindIt) {
+  TextPolicyOptions options = Answering();
+  options.stop = {"\xEF\xBF\xBD"};  // What half a character becomes.
+  Agent agent(options);
+
+  agent.Feed("a\xC3");
+  const Verdict verdict = agent.FeedToken(kStopToken);
+
+  EXPECT_EQ(verdict.cause.kind, StopCause::Kind::kStopText);
+  EXPECT_EQ(verdict.trailing, 2);
+  EXPECT_EQ(agent.answer(), "a");
+}
+
+TEST(TextPolicyTest, HearsNoStopTokenBeforeTheMinimum) {
+  TextPolicyOptions options = Answering();
+  options.budget.min_tokens = 3;
+  Agent agent(options);
+
+  EXPECT_EQ(agent.FeedToken(kStopToken).kind, Kind::kContinue);
+  EXPECT_EQ(agent.Feed("ab").kind, Kind::kContinue);
+  EXPECT_EQ(agent.FeedToken(kStopToken).kind, Kind::kStop);
+  EXPECT_EQ(agent.answer(), "ab");
+}
+
+TEST(TextPolicyTest, LooksForStopTextsBehindTheMinimumOnly) {
+  TextPolicyOptions options = Answering();
+  options.stop = {"zz"};
+  options.budget.min_tokens = 3;
+  Agent agent(options);
+
+  EXPECT_EQ(agent.Feed("zzz").kind, Kind::kContinue);
+  EXPECT_EQ(agent.answer(), "zzz");  // Nothing of it waits.
+  EXPECT_EQ(agent.Feed("z").kind, Kind::kContinue);
+  EXPECT_EQ(agent.Feed("z").kind, Kind::kStop);
+  EXPECT_EQ(agent.answer(), "zzz");
+  EXPECT_EQ(agent.verdict().trailing, 2);
+}
+
+TEST(TextPolicyTest, CountsThinkingTowardsTheMinimum) {
+  TextPolicyOptions options = Thinking(Opening::kThinking);
+  options.stop = {"4"};
+  options.budget.min_tokens = 10;
+  Agent agent(options);
+
+  agent.Feed("4</think>4");
+  EXPECT_EQ(agent.verdict().kind, Kind::kContinue);
+  EXPECT_EQ(agent.Feed("4").kind, Kind::kStop);
+  EXPECT_EQ(agent.answer(), "4");
 }
 
 TEST(TextPolicyTest, CountsNoTokenAsTrailingThatAlsoHoldsAnswer) {
@@ -293,6 +368,53 @@ TEST(TextPolicyTest, StopsWhenTheAnswerLineHasEnded) {
 
   EXPECT_EQ(agent.Feed("so\nAnswer: 42").kind, Kind::kContinue);
   EXPECT_EQ(agent.Feed("\n").kind, Kind::kStop);
+}
+
+TextPolicyOptions Muse() {
+  TextPolicyOptions options;
+  options.markers = {.start = "to=self<|message|>",
+                     .end = "<|eom|><|start|>assistant to=user<|message|>",
+                     .force_end = {},
+                     .answer_start = "to=user<|message|>"};
+  options.opening = Opening::kMayThink;
+  options.end_tokens = {kStopToken};
+  return options;
+}
+
+TEST(TextPolicyTest, ReadsMarkersOfSeveralSpecialTokens) {
+  Agent agent(Muse());
+
+  agent.Feed(" to=self");
+  agent.FeedToken(kMessage);
+  agent.Feed("3*4");
+  agent.FeedToken(kEom);
+  agent.FeedToken(kStart);
+  agent.Feed("assistant to=user");
+  agent.FeedToken(kMessage);
+  agent.Feed("12");
+
+  EXPECT_EQ(agent.thinking(), "3*4");
+  EXPECT_EQ(agent.answer(), "12");
+}
+
+TEST(TextPolicyTest, TakesOffWhatStandsInFrontOfAnAnswerWithoutThinking) {
+  Agent agent(Muse());
+
+  agent.Feed(" to=user");
+  EXPECT_EQ(agent.answer(), "");
+  agent.FeedToken(kMessage);
+  agent.Feed("12");
+
+  EXPECT_EQ(agent.thinking(), "");
+  EXPECT_EQ(agent.answer(), "12");
+}
+
+TEST(TextPolicyTest, TakesTextWithoutAnyMarkAsAnswer) {
+  Agent agent(Muse());
+
+  agent.Feed(" to=usx");
+
+  EXPECT_EQ(agent.answer(), " to=usx");
 }
 
 TEST(TextTraceTest, DropsPiecesOfTokensThatAreNotReported) {

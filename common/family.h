@@ -38,8 +38,10 @@ struct AgentRecipe {
   int run_to = 0;  // Waits at this count; 0 = never.
   Budget budget;
   std::vector<std::string> stop;
-  std::vector<TokenEvent> produced;  // When it ran before: fed silently.
+  std::vector<TokenEvent> produced;  // When it ran before: fed silently, nothing told.
   ConfidenceBar bar = {};
+  std::vector<TokenId> stop_tokens = {};  // End it, besides the model's own.
+  std::optional<int> top_logprobs = {};   // Set: tokens are told, with so many of the likeliest.
 };
 
 // A token as it travels: text_end = bytes of the agent's text (thinking, then answer) released
@@ -55,6 +57,7 @@ struct AgentEnding {
   Finish cause = Finish::kStop;
   int sampled = 0, forced = 0, fed = 0;  // This stream's own.
   int trailing = 0;
+  StopCause stopped_by = {};  // Of kStop.
 };
 
 // New tokens of an agent, without gaps; the end is a field of the delta that carries the last

@@ -1,12 +1,12 @@
 #include "common/wire/family_wire.h"
 
-#include <cmath>
 #include <limits>
 #include <utility>
 
 #include "common/check.h"
 #include "common/status.h"
 #include "common/wire/message_wire.h"
+#include "common/wire/token_wire.h"
 
 namespace conclave {
 namespace {
@@ -43,38 +43,6 @@ absl::StatusOr<std::vector<AgentId>> ReadIds(const Ids& wire, std::string_view p
   ids.reserve(static_cast<size_t>(wire.size()));
   for (const uint32_t id : wire) ids.push_back(static_cast<AgentId>(id));
   return ids;
-}
-
-absl::StatusOr<TokenKind> ReadKind(v1::TokenKind kind, std::string_view path) {
-  if (kind == v1::TOKEN_KIND_SAMPLED) return TokenKind::kSampled;
-  if (kind == v1::TOKEN_KIND_FORCED) return TokenKind::kForced;
-  return BadField(path, fmt::format("{} is not a kind", static_cast<int>(kind)));
-}
-
-absl::StatusOr<TextToken> ReadToken(const v1::ProducedToken& wire, std::string_view path) {
-  if (wire.id() < 0) return BadField(path, fmt::format("id {} is negative", wire.id()));
-  if (std::isnan(wire.logprob()) || std::isnan(wire.top_logprob_mean())) {
-    return BadField(path, "has a log-probability that is not a number");
-  }
-  if (wire.text_end() < 0)
-    return BadField(path, fmt::format("text_end {} is negative", wire.text_end()));
-  TextToken token;
-  ASSIGN_OR_RETURN(token.token.kind, ReadKind(wire.kind(), path));
-  token.token.id = wire.id();
-  token.token.logprob = wire.logprob();
-  token.token.top_logprob_mean = wire.top_logprob_mean();
-  token.text_end = wire.text_end();
-  return token;
-}
-
-v1::ProducedToken ToWire(const TokenEvent& token, int64_t text_end) {
-  v1::ProducedToken wire;
-  wire.set_id(token.id);
-  wire.set_logprob(token.logprob);
-  wire.set_top_logprob_mean(token.top_logprob_mean);
-  wire.set_kind(conclave::ToWire(token.kind));
-  wire.set_text_end(text_end);
-  return wire;
 }
 
 v1::OpenFamily ToWire(const FamilyOpening& opening) {
@@ -119,7 +87,12 @@ v1::AgentRecipe ToWire(const AgentRecipe& recipe) {
   wire.set_thinking_tokens(recipe.budget.thinking_tokens);
   wire.set_answer_tokens(recipe.budget.answer_tokens);
   for (const std::string& text : recipe.stop) wire.add_stop(text);
-  for (const TokenEvent& token : recipe.produced) *wire.add_produced() = ToWire(token, 0);
+  for (const TokenEvent& token : recipe.produced) {
+    *wire.add_produced() = conclave::ToWire(TextToken{.token = token});
+  }
+  wire.mutable_stop_tokens()->Add(recipe.stop_tokens.begin(), recipe.stop_tokens.end());
+  if (recipe.top_logprobs) wire.set_top_logprobs(*recipe.top_logprobs);
+  wire.set_min_tokens(recipe.budget.min_tokens);
   if (recipe.bar.bar > 0) {
     wire.set_confidence_bar(recipe.bar.bar);
     wire.set_confidence_window(recipe.bar.window);
@@ -139,6 +112,7 @@ absl::Status ReadStops(const v1::AgentRecipe& wire, const std::string& path, Age
     }
     recipe.stop.push_back(text);
   }
+  ASSIGN_OR_RETURN(recipe.stop_tokens, ReadStopTokens(wire.stop_tokens(), path + ".stop_tokens"));
   return absl::OkStatus();
 }
 
@@ -173,17 +147,26 @@ absl::StatusOr<AgentRecipe> ReadRecipe(const v1::AgentRecipe& wire, const std::s
   RETURN_IF_ERROR(CheckNumber(path + ".answer_tokens", wire.answer_tokens(), 0));
   recipe.grant = wire.grant();
   recipe.run_to = wire.run_to();
-  recipe.budget = {wire.thinking_tokens(), wire.answer_tokens()};
+  recipe.budget = {wire.thinking_tokens(), wire.answer_tokens(), wire.min_tokens()};
+  if (wire.has_top_logprobs()) {
+    ASSIGN_OR_RETURN(recipe.top_logprobs,
+                     ReadTopLogprobs(wire.top_logprobs(), path + ".top_logprobs"));
+  }
   RETURN_IF_ERROR(ReadStops(wire, path, recipe));
   RETURN_IF_ERROR(ReadBar(wire, path, recipe));
   if (wire.produced_size() > wire.grant()) {
     return BadField(path + ".produced", fmt::format("has {} tokens; the grant is {}",
                                                     wire.produced_size(), wire.grant()));
   }
+  if (wire.min_tokens() < 0 || wire.min_tokens() > wire.grant()) {
+    return BadField(path + ".min_tokens",
+                    fmt::format("is {}; it can be 0 to {}", wire.min_tokens(), wire.grant()));
+  }
   recipe.produced.reserve(static_cast<size_t>(wire.produced_size()));
   for (const v1::ProducedToken& token : wire.produced()) {
     ASSIGN_OR_RETURN(const TextToken read, ReadToken(token, path + ".produced"));
     recipe.produced.push_back(read.token);
+    recipe.produced.back().told.clear();
   }
   return recipe;
 }
@@ -224,8 +207,7 @@ v1::FamilyDelta ToWire(const FamilyDelta& delta) {
   v1::FamilyDelta wire;
   wire.set_agent(static_cast<uint32_t>(delta.agent));
   wire.set_first(delta.first);
-  for (const TextToken& token : delta.tokens)
-    *wire.add_tokens() = ToWire(token.token, token.text_end);
+  for (const TextToken& token : delta.tokens) *wire.add_tokens() = conclave::ToWire(token);
   wire.set_thinking(delta.thinking);
   wire.set_answer(delta.answer);
   if (delta.end) {
@@ -235,6 +217,9 @@ v1::FamilyDelta ToWire(const FamilyDelta& delta) {
     end->set_forced(delta.end->forced);
     end->set_fed(delta.end->fed);
     end->set_trailing(delta.end->trailing);
+    if (delta.end->stopped_by.kind != StopCause::Kind::kNone) {
+      *wire.mutable_stopped_by() = conclave::ToWire(delta.end->stopped_by);
+    }
   }
   return wire;
 }
@@ -251,8 +236,12 @@ absl::StatusOr<AgentEnding> ReadEnd(const v1::AgentEnd& wire) {
   RETURN_IF_ERROR(CheckNumber("delta.end.forced", wire.forced(), 0));
   RETURN_IF_ERROR(CheckNumber("delta.end.fed", wire.fed(), 0));
   RETURN_IF_ERROR(CheckNumber("delta.end.trailing", wire.trailing(), 0));
-  return AgentEnding{static_cast<Finish>(static_cast<int>(wire.cause()) - 1), wire.sampled(),
-                     wire.forced(), wire.fed(), wire.trailing()};
+  return AgentEnding{static_cast<Finish>(static_cast<int>(wire.cause()) - 1),
+                     wire.sampled(),
+                     wire.forced(),
+                     wire.fed(),
+                     wire.trailing(),
+                     {}};
 }
 
 absl::StatusOr<FamilyEvent> ReadDelta(const v1::FamilyDelta& wire) {
@@ -273,6 +262,9 @@ absl::StatusOr<FamilyEvent> ReadDelta(const v1::FamilyDelta& wire) {
   delta.answer = wire.answer();
   if (wire.has_end()) {
     ASSIGN_OR_RETURN(delta.end, ReadEnd(wire.end()));
+    if (wire.has_stopped_by() && delta.end->cause == Finish::kStop) {
+      ASSIGN_OR_RETURN(delta.end->stopped_by, FromWire(wire.stopped_by(), "delta.stopped_by"));
+    }
   }
   return delta;
 }
@@ -437,10 +429,6 @@ absl::StatusOr<Thinking> FromWire(v1::Thinking thinking) {
   if (thinking == v1::THINKING_ON) return Thinking::kOn;
   if (thinking == v1::THINKING_OFF) return Thinking::kOff;
   return BadField("thinking", fmt::format("{} is neither OFF nor ON", static_cast<int>(thinking)));
-}
-
-v1::TokenKind ToWire(TokenKind kind) {
-  return kind == TokenKind::kForced ? v1::TOKEN_KIND_FORCED : v1::TOKEN_KIND_SAMPLED;
 }
 
 }  // namespace conclave

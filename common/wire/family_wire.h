@@ -49,6 +49,4 @@ absl::StatusOr<GroupLoad> FromWire(const v1::WatchLoadResponse& load);
 v1::Thinking ToWire(Thinking thinking);
 absl::StatusOr<Thinking> FromWire(v1::Thinking thinking);
 
-v1::TokenKind ToWire(TokenKind kind);
-
 }  // namespace conclave

@@ -11,6 +11,7 @@ namespace {
 
 constexpr size_t kMostNameBytes = 256;
 constexpr size_t kMostTextBytes = 64 * 1024;
+constexpr int kMostEndTokens = 1024;
 
 absl::Status CheckText(std::string_view path, const std::string& text, size_t most) {
   if (text.size() <= most) return absl::OkStatus();
@@ -33,6 +34,7 @@ v1::Profile ToWire(const PromptProfile& profile) {
   wire.set_thinking_tokens(profile.thinking_tokens);
   wire.set_answer_tokens(profile.answer_tokens);
   *wire.mutable_sampling() = conclave::ToWire(profile.sampling);
+  wire.mutable_end_tokens()->Add(profile.end_tokens.begin(), profile.end_tokens.end());
   return wire;
 }
 
@@ -45,7 +47,12 @@ absl::StatusOr<PromptProfile> FromWire(const v1::Profile& wire) {
       CheckNumber("profile.end_thinking_tokens", wire.end_thinking_tokens(), 0, kMostTokens));
   RETURN_IF_ERROR(CheckNumber("profile.thinking_tokens", wire.thinking_tokens(), 0, kMostTokens));
   RETURN_IF_ERROR(CheckNumber("profile.answer_tokens", wire.answer_tokens(), 0, kMostTokens));
+  RETURN_IF_ERROR(CheckNumber("profile.end_tokens", wire.end_tokens_size(), 0, kMostEndTokens));
+  for (const int32_t token : wire.end_tokens()) {
+    RETURN_IF_ERROR(CheckNumber("profile.end_tokens", token, 0, INT32_MAX));
+  }
   PromptProfile profile;
+  profile.end_tokens.assign(wire.end_tokens().begin(), wire.end_tokens().end());
   ASSIGN_OR_RETURN(profile.answer_key,
                    conclave::FromWire(wire.answer_key(), AnswerKeySpec{}, "profile.answer_key"));
   ASSIGN_OR_RETURN(profile.sampling,
@@ -72,6 +79,7 @@ absl::Status CheckModel(const v1::ModelDescription& wire) {
   RETURN_IF_ERROR(CheckNumber("max_positions", wire.max_positions(), 1, kMostInt));
   RETURN_IF_ERROR(CheckNumber("max_agents", wire.max_agents(), 1, kMostInt));
   RETURN_IF_ERROR(CheckNumber("kv_tokens", wire.kv_tokens(), 1, kMostCount));
+  RETURN_IF_ERROR(CheckNumber("vocabulary", wire.vocabulary(), 0, kMostInt));
   return CheckNumber("parameters", wire.parameters(), 0, kMostCount);
 }
 
@@ -88,6 +96,7 @@ v1::ModelDescription ToWire(const ModelDescription& model) {
   wire.set_kv_tokens(model.kv_tokens);
   wire.set_parameters(model.parameters);
   wire.set_decision_version(model.decision_version);
+  wire.set_vocabulary(model.vocabulary);
   *wire.mutable_profile() = ToWire(model.profile);
   return wire;
 }
@@ -105,6 +114,7 @@ absl::StatusOr<ModelDescription> FromWire(const v1::ModelDescription& wire) {
   model.kv_tokens = wire.kv_tokens();
   model.parameters = wire.parameters();
   model.decision_version = wire.decision_version();
+  model.vocabulary = wire.vocabulary();
   return model;
 }
 

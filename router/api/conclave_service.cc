@@ -300,6 +300,7 @@ class ConclaveRpc::Service::OnceReactor : public grpc::ServerUnaryReactor {
       : service_(service) {
     v1::GenerateRequest request = wire;
     request.clear_include();
+    request.clear_top_logprobs();
     const std::string id = IdOf(request);
     call_ = std::make_shared<ClientCall>(
         ClientCall::Transport{

@@ -2,7 +2,8 @@
 
 #include <absl/time/time.h>
 
-#include "common/wire/family_wire.h"
+#include "common/wire/message_wire.h"
+#include "common/wire/token_wire.h"
 
 namespace conclave::router {
 namespace {
@@ -73,6 +74,12 @@ void Set(const Decision& decision, v1::Decision* out) {
   }
 }
 
+// Where nobody said what stopped the agent, the field stays unset.
+template <typename Field>
+void Set(const StopCause& cause, Field field) {
+  if (cause.kind != StopCause::Kind::kNone) *field() = conclave::ToWire(cause);
+}
+
 void Set(const AgentUsage& usage, v1::AgentUsage* out) {
   out->set_agent(static_cast<uint32_t>(usage.agent));
   out->set_prompt_tokens(usage.prompt_tokens);
@@ -84,6 +91,19 @@ void Set(const AgentUsage& usage, v1::AgentUsage* out) {
   if (usage.answer) out->set_answer(*usage.answer);
   out->set_weight(usage.weight);
   out->set_lowest_window_confidence(usage.lowest_window_confidence);
+  if (!usage.cut) Set(usage.stopped_by, [out] { return out->mutable_stopped_by(); });
+  out->set_thinking_forced(usage.thinking_forced);
+  if (usage.cut) out->set_cut_reason(ReasonOf(usage.cut_reason));
+}
+
+void Set(const Settings& settings, v1::Settings* out) {
+  *out->mutable_sampling() = conclave::ToWire(settings.sampling);
+  out->set_thinking_tokens(settings.budget.thinking_tokens);
+  out->set_answer_tokens(settings.budget.answer_tokens);
+  out->set_min_tokens(settings.budget.min_tokens);
+  out->mutable_end_tokens()->Add(settings.end_tokens.begin(), settings.end_tokens.end());
+  out->mutable_stop_tokens()->Add(settings.stop_tokens.begin(), settings.stop_tokens.end());
+  for (const std::string& text : settings.stop) out->add_stop(text);
 }
 
 void Set(const Receipt& receipt, v1::Receipt* out) {
@@ -143,6 +163,7 @@ struct Filler {
       each.set_id(token.id);
       each.set_logprob(token.logprob);
       each.set_kind(conclave::ToWire(token.kind));
+      SetTold(token, each);
     }
     wire.set_count(event.count);
   }
@@ -155,6 +176,10 @@ struct Filler {
     wire.set_top20_confidence(event.top20_confidence);
     wire.set_lowest_window_confidence(event.lowest_window_confidence);
     wire.set_weight(event.weight);
+    if (event.reason == Finish::kStop) {
+      Set(event.stopped_by, [&wire] { return wire.mutable_stopped_by(); });
+    }
+    wire.set_thinking_forced(event.thinking_forced);
   }
   void operator()(const AgentCut& event) const {
     out.mutable_agent_cut()->set_reason(ReasonOf(event.reason));
@@ -181,6 +206,7 @@ struct Filler {
     wire.set_incomplete(event.incomplete);
     wire.set_method(MethodOf(event.method));
     Set(event.receipt, wire.mutable_receipt());
+    Set(event.settings, wire.mutable_settings());
   }
   void operator()(const GroupChanged& event) const {
     out.mutable_group_changed()->set_reason(event.reason);

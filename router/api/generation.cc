@@ -16,8 +16,11 @@ int64_t BytesOf(const ClientEvent& event) {
     return 2 * static_cast<int64_t>(answer->text.size());  // Also kept by itself.
   }
   if (const auto* delta = std::get_if<AgentDelta>(&event.what)) {
-    return static_cast<int64_t>(delta->thinking.size() + delta->answer.size() +
-                                delta->tokens.size() * sizeof(TokenEvent));
+    size_t bytes = delta->thinking.size() + delta->answer.size();
+    for (const TokenEvent& token : delta->tokens) {
+      bytes += sizeof(TokenEvent) + token.told.size() * sizeof(RatedToken) + ToldBytes(token);
+    }
+    return static_cast<int64_t>(bytes);
   }
   return static_cast<int64_t>(sizeof event + ToWire(event).ByteSizeLong());
 }

@@ -6,6 +6,7 @@
 #include "common/confidence.h"
 #include "common/status.h"
 #include "common/wire/message_wire.h"
+#include "common/wire/token_wire.h"
 
 namespace conclave::router {
 namespace {
@@ -162,6 +163,10 @@ absl::Status ParseBudget(const v1::Budget& budget, Request& request) {
     RETURN_IF_ERROR(CheckRange("budget.answer_tokens", budget.answer_tokens(), 1, kMostTokens));
     request.answer_tokens = budget.answer_tokens();
   }
+  if (budget.has_min_tokens()) {
+    RETURN_IF_ERROR(CheckRange("budget.min_tokens", budget.min_tokens(), 0, kMostTokens));
+    request.min_tokens = budget.min_tokens();
+  }
   if (budget.has_total_tokens()) {
     RETURN_IF_ERROR(CheckRange("budget.total_tokens", budget.total_tokens(), 1, int64_t{1} << 40));
     request.total_tokens = budget.total_tokens();
@@ -197,6 +202,10 @@ absl::Status ParseTexts(const v1::GenerateRequest& wire, const RequestDraws& dra
     const int64_t bytes = static_cast<int64_t>(wire.stop(i).size());
     RETURN_IF_ERROR(CheckRange(fmt::format("stop[{}]", i), bytes, 1, kMostStopBytes));
     request.stop.push_back(wire.stop(i));
+  }
+  ASSIGN_OR_RETURN(request.stop_tokens, ReadStopTokens(wire.stop_tokens(), "stop_tokens"));
+  if (wire.has_top_logprobs()) {
+    ASSIGN_OR_RETURN(request.top_logprobs, ReadTopLogprobs(wire.top_logprobs(), "top_logprobs"));
   }
   return absl::OkStatus();
 }

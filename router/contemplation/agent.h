@@ -7,6 +7,7 @@
 #include <string>
 
 #include "common/family.h"
+#include "router/contemplation/client_event.h"
 #include "router/contemplation/transcript.h"
 
 namespace conclave::router {
@@ -29,6 +30,8 @@ struct Agent {
   int prompt_tokens = 0;
   int run_to = 0;                          // As the worker knows it; 0 = never waits.
   std::optional<Finish> end = {};          // As received; none once it is cut.
+  StopCause stopped_by = {};               // Of that end.
+  CutReason cut = CutReason::kSettled;     // Why; meaningless when it is not cut.
   std::optional<std::string> answer = {};  // What it voted.
   double weight = 0;                       // Of its vote; 0 without one.
   std::optional<int> kept = {};            // Set when it is counted or cut.

@@ -47,6 +47,8 @@ struct AgentFinished {
   double top20_confidence = 0;
   double lowest_window_confidence = 0;
   double weight = 0;
+  StopCause stopped_by = {};  // With kStop; kNone where the worker did not say.
+  bool thinking_forced = false;
 };
 
 enum class CutReason : uint8_t { kSettled, kDeadline, kDropped, kStopped };
@@ -100,6 +102,9 @@ struct AgentUsage {
   std::optional<std::string> answer;
   double weight = 0;
   double lowest_window_confidence = 0;
+  StopCause stopped_by = {};  // Of `reason`, with kStop.
+  bool thinking_forced = false;
+  CutReason cut_reason = CutReason::kSettled;  // Meaningless when not cut.
 };
 
 struct Receipt {
@@ -126,11 +131,21 @@ struct Receipt {
   bool counts_from_stream = false;
 };
 
+// What agents were told; nothing in it is open.
+struct Settings {
+  Sampling sampling;
+  Budget budget;
+  std::vector<TokenId> end_tokens;  // The model's own.
+  std::vector<TokenId> stop_tokens;
+  std::vector<std::string> stop;
+};
+
 struct Completed {
   std::string answer;
   bool incomplete = false;
   std::optional<Aggregation> method;  // Not kAuto; none: there was one agent.
   Receipt receipt;
+  Settings settings;
 };
 
 struct ClientEvent {

@@ -9,11 +9,12 @@ namespace conclave::router {
 namespace {
 
 constexpr size_t kMost = ClientOutbox::kMostDelta;
-constexpr size_t kMostTokens = kMost / ClientOutbox::kTokenBytes;
 
+size_t SizeOf(const TokenEvent& token) { return ClientOutbox::kTokenBytes + ToldBytes(token); }
 size_t SizeOf(const AgentDelta& delta) {
-  return delta.thinking.size() + delta.answer.size() +
-         delta.tokens.size() * ClientOutbox::kTokenBytes;
+  size_t size = delta.thinking.size() + delta.answer.size();
+  for (const TokenEvent& token : delta.tokens) size += SizeOf(token);
+  return size;
 }
 size_t SizeOf(const AnswerDelta& delta) { return delta.text.size(); }
 
@@ -55,11 +56,15 @@ std::vector<AgentDelta> Split(const AgentDelta& delta) {
   };
   InPieces(delta.thinking, [&](std::string text) { add().thinking = std::move(text); });
   InPieces(delta.answer, [&](std::string text) { add().answer = std::move(text); });
-  const std::vector<TokenEvent>& tokens = delta.tokens;
-  for (size_t begin = 0; begin < tokens.size(); begin += kMostTokens) {
-    const auto first = tokens.begin() + static_cast<ptrdiff_t>(begin);
-    const size_t count = std::min(kMostTokens, tokens.size() - begin);
-    add().tokens.assign(first, first + static_cast<ptrdiff_t>(count));
+  size_t room = 0;
+  for (const TokenEvent& token : delta.tokens) {
+    const size_t size = SizeOf(token);
+    if (size > room) {
+      add();
+      room = kMost;
+    }
+    room -= std::min(room, size);
+    pieces.back().tokens.push_back(token);
   }
   return pieces;
 }
@@ -80,13 +85,14 @@ void ClientOutbox::Push(ClientEvent event) {
 
 void ClientOutbox::PushDelta(ClientEvent event) {
   const auto merge = [&](auto& delta) {
-    int64_t& last = pending_[{event.what.index(), event.agent}];
-    if (last > 0) {
-      ClientEvent& waiting = events_[static_cast<size_t>(last - popped_ - 1)];
-      auto& into = std::get<std::remove_reference_t<decltype(delta)>>(waiting.what);
-      if (SizeOf(into) + SizeOf(delta) <= kMost) return Merge(into, delta);
+    Pending& last = pending_[{event.what.index(), event.agent}];
+    const size_t bytes = SizeOf(delta);
+    if (last.number > 0 && last.bytes + bytes <= kMost) {
+      ClientEvent& waiting = events_[static_cast<size_t>(last.number - popped_ - 1)];
+      last.bytes += bytes;
+      return Merge(std::get<std::remove_reference_t<decltype(delta)>>(waiting.what), delta);
     }
-    last = popped_ + 1 + static_cast<int64_t>(events_.size());
+    last = {.number = popped_ + 1 + static_cast<int64_t>(events_.size()), .bytes = bytes};
     events_.push_back(std::move(event));
   };
   if (auto* delta = std::get_if<AgentDelta>(&event.what)) return merge(*delta);
@@ -100,7 +106,7 @@ std::optional<ClientEvent> ClientOutbox::Pop() {
   event.sequence = ++popped_;
   // A later delta of the same agent may wait: that one still takes more.
   const auto last = pending_.find({event.what.index(), event.agent});
-  if (last != pending_.end() && last->second == popped_) pending_.erase(last);
+  if (last != pending_.end() && last->second.number == popped_) pending_.erase(last);
   return event;
 }
 

@@ -16,8 +16,8 @@ namespace conclave::router {
 // goes into a further one. One thread at a time.
 class ClientOutbox {
  public:
-  // Bytes of a delta: its texts, and kTokenBytes for each token (what one takes on the wire, at
-  // most).
+  // Bytes of a delta: its texts, and for each token kTokenBytes (what one takes on the wire, at
+  // most) and what is told of it.
   static constexpr size_t kMostDelta = 1 << 20;
   static constexpr size_t kTokenBytes = 24;
 
@@ -35,8 +35,13 @@ class ClientOutbox {
   void PushDelta(ClientEvent event);
 
   std::deque<ClientEvent> events_;
+  // A delta that waits and takes more.
+  struct Pending {
+    int64_t number = 0;
+    size_t bytes = 0;
+  };
   int64_t popped_ = 0;              // events_[i] was or will be number popped_ + 1 + i.
-  std::map<Key, int64_t> pending_;  // Number of each agent's last delta that waits.
+  std::map<Key, Pending> pending_;  // Each agent's last delta that waits.
 };
 
 }  // namespace conclave::router

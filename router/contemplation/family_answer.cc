@@ -75,6 +75,7 @@ void Contemplation::Course::StartSynthesis(int64_t clock) {
   AgentRecipe recipe = plan_.synthesis;
   recipe.grant = static_cast<int>(std::min<int64_t>(recipe.grant, left));
   if (recipe.grant < 1) return AnswerByVote(/*incomplete=*/true);
+  recipe.budget.min_tokens = std::min(recipe.budget.min_tokens, recipe.grant);
   if (recipe.thinking == Thinking::kOn) {
     // With less than it is used to, it thinks less, so that it comes to an answer.
     const int thought =
@@ -212,7 +213,8 @@ void Contemplation::Course::Complete() {
   EmitEvent({}, Completed{.answer = result_.answer,
                           .incomplete = result_.incomplete,
                           .method = result_.method,
-                          .receipt = std::move(receipt)});
+                          .receipt = std::move(receipt),
+                          .settings = plan_.settings});
   out_.push_back(Succeed{});
   stage_ = Stage::kDone;
 }
@@ -230,7 +232,9 @@ Receipt Contemplation::Course::MakeReceipt() {
     usage.thinking = agent.transcript.ThinkingAt(usage.kept, agent.recipe.thinking);
     usage.discarded = agent.transcript.count() - usage.kept;
     usage.cut = !agent.end.has_value();
-    if (agent.end) usage.reason = *agent.end;
+    if (agent.end) usage.reason = *agent.end, usage.stopped_by = agent.stopped_by;
+    usage.thinking_forced = agent.transcript.ForcedAt(usage.kept);
+    usage.cut_reason = agent.cut;
     usage.answer = agent.answer;
     usage.weight = agent.weight;
     usage.lowest_window_confidence =

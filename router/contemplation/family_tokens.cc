@@ -52,6 +52,7 @@ absl::Status Contemplation::Course::Take(Agent& agent, const FamilyDelta& delta)
     if (count > fresh.first) Cancel({agent.recipe.id});
   } else if (delta.end) {
     agent.end = delta.end->cause;
+    agent.stopped_by = delta.end->stopped_by;
     tally_.End(agent.recipe.id);
   }
   return absl::OkStatus();
@@ -69,10 +70,7 @@ void Contemplation::Course::EmitDelta(const Agent& agent, const Transcript::Fres
   if (include.thinking) delta.thinking = fresh.thinking;
   if (include.agent_answers && !Answers(agent)) delta.answer = fresh.answer;
   if (include.tokens) {
-    const std::vector<TextToken>& tokens = agent.transcript.tokens();
-    for (size_t i = static_cast<size_t>(fresh.first); i < tokens.size(); ++i) {
-      delta.tokens.push_back(tokens[i].token);
-    }
+    for (const TextToken& token : fresh.tokens) delta.tokens.push_back(token.token);
   }
   if (!delta.thinking.empty() || !delta.answer.empty() || !delta.tokens.empty()) {
     delta.count = agent.transcript.count();
@@ -118,13 +116,16 @@ void Contemplation::Course::CastVote(Agent& agent) {
 
 void Contemplation::Course::EmitFinished(const Agent& agent) {
   const TraceConfidence confidence = ConfidenceOf(agent);
-  EmitEvent(agent.recipe.id, AgentFinished{.reason = *agent.end,
-                                           .answer = agent.answer,
-                                           .confidence = confidence.MeanProbability(),
-                                           .tokens = *agent.kept,
-                                           .top20_confidence = confidence.top20().mean(),
-                                           .lowest_window_confidence = confidence.top20().lowest(),
-                                           .weight = agent.weight});
+  EmitEvent(agent.recipe.id,
+            AgentFinished{.reason = *agent.end,
+                          .answer = agent.answer,
+                          .confidence = confidence.MeanProbability(),
+                          .tokens = *agent.kept,
+                          .top20_confidence = confidence.top20().mean(),
+                          .lowest_window_confidence = confidence.top20().lowest(),
+                          .weight = agent.weight,
+                          .stopped_by = agent.stopped_by,
+                          .thinking_forced = agent.transcript.ForcedAt(*agent.kept)});
 }
 
 void Contemplation::Course::CountEnd(AgentId id, bool look) {
@@ -164,6 +165,7 @@ void Contemplation::Course::CutAgents(const std::vector<Cut>& cuts, CutReason re
     tally_.Cut(cut.agent, cut.kept);
     At(cut.agent).kept = cut.kept;
     At(cut.agent).end.reset();
+    At(cut.agent).cut = reason;
     EmitEvent(cut.agent, AgentCut{.reason = reason, .kept = cut.kept});
     cancelled.push_back(cut.agent);
   }

@@ -92,6 +92,39 @@ Sampling ResolveSampling(const SamplingChoice& choice, Sampling sampling) {
   return sampling;
 }
 
+// Workers of the earlier version would pass over what they do not know.
+absl::Status CheckKnown(const Request& request, const ModelDescription& model) {
+  if (model.vocabulary > 0) return absl::OkStatus();
+  const char* field = !request.stop_tokens.empty() ? "stop_tokens"
+                      : request.min_tokens         ? "budget.min_tokens"
+                      : request.top_logprobs       ? "top_logprobs"
+                                                   : nullptr;
+  if (field == nullptr) return absl::OkStatus();
+  StatusDetails details;
+  details.fields.emplace_back(field, "is not known to the workers");
+  return WithDetails(Unimplemented("{} is not known to the workers of {}: they are of an earlier "
+                                   "version",
+                                   field, model.name),
+                     details);
+}
+
+absl::Status CheckTokens(const Request& request, const ModelDescription& model) {
+  RETURN_IF_ERROR(CheckKnown(request, model));
+  if (model.vocabulary == 0) return absl::OkStatus();
+  for (size_t i = 0; i < request.stop_tokens.size(); ++i) {
+    if (request.stop_tokens[i] < model.vocabulary) continue;
+    return Wrong(fmt::format("stop_tokens[{}]", i),
+                 fmt::format("is {}; the vocabulary has {} tokens", request.stop_tokens[i],
+                             model.vocabulary));
+  }
+  for (const auto& [token, bias] : request.sampling.logit_bias) {
+    if (token < model.vocabulary) continue;
+    return Wrong(fmt::format("sampling.logit_bias[{}]", token),
+                 fmt::format("names no token; the vocabulary has {}", model.vocabulary));
+  }
+  return absl::OkStatus();
+}
+
 struct Width {
   int least = 1, most = 1;
 };
@@ -225,6 +258,9 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
   recipe.grant = agent.grant;
   recipe.budget = agent.budget;
   recipe.stop = request.stop;
+  recipe.stop_tokens = request.stop_tokens;
+  recipe.top_logprobs = request.top_logprobs;
+  RETURN_IF_ERROR(CheckTokens(request, model));
 
   Width width;
   if (plan.mode == Mode::kContemplating) {
@@ -239,6 +275,17 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
     ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, agent.grant, limits));
     recipe.grant = static_cast<int>(std::min<int64_t>(agent.grant, plan.total_tokens));
   }
+  recipe.budget.min_tokens = request.min_tokens.value_or(0);
+  if (recipe.budget.min_tokens > recipe.grant) {
+    return Wrong("budget.min_tokens", fmt::format("is {}; an agent may produce {} tokens",
+                                                  recipe.budget.min_tokens, recipe.grant));
+  }
+  plan.synthesis.budget.min_tokens = recipe.budget.min_tokens;
+  plan.settings = {.sampling = recipe.sampling,
+                   .budget = recipe.budget,
+                   .end_tokens = model.profile.end_tokens,
+                   .stop_tokens = recipe.stop_tokens,
+                   .stop = recipe.stop};
   plan.min_agents = width.least;
   if (plan.mode == Mode::kContemplating) ResolveConfidence(request, plan, recipe);
   ASSIGN_OR_RETURN(plan.stop, ResolveStop(request, width.most));
@@ -264,6 +311,7 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
   plan.profile = model.profile;
   plan.group_agents = model.max_agents > 0 ? model.max_agents : width.most;
   plan.request = request;
+  plan.request.include.tokens |= request.top_logprobs.has_value();
   return plan;
 }
 

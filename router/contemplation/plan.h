@@ -12,6 +12,7 @@
 #include "common/confidence.h"
 #include "common/family.h"
 #include "common/model_description.h"
+#include "router/contemplation/client_event.h"
 #include "router/contemplation/request.h"
 #include "router/contemplation/stop_rule.h"
 
@@ -55,6 +56,7 @@ struct Plan {
   std::vector<AgentRecipe> agents;
   std::optional<AnswerKey> answer_key;  // None: nothing can be compared.
   PromptProfile profile;
+  Settings settings;                // Of every agent, for the client.
   int64_t total_tokens = 0;         // Kept tokens of all agents and the aggregation pass.
   int64_t aggregation_reserve = 0;  // Of total_tokens, never granted to an agent.
   AgentRecipe synthesis;    // The aggregation pass: an agent like the others, without words.
@@ -71,12 +73,14 @@ struct Plan {
 // never exceeds total_tokens: the width is narrowed to what fits, and with AGGREGATION_AUTO the
 // reserve shrinks before the width goes below the minimum (without tokens left for a synthesis,
 // the vote decides). One agent alone gets min(grant, total_tokens). Whether prompt + grant fits the
-// model's positions is the worker's check.
+// model's positions is the worker's check. Token ids that the request names are checked against the
+// model's vocabulary.
 //
 // kInvalidArgument (with the field's path as detail) when a value exceeds its limit, or the
 // minimum of agents does not fit total_tokens, or seed and replay.seed differ, or the request's
-// answer key cannot be parsed. kAborted when a replay's decision_version is not ours. A key that
-// does not suit the question is no error: what cannot be compared is synthesised.
+// answer key cannot be parsed. kUnimplemented: the model is served by workers of an earlier
+// version, which would not heed what is asked for. kAborted when a replay's decision_version is not
+// ours. A key that does not suit the question is no error: what cannot be compared is synthesised.
 absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& model,
                               const Limits& limits);
 

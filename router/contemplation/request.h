@@ -90,6 +90,7 @@ struct Request {
   std::optional<VoteWeight> vote_weight;  // kWeightedVote; not kOne.
   std::optional<int> thinking_tokens;
   std::optional<int> answer_tokens;
+  std::optional<int> min_tokens;
   std::optional<int64_t> total_tokens;
   std::optional<absl::Duration> deadline;  // From admission.
   SamplingChoice sampling;
@@ -97,6 +98,8 @@ struct Request {
   bool seed_given = false;  // False: the seed was drawn.
   std::optional<AnswerKeySpec> answer_key;
   std::vector<std::string> stop;
+  std::vector<TokenId> stop_tokens;
+  std::optional<int> top_logprobs;  // Set: deltas carry tokens, each told.
   Include include;
   OnLoss on_loss = OnLoss::kResume;
   std::optional<ReplaySpec> replay;

@@ -36,7 +36,8 @@ absl::StatusOr<Transcript::Fresh> Transcript::Append(const FamilyDelta& delta) {
   const size_t known =
       std::min(tokens_.size() - static_cast<size_t>(delta.first), delta.tokens.size());
   const size_t before = tokens_.size(), thought = thinking_.size(), answered = answer_.size();
-  if (known == delta.tokens.size()) return Fresh{.first = count(), .thinking = {}, .answer = {}};
+  if (known == delta.tokens.size())
+    return Fresh{.first = count(), .thinking = {}, .answer = {}, .tokens = {}};
 
   const auto skipped = static_cast<size_t>(EndAt(count()) - EndAt(delta.first));
   const size_t skip_thinking = std::min(skipped, delta.thinking.size());
@@ -45,8 +46,15 @@ absl::StatusOr<Transcript::Fresh> Transcript::Append(const FamilyDelta& delta) {
   }
   thinking_ += std::string_view(delta.thinking).substr(skip_thinking);
   answer_ += std::string_view(delta.answer).substr(skipped - skip_thinking);
-  tokens_.insert(tokens_.end(), delta.tokens.begin() + static_cast<std::ptrdiff_t>(known),
-                 delta.tokens.end());
+  const auto tokens = std::span<const TextToken>(delta.tokens).subspan(known);
+  for (const TextToken& token : tokens) {
+    const TokenEvent& event = token.token;
+    tokens_.push_back({.token = {.id = event.id,
+                                 .logprob = event.logprob,
+                                 .top_logprob_mean = event.top_logprob_mean,
+                                 .kind = event.kind},
+                       .text_end = token.text_end});
+  }
   if (first_answer_ < 0 && !answer_.empty()) {
     const auto thinking_end = static_cast<int64_t>(thinking_.size());
     const auto first = std::find_if(
@@ -56,7 +64,8 @@ absl::StatusOr<Transcript::Fresh> Transcript::Append(const FamilyDelta& delta) {
   }
   return Fresh{.first = static_cast<int>(before),
                .thinking = std::string_view(thinking_).substr(thought),
-               .answer = std::string_view(answer_).substr(answered)};
+               .answer = std::string_view(answer_).substr(answered),
+               .tokens = tokens};
 }
 
 std::vector<TokenEvent> Transcript::Produced() const {
@@ -75,6 +84,11 @@ std::string_view Transcript::AnswerAt(int kept) const {
 int Transcript::ThinkingAt(int kept, Thinking thinking) const {
   if (thinking == Thinking::kOff && thinking_.empty()) return 0;
   return first_answer_ < 0 ? kept : std::min(kept, first_answer_);
+}
+
+bool Transcript::ForcedAt(int kept) const {
+  return std::any_of(tokens_.begin(), tokens_.begin() + kept,
+                     [](const TextToken& token) { return token.token.kind == TokenKind::kForced; });
 }
 
 TraceConfidence Transcript::ConfidenceAt(int kept, int window) const {

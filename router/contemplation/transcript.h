@@ -2,6 +2,7 @@
 
 #include <absl/status/statusor.h>
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,9 +21,11 @@ class Transcript {
   struct Fresh {
     int first = 0;  // Index of the first new token.
     std::string_view thinking, answer;
+    std::span<const TextToken> tokens;  // Of the delta, with what it tells of them.
   };
 
   // Takes what is new and drops what is there (after a resumption a stream may repeat tokens).
+  // What is told of tokens is not kept.
   // kDataLoss, with nothing taken, for a gap, for tokens that differ from those that are there, and
   // when text and text_end disagree.
   absl::StatusOr<Fresh> Append(const FamilyDelta& delta);
@@ -38,6 +41,8 @@ class Transcript {
   // of the answer. (All of them while there is none, unless the agent answers at once and has
   // thought nothing.)
   int ThinkingAt(int kept, Thinking thinking) const;
+  // Whether the end of thinking was put among the first `kept` tokens.
+  bool ForcedAt(int kept) const;
   // Of the first `kept` tokens.
   TraceConfidence ConfidenceAt(int kept, int window) const;
 

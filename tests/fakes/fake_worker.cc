@@ -194,10 +194,15 @@ void FakeWorker::Speak(Family& family) {
         text_end += static_cast<int64_t>(piece.size());
         if (i == at) (i < thinking ? delta.thinking : delta.answer) = piece;
       }
-      const TokenEvent token{.id = static_cast<TokenId>(100 + at),
-                             .logprob = -0.5f,
-                             .top_logprob_mean = -3,
-                             .kind = TokenKind::kSampled};
+      TokenEvent token{.id = static_cast<TokenId>(100 + at),
+                       .logprob = -0.5f,
+                       .top_logprob_mean = -3,
+                       .kind = TokenKind::kSampled};
+      if (speaker.recipe.top_logprobs) {
+        const std::string& text = delta.thinking.empty() ? delta.answer : delta.thinking;
+        token.told.assign(static_cast<size_t>(*speaker.recipe.top_logprobs) + 1,
+                          {.id = token.id, .logprob = token.logprob, .text = text});
+      }
       delta.tokens.push_back({.token = token, .text_end = text_end});
       ++speaker.count;
       ++family.totals.sampled;
@@ -208,6 +213,7 @@ void FakeWorker::Speak(Family& family) {
                                 .forced = 0,
                                 .fed = speaker.fed,
                                 .trailing = 0};
+        if (most == size) delta.end->stopped_by = {.kind = StopCause::Kind::kEndToken, .token = 2};
       }
       spoke = true;
       absl::MutexLock lock(&family.mutex);

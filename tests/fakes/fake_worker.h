@@ -23,7 +23,7 @@ struct FakeSpeech {
 
 // A worker group in memory. It accepts every gang, and each of its agents says what `speech` gives
 // for its id, on a thread of the worker's own; an agent that was cut off by a loss goes on where
-// its tokens end. Thread-safe.
+// its tokens end. Of likely tokens it tells the drawn one, again and again. Thread-safe.
 class FakeWorker : public WorkerClient {
  public:
   FakeWorker(GroupDescription description, int credits, std::function<FakeSpeech(AgentId)> speech);

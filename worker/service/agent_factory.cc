@@ -1,6 +1,8 @@
 #include "worker/service/agent_factory.h"
 
+#include <algorithm>
 #include <climits>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -28,7 +30,32 @@ absl::Status AgentFactory::Check(const AgentRecipe& recipe) const {
                              vocab_size_);
     }
   }
+  for (const TokenId token : recipe.stop_tokens) {
+    if (token >= vocab_size_) {
+      return InvalidArgument("stop_tokens has token {}; the vocabulary has {}", token, vocab_size_);
+    }
+  }
   return absl::OkStatus();
+}
+
+// What must not end the agent yet cannot be drawn.
+DrawRules AgentFactory::RulesOf(const AgentRecipe& recipe) const {
+  DrawRules rules;
+  rules.top_logprobs = recipe.top_logprobs.value_or(0);
+  rules.barred_until = recipe.budget.min_tokens;
+  if (rules.barred_until == 0) return rules;
+  // A checkpoint may name ends that its vocabulary does not have.
+  std::copy_if(text_.end_tokens().begin(), text_.end_tokens().end(),
+               std::back_inserter(rules.barred), [this](TokenId id) { return id < vocab_size_; });
+  rules.barred.insert(rules.barred.end(), recipe.stop_tokens.begin(), recipe.stop_tokens.end());
+  return rules;
+}
+
+void AgentFactory::Tell(TokenEvent& token) const {
+  if (token.told.empty()) token.told.push_back({.id = token.id, .logprob = token.logprob});
+  for (RatedToken& each : token.told) {
+    each.text = text_.tokenizer().token_bytes(each.id).substr(0, kMostTokenText);
+  }
 }
 
 absl::StatusOr<RenderedPrompt> AgentFactory::Render(const FamilyOpening& family,
@@ -72,15 +99,18 @@ absl::StatusOr<Gang> AgentFactory::Make(const FamilyOpening& family,
     gang.agents.push_back({.id = recipe.id,
                            .prompt_tokens = static_cast<int>(prompt.tokens.size()),
                            .count = static_cast<int>(recipe.produced.size()),
-                           .trace = trace});
+                           .trace = trace,
+                           .told = recipe.top_logprobs.has_value()});
     gang.specs.push_back({.id = recipe.id,
                           .prompt = prompt.tokens,
                           .sampling = recipe.sampling,
+                          .rules = RulesOf(recipe),
                           .grant = recipe.grant,
                           .run_to = recipe.run_to == 0 ? INT_MAX : recipe.run_to,
                           .policy = text_.MakePolicy({.opening = prompt.opening,
                                                       .budget = recipe.budget,
                                                       .stop = recipe.stop,
+                                                      .stop_tokens = recipe.stop_tokens,
                                                       .stop_at_answer = std::nullopt},
                                                      std::move(trace)),
                           .produced = recipe.produced,

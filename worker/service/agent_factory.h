@@ -19,6 +19,7 @@ struct TracedAgent {
   int prompt_tokens = 0;
   int count = 0;                     // Tokens after the prompt that the router has or was told of.
   std::shared_ptr<TextTrace> trace;  // Shared with the agent's policy, which the engine owns.
+  bool told = false;                 // Its tokens are to carry their texts.
 };
 
 // A gang, ready for the engine. Element by element the same agents.
@@ -45,10 +46,14 @@ class AgentFactory {
   absl::StatusOr<Gang> Make(const FamilyOpening& family, const std::vector<AgentRecipe>& recipes,
                             const std::function<bool()>& wanted) const;
 
+  // Puts itself and the bytes of all its tokens into `told`.
+  void Tell(TokenEvent& token) const;
+
   int max_agents() const { return max_agents_; }
 
  private:
   absl::Status Check(const AgentRecipe& recipe) const;
+  DrawRules RulesOf(const AgentRecipe& recipe) const;
   absl::StatusOr<RenderedPrompt> Render(const FamilyOpening& family,
                                         const AgentRecipe& recipe) const;
 

@@ -35,6 +35,7 @@ ModelDescription Describe(const std::string& name, int64_t parameters, const Gro
           .kv_tokens = blocks * kBlockTokens,
           .parameters = parameters,
           .decision_version = kDecisionVersion,
+          .vocabulary = shape.vocab_size,
           .profile = text.prompt_profile()};
 }
 

@@ -186,6 +186,7 @@ void FamilySession::OnTokens(AgentId agent, int first, const std::vector<TokenEv
     for (const TokenEvent& token : tokens) {
       TextPiece piece = found->second.trace->Take(first + static_cast<int>(delta.tokens.size()));
       delta.tokens.push_back({.token = token, .text_end = piece.text_end});
+      if (found->second.told) host_.factory().Tell(delta.tokens.back().token);
       delta.thinking += piece.thinking;
       delta.answer += piece.answer;
     }
@@ -200,7 +201,8 @@ void FamilySession::OnTokens(AgentId agent, int first, const std::vector<TokenEv
                        .sampled = end->sampled,
                        .forced = end->forced,
                        .fed = end->fed,
-                       .trailing = end->trailing});
+                       .trailing = end->trailing,
+                       .stopped_by = end->cause});
     }
   }
   Advance();

@@ -8,19 +8,24 @@
 
 namespace conclave::worker {
 
-FamilyDelta* Outbox::Append(FamilyDelta delta) {
+FamilyDelta& Outbox::Append(FamilyDelta delta, size_t told) {
   const AgentId agent = delta.agent;
   events_.push_back(std::move(delta));
-  return open_[agent] = std::get_if<FamilyDelta>(&events_.back());
+  open_[agent] = {.delta = std::get_if<FamilyDelta>(&events_.back()), .told = told};
+  return *open_[agent].delta;
 }
 
 void Outbox::Push(FamilyDelta delta) {
+  size_t told = 0;
+  for (const TextToken& token : delta.tokens) told += ToldBytes(token.token);
   const auto open = open_.find(delta.agent);
-  if (open == open_.end() || open->second->tokens.size() >= kMostTokens) {
-    Append(std::move(delta));
+  if (open == open_.end() || open->second.delta->tokens.size() >= kMostTokens ||
+      open->second.told >= kMostTold) {
+    Append(std::move(delta), told);
     return;
   }
-  FamilyDelta& pending = *open->second;
+  open->second.told += told;
+  FamilyDelta& pending = *open->second.delta;
   CHECK(!pending.end && pending.first + static_cast<int>(pending.tokens.size()) == delta.first);
   pending.tokens.insert(pending.tokens.end(), std::make_move_iterator(delta.tokens.begin()),
                         std::make_move_iterator(delta.tokens.end()));
@@ -31,12 +36,12 @@ void Outbox::Push(FamilyDelta delta) {
 void Outbox::PushEnd(AgentId agent, int count, const AgentEnding& end) {
   FamilyDelta* pending = nullptr;
   if (const auto open = open_.find(agent); open != open_.end()) {
-    pending = open->second;
+    pending = open->second.delta;
   } else {
     FamilyDelta delta;
     delta.agent = agent;
     delta.first = count;
-    pending = Append(std::move(delta));
+    pending = &Append(std::move(delta), 0);
   }
   CHECK(pending->first + static_cast<int>(pending->tokens.size()) == count);
   pending->end = end;
@@ -46,7 +51,7 @@ std::optional<FamilyEvent> Outbox::Pop() {
   if (events_.empty()) return std::nullopt;
   if (const FamilyDelta* delta = std::get_if<FamilyDelta>(&events_.front())) {
     const auto open = open_.find(delta->agent);
-    if (open != open_.end() && open->second == delta) open_.erase(open);
+    if (open != open_.end() && open->second.delta == delta) open_.erase(open);
   }
   FamilyEvent event = std::move(events_.front());
   events_.pop_front();

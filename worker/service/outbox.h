@@ -14,9 +14,10 @@ namespace conclave::worker {
 // gets fewer, larger messages. Not thread-safe.
 class Outbox {
  public:
-  // A delta that has this many tokens takes no more, so that a message stays far below gRPC's
-  // limit of 4 MiB.
+  // A delta that has this many tokens, or this many bytes told of them, takes no more, so that a
+  // message stays far below gRPC's limit of 4 MiB.
   static constexpr size_t kMostTokens = 4096;
+  static constexpr size_t kMostTold = size_t{1} << 20;
 
   void Push(GangAccepted accepted) { events_.push_back(std::move(accepted)); }
   void Push(GangRefused refused) { events_.push_back(std::move(refused)); }
@@ -34,11 +35,15 @@ class Outbox {
   void Clear();
 
  private:
-  FamilyDelta* Append(FamilyDelta delta);
+  // A delta that still takes tokens.
+  struct Open {
+    FamilyDelta* delta = nullptr;  // In `events_`, whose elements do not move.
+    size_t told = 0;               // ToldBytes of its tokens.
+  };
+  FamilyDelta& Append(FamilyDelta delta, size_t told);
 
   std::deque<FamilyEvent> events_;
-  std::map<AgentId, FamilyDelta*> open_;  // The last delta of each agent that is in `events_`,
-                                          // whose elements do not move.
+  std::map<AgentId, Open> open_;  // The last delta of each agent that is in `events_`.
 };
 
 }  // namespace conclave::worker

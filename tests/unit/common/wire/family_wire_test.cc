@@ -18,8 +18,10 @@ AgentRecipe Recipe(int index) {
   recipe.sampling.temperature = 0.5f;
   recipe.grant = 100;
   recipe.run_to = 40;
-  recipe.budget = {60, 30};
+  recipe.budget = {60, 30, 12};
   recipe.stop = {"END"};
+  recipe.stop_tokens = {3, 0};
+  recipe.top_logprobs = 0;
   recipe.bar = {.bar = 7.25, .window = 12};
   recipe.produced = {{5, -0.5f, -2, TokenKind::kSampled}, {6, 0, 0, TokenKind::kForced}};
   return recipe;
@@ -84,9 +86,35 @@ TEST(FamilyWireTest, AGangComesBack) {
   EXPECT_EQ(gang[0].run_to, 40);
   EXPECT_EQ(gang[0].budget, Recipe(0).budget);
   EXPECT_EQ(gang[0].stop, Recipe(0).stop);
+  EXPECT_EQ(gang[0].stop_tokens, Recipe(0).stop_tokens);
+  EXPECT_EQ(gang[0].top_logprobs, 0);
   EXPECT_EQ(gang[0].bar, Recipe(0).bar);
   EXPECT_EQ(gang[0].produced, Recipe(0).produced);
   EXPECT_EQ(gang[1].messages, own.messages);
+}
+
+TEST(FamilyWireTest, WhatWasToldOfTokensIsNotFed) {
+  AgentRecipe recipe = Recipe(0);
+  recipe.produced[0].told = {{.id = 5, .logprob = -0.5f, .text = "x"}};
+  EXPECT_EQ(Through<std::vector<AgentRecipe>>(FamilyCommand(std::vector{recipe}))[0].produced,
+            Recipe(0).produced);
+}
+
+TEST(FamilyWireTest, WhatIsToldAndWhatStoppedComeBack) {
+  FamilyDelta delta = Delta();
+  delta.tokens[0].token.told = {{.id = 5, .logprob = -0.5f, .text = "\xff"},
+                                {.id = 9, .logprob = -0.25f, .text = "so"},
+                                {.id = 5, .logprob = -0.5f, .text = "\xff"}};
+  delta.end->cause = Finish::kStop;
+  for (const StopCause& cause :
+       {StopCause{.kind = StopCause::Kind::kEndToken, .token = 2},
+        StopCause{.kind = StopCause::Kind::kStopToken, .token = 0},
+        StopCause{.kind = StopCause::Kind::kStopText, .text = "END"}, StopCause{}}) {
+    delta.end->stopped_by = cause;
+    const auto read = Through<FamilyDelta>(FamilyEvent(delta));
+    EXPECT_EQ(read.tokens, delta.tokens);
+    EXPECT_EQ(read.end->stopped_by, cause);
+  }
 }
 
 TEST(FamilyWireTest, AnAgentWithoutABarLooksAsItAlwaysDid) {
@@ -193,6 +221,18 @@ TEST(FamilyWireTest, EachWrongFieldOfACommandIsNamed) {
        [](v1::RunRequest& r) { r.mutable_add()->mutable_agents(0)->set_grant(1); }},
       {"add.agents[1].agent",
        [](v1::RunRequest& r) { *r.mutable_add()->add_agents() = r.add().agents(0); }},
+      {"add.agents[0].min_tokens",
+       [](v1::RunRequest& r) { r.mutable_add()->mutable_agents(0)->set_min_tokens(101); }},
+      {"add.agents[0].min_tokens",
+       [](v1::RunRequest& r) { r.mutable_add()->mutable_agents(0)->set_min_tokens(-1); }},
+      {"add.agents[0].top_logprobs",
+       [](v1::RunRequest& r) { r.mutable_add()->mutable_agents(0)->set_top_logprobs(21); }},
+      {"add.agents[0].stop_tokens[1]",
+       [](v1::RunRequest& r) { r.mutable_add()->mutable_agents(0)->set_stop_tokens(1, -2); }},
+      {"add.agents[0].stop_tokens",
+       [](v1::RunRequest& r) {
+         for (int i = 0; i < 16; ++i) r.mutable_add()->mutable_agents(0)->add_stop_tokens(i);
+       }},
       {"cancel.agents", [](v1::RunRequest& r) { r.mutable_cancel(); }},
       {"run_to.counts", [](v1::RunRequest& r) { r.mutable_run_to()->add_agents(1); }},
   };
@@ -220,6 +260,30 @@ TEST(FamilyWireTest, EachWrongFieldOfAnEventIsNamed) {
       {"delta.tokens", [](v1::RunResponse& r) { token(r)->set_logprob(kNan); }},
       {"delta.tokens", [](v1::RunResponse& r) { token(r)->set_text_end(13); }},
       {"delta.tokens", [](v1::RunResponse& r) { token(r)->set_text_end(-1); }},
+      {"delta.tokens", [](v1::RunResponse& r) { token(r)->set_text(std::string(257, 'x')); }},
+      {"delta.tokens",
+       [](v1::RunResponse& r) {
+         for (int i = 0; i < 21; ++i) token(r)->add_top();
+       }},
+      {"delta.tokens", [](v1::RunResponse& r) { token(r)->add_top()->set_id(-1); }},
+      {"delta.tokens", [](v1::RunResponse& r) { token(r)->add_top()->set_logprob(kNan); }},
+      {"delta.tokens",
+       [](v1::RunResponse& r) { token(r)->add_top()->set_text(std::string(257, 'x')); }},
+      {"delta.stopped_by",
+       [](v1::RunResponse& r) {
+         r.mutable_delta()->mutable_end()->set_cause(v1::AgentEnd::CAUSE_STOP);
+         r.mutable_delta()->mutable_stopped_by();
+       }},
+      {"delta.stopped_by",
+       [](v1::RunResponse& r) {
+         r.mutable_delta()->mutable_end()->set_cause(v1::AgentEnd::CAUSE_STOP);
+         r.mutable_delta()->mutable_stopped_by()->set_end_token(-1);
+       }},
+      {"delta.stopped_by",
+       [](v1::RunResponse& r) {
+         r.mutable_delta()->mutable_end()->set_cause(v1::AgentEnd::CAUSE_STOP);
+         r.mutable_delta()->mutable_stopped_by()->set_stop_text(std::string(257, 'x'));
+       }},
       {"delta.end.cause",
        [](v1::RunResponse& r) { r.mutable_delta()->mutable_end()->clear_cause(); }},
       {"delta.end.sampled",

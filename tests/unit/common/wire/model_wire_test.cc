@@ -18,6 +18,8 @@ ModelDescription Model() {
   model.kv_tokens = 65536;
   model.parameters = 1'070'000;
   model.decision_version = 1;
+  model.vocabulary = 32'000;
+  model.profile.end_tokens = {2, 7};
   model.profile.answer_key = {AnswerKeySpec::Kind::kAnswerLine, ""};
   model.profile.aggregate_text = "{question} {candidates}";
   model.profile.candidate_line = "{index}. {answer}";
@@ -36,6 +38,8 @@ TEST(ModelWireTest, ADescriptionComesBack) {
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(ToWire(*read).SerializeAsString(), ToWire(Model()).SerializeAsString());
   EXPECT_EQ(read->name, "demo");
+  EXPECT_EQ(read->vocabulary, 32'000);
+  EXPECT_EQ(read->profile.end_tokens, Model().profile.end_tokens);
   EXPECT_EQ(read->profile.answer_key, Model().profile.answer_key);
   EXPECT_EQ(read->profile.sampling, Model().profile.sampling);
 }
@@ -50,6 +54,13 @@ TEST(ModelWireTest, EachFieldOutOfRangeIsNamed) {
       {"max_agents", [](v1::ModelDescription& m) { m.set_max_agents(-1); }},
       {"kv_tokens", [](v1::ModelDescription& m) { m.set_kv_tokens(0); }},
       {"parameters", [](v1::ModelDescription& m) { m.set_parameters(-1); }},
+      {"vocabulary", [](v1::ModelDescription& m) { m.set_vocabulary(-1); }},
+      {"profile.end_tokens",
+       [](v1::ModelDescription& m) { m.mutable_profile()->add_end_tokens(-1); }},
+      {"profile.end_tokens",
+       [](v1::ModelDescription& m) {
+         for (int i = 0; i < 1024; ++i) m.mutable_profile()->add_end_tokens(i);
+       }},
       {"profile.max_candidates",
        [](v1::ModelDescription& m) { m.mutable_profile()->set_max_candidates(1); }},
       {"profile.thinking_tokens",

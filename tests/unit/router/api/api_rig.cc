@@ -18,6 +18,7 @@ GroupDescription Describe(const std::string& name) {
   model.max_agents = 64;
   model.kv_tokens = 1 << 20;
   model.decision_version = kDecisionVersion;
+  model.vocabulary = 1000;
   model.profile.answer_key = {AnswerKeySpec::Kind::kAnswerLine, ""};
   model.profile.aggregate_text = "{question}\n{candidates}";
   model.profile.candidate_line = "{index}. {answer}\n";

@@ -135,6 +135,49 @@ TEST(ConclaveServiceTest, TheStreamCarriesOnlyWhatTheRequestIncludes) {
   EXPECT_EQ(count[0], 8);
 }
 
+TEST(ConclaveServiceTest, TokensAreToldOfEveryAgentAndOfTheAggregationPass) {
+  ApiRig rig;
+  v1::GenerateRequest request = Ask(v1::MODE_CONTEMPLATING, 3);
+  request.mutable_contemplation()->set_aggregation(v1::AGGREGATION_SYNTHESISE);
+  request.set_top_logprobs(4);
+
+  const Heard heard = Listen(rig, request);
+
+  std::map<uint32_t, std::string> said;
+  for (const auto& event : heard.events) {
+    for (const v1::Token& token : event.agent_delta().tokens()) {
+      EXPECT_EQ(token.top_size(), 4);
+      EXPECT_EQ(token.top(0).text(), token.text());
+      said[event.agent()] += token.text();
+    }
+  }
+  EXPECT_EQ(said.size(), 4u);
+  const auto pass = static_cast<uint32_t>(MakeAgentId(kAggregateStage, 0, 0));
+  EXPECT_NE(said[pass].find(heard.Answer()), std::string::npos) << said[pass];
+}
+
+TEST(ConclaveServiceTest, TheEndSaysWhatWasUsed) {
+  ApiRig rig;
+  v1::GenerateRequest request = Ask(v1::MODE_CONTEMPLATING, 3);
+  request.mutable_sampling()->set_top_k(7);
+  request.mutable_budget()->set_min_tokens(2);
+  request.add_stop_tokens(9);
+
+  const Heard heard = Listen(rig, request);
+
+  const v1::Settings& settings = heard.completed().settings();
+  EXPECT_EQ(settings.sampling().top_k(), 7);
+  EXPECT_TRUE(settings.sampling().has_temperature());
+  EXPECT_EQ(settings.min_tokens(), 2);
+  EXPECT_EQ(settings.stop_tokens(0), 9);
+  EXPECT_EQ(rig.worker().recipes()[0].stop_tokens, std::vector<TokenId>{9});
+  EXPECT_EQ(rig.worker().recipes()[0].budget.min_tokens, 2);
+  for (const v1::AgentUsage& agent : heard.completed().receipt().agents()) {
+    EXPECT_EQ(agent.cut(), agent.cut_reason() != v1::CUT_REASON_UNSPECIFIED);
+    EXPECT_EQ(agent.cut(), !agent.has_stopped_by());
+  }
+}
+
 TEST(ConclaveServiceTest, ASeedAndAnIdAreDrawnAndEchoedWhenMissing) {
   ApiRig rig;
   v1::GenerateRequest request = Ask(v1::MODE_INSTANT);

@@ -51,6 +51,8 @@ Decision FullDecision() {
           .cuts = {{.agent = AgentId{2}, .kept = 3}}};
 }
 
+StopCause StoppedBy() { return {.kind = StopCause::Kind::kStopText, .token = 0, .text = "END"}; }
+
 Receipt FullReceipt() {
   Receipt receipt;
   receipt.request_id = "r";
@@ -70,7 +72,9 @@ Receipt FullReceipt() {
                             .reason = Finish::kStop,
                             .answer = "a",
                             .weight = 0.5,
-                            .lowest_window_confidence = 9});
+                            .lowest_window_confidence = 9,
+                            .stopped_by = StoppedBy(),
+                            .thinking_forced = true});
   receipt.thinking_tokens = 11;
   receipt.answer_tokens = 12;
   receipt.aggregation_tokens = 13;
@@ -98,19 +102,25 @@ TEST(EventWireTest, EveryFieldOfEveryEventArrives) {
                            .decision_version = 4}),
             kNothing);
   EXPECT_EQ(Unset(AgentStarted{.prompt_tokens = 3, .grant = 4}), kNothing);
-  EXPECT_EQ(
-      Unset(AgentDelta{.thinking = "t",
-                       .answer = "a",
-                       .tokens = {{.id = 1, .logprob = -1, .top_logprob_mean = -2, .kind = {}}},
-                       .count = 3}),
-      kNothing);
+  EXPECT_EQ(Unset(AgentDelta{.thinking = "t",
+                             .answer = "a",
+                             .tokens = {{.id = 1,
+                                         .logprob = -1,
+                                         .top_logprob_mean = -2,
+                                         .kind = {},
+                                         .told = {{.id = 1, .logprob = -1, .text = "x"},
+                                                  {.id = 3, .logprob = -0.5f, .text = "y"}}}},
+                             .count = 3}),
+            kNothing);
   EXPECT_EQ(Unset(AgentFinished{.reason = Finish::kStop,
                                 .answer = "a",
                                 .confidence = 0.5,
                                 .tokens = 4,
                                 .top20_confidence = 12,
                                 .lowest_window_confidence = 9,
-                                .weight = 0.25}),
+                                .weight = 0.25,
+                                .stopped_by = StoppedBy(),
+                                .thinking_forced = true}),
             kNothing);
   EXPECT_EQ(Unset(AgentCut{.reason = CutReason::kSettled, .kept = 3}), kNothing);
   EXPECT_EQ(Unset(VoteUpdate{.votes = {{.answer = "a", .weight = 1, .count = 1}},
@@ -127,9 +137,18 @@ TEST(EventWireTest, EveryFieldOfEveryEventArrives) {
 
 TEST(EventWireTest, EveryLineOfTheReceiptArrives) {
   // An agent was cut or has a reason, never both.
-  const std::vector<std::string> not_cut = {"GenerateResponse.completed.receipt.agents.cut"};
+  const std::vector<std::string> not_cut = {"GenerateResponse.completed.receipt.agents.cut",
+                                            "GenerateResponse.completed.receipt.agents.cut_reason"};
   const Completed completed{
-      .answer = "a", .incomplete = true, .method = Aggregation::kVote, .receipt = FullReceipt()};
+      .answer = "a",
+      .incomplete = true,
+      .method = Aggregation::kVote,
+      .receipt = FullReceipt(),
+      .settings = {.sampling = {.logit_bias = {{4, 1.5f}}},
+                   .budget = {.thinking_tokens = 1, .answer_tokens = 2, .min_tokens = 3},
+                   .end_tokens = {4},
+                   .stop_tokens = {5},
+                   .stop = {"END"}}};
   EXPECT_EQ(Unset(completed), not_cut);
 
   const v1::Receipt receipt =
@@ -150,13 +169,46 @@ TEST(EventWireTest, AnAgentThatWasCutHasNoReason) {
                                       .discarded = 0,
                                       .cut = true,
                                       .reason = Finish::kLength,
-                                      .answer = std::nullopt});
+                                      .answer = std::nullopt,
+                                      .stopped_by = StoppedBy(),
+                                      .cut_reason = CutReason::kDropped});
   const v1::GenerateResponse wire = ToWire({.sequence = 1, .agent = {}, .what = completed});
   const v1::AgentUsage& usage = wire.completed().receipt().agents(0);
   EXPECT_TRUE(usage.cut());
   EXPECT_EQ(usage.reason(), v1::FINISH_REASON_UNSPECIFIED);
-  EXPECT_FALSE(usage.has_answer());
+  EXPECT_EQ(usage.cut_reason(), v1::CUT_REASON_DROPPED);
+  EXPECT_FALSE(usage.has_answer() || usage.has_stopped_by());
   EXPECT_EQ(wire.completed().method(), v1::AGGREGATION_UNSPECIFIED);
+}
+
+TEST(EventWireTest, ATokenCarriesWhatIsToldOfIt) {
+  AgentDelta delta;
+  delta.tokens.push_back({.id = 7,
+                          .logprob = -1,
+                          .told = {{.id = 7, .logprob = -1, .text = "\xE2\x82"},
+                                   {.id = 9, .logprob = -0.25f, .text = "so"}}});
+  delta.tokens.push_back({.id = 8, .logprob = -2});
+  const v1::GenerateResponse wire = ToWire({.sequence = 1, .agent = {}, .what = delta});
+
+  const v1::Token& told = wire.agent_delta().tokens(0);
+  EXPECT_EQ(told.text(), "\xE2\x82");  // Bytes: half a character.
+  ASSERT_EQ(told.top_size(), 1);
+  EXPECT_EQ(told.top(0).id(), 9);
+  EXPECT_EQ(told.top(0).logprob(), -0.25f);
+  EXPECT_EQ(told.top(0).text(), "so");
+  EXPECT_EQ(wire.agent_delta().tokens(1).top_size(), 0);
+}
+
+TEST(EventWireTest, EachCauseOfAStopIsItself) {
+  const auto wire = [](StopCause cause) {
+    AgentFinished event;
+    event.stopped_by = std::move(cause);
+    return ToWire({.sequence = 1, .agent = {}, .what = event}).agent_finished();
+  };
+  EXPECT_EQ(wire({.kind = StopCause::Kind::kEndToken, .token = 2}).stopped_by().end_token(), 2);
+  EXPECT_EQ(wire({.kind = StopCause::Kind::kStopToken, .token = 3}).stopped_by().stop_token(), 3);
+  EXPECT_EQ(wire(StoppedBy()).stopped_by().stop_text(), "END");
+  EXPECT_FALSE(wire({}).has_stopped_by());
 }
 
 TEST(EventWireTest, EnumsKeepTheirMeaning) {

@@ -25,6 +25,7 @@ ModelDescription Model() {
   model.max_positions = 1000;
   model.max_agents = 16;
   model.decision_version = kDecisionVersion;
+  model.vocabulary = 500;
   model.profile.thinks = true;
   model.profile.thinking_tokens = 100;
   model.profile.answer_tokens = 20;
@@ -47,6 +48,79 @@ TEST(PlanTest, ARequestWithoutAModeThinksWhereTheModelCan) {
   ModelDescription plain = Model();
   plain.profile.thinks = false;
   EXPECT_EQ(MakePlan(request, plain, Limits())->mode, Mode::kInstant);
+}
+
+TEST(PlanTest, EveryAgentIsToldHowItStopsAndWhatToTell) {
+  Request request = Question();
+  request.stop = {"END"};
+  request.stop_tokens = {499};
+  request.min_tokens = 30;
+  request.top_logprobs = 5;
+  ModelDescription model = Model();
+  model.profile.end_tokens = {7};
+  model.profile.sampling.temperature = 0.6f;
+
+  const auto plan = MakePlan(request, model, Limits());
+
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  std::vector<AgentRecipe> all = plan->agents;
+  all.push_back(plan->synthesis);
+  for (const AgentRecipe& agent : all) {
+    EXPECT_EQ(agent.stop_tokens, request.stop_tokens);
+    EXPECT_EQ(agent.budget.min_tokens, 30);
+    EXPECT_EQ(agent.top_logprobs, 5);
+  }
+  EXPECT_TRUE(plan->request.include.tokens);
+  EXPECT_EQ(plan->settings.sampling.temperature, 0.6f);
+  EXPECT_EQ(plan->settings.budget, plan->agents[0].budget);
+  EXPECT_EQ(plan->settings.end_tokens, std::vector<TokenId>{7});
+  EXPECT_EQ(plan->settings.stop_tokens, request.stop_tokens);
+  EXPECT_EQ(plan->settings.stop, request.stop);
+}
+
+std::string FieldOf(const Request& request, const ModelDescription& model,
+                    absl::StatusCode code = absl::StatusCode::kInvalidArgument) {
+  const absl::Status status = MakePlan(request, model, Limits()).status();
+  EXPECT_EQ(status.code(), code) << status;
+  const StatusDetails details = DetailsOf(status);
+  return details.fields.empty() ? "" : details.fields[0].first;
+}
+
+TEST(PlanTest, TokensThatTheVocabularyLacksAreNamed) {
+  Request request = Question();
+  request.stop_tokens = {1, 500};
+  EXPECT_EQ(FieldOf(request, Model()), "stop_tokens[1]");
+  request.stop_tokens.clear();
+  request.sampling.logit_bias = {{499, 1.0f}, {501, 1.0f}};
+  EXPECT_EQ(FieldOf(request, Model()), "sampling.logit_bias[501]");
+}
+
+TEST(PlanTest, NobodyMayHaveToSayMoreThanHeMay) {
+  Request request = Question();
+  request.mode = Mode::kInstant;
+  request.min_tokens = 20;
+  EXPECT_TRUE(MakePlan(request, Model(), Limits()).ok());
+  request.total_tokens = 19;
+  EXPECT_EQ(FieldOf(request, Model()), "budget.min_tokens");
+  request.total_tokens.reset();
+  request.min_tokens = 21;
+  EXPECT_EQ(FieldOf(request, Model()), "budget.min_tokens");
+}
+
+// They would pass over it in silence.
+TEST(PlanTest, WhatWorkersOfTheEarlierVersionDoNotKnowIsRefused) {
+  ModelDescription earlier = Model();
+  earlier.vocabulary = 0;
+  constexpr auto kNotYet = absl::StatusCode::kUnimplemented;
+  Request request = Question();
+  request.sampling.logit_bias = {{499, 1.0f}};
+  EXPECT_TRUE(MakePlan(request, earlier, Limits()).ok());
+  request.top_logprobs = 0;
+  EXPECT_EQ(FieldOf(request, earlier, kNotYet), "top_logprobs");
+  request.min_tokens = 1;
+  EXPECT_EQ(FieldOf(request, earlier, kNotYet), "budget.min_tokens");
+  request.stop_tokens = {1};
+  EXPECT_EQ(FieldOf(request, earlier, kNotYet), "stop_tokens");
 }
 
 TEST(PlanTest, TheRoundsAgentsHaveTheBarAndTheAggregationPassHasNone) {

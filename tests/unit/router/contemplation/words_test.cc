@@ -67,6 +67,61 @@ TEST(TranscriptTest, ARepeatedTokenThatDiffersIsDataLoss) {
   EXPECT_EQ(transcript.count(), 2);
 }
 
+// It passes through once, and is not kept.
+TEST(TranscriptTest, WhatIsToldOfTokensComesWithTheNewOnes) {
+  Transcript transcript;
+  FamilyDelta delta = Said(0, {1, 2}, "ab", "");
+  for (TextToken& token : delta.tokens) token.token.told = {{.id = token.token.id}};
+  ASSERT_EQ(transcript.Append(delta)->tokens.size(), 2u);
+  FamilyDelta again = Said(1, {2, 3}, "bc", "");
+  for (TextToken& token : again.tokens) token.token.told = {{.id = token.token.id}};
+
+  const auto fresh = transcript.Append(again);
+
+  ASSERT_TRUE(fresh.ok()) << fresh.status();
+  ASSERT_EQ(fresh->tokens.size(), 1u);
+  EXPECT_EQ(fresh->tokens[0].token.told.at(0).id, 102);
+  for (const TokenEvent& token : transcript.Produced()) EXPECT_TRUE(token.told.empty());
+}
+
+TEST(TranscriptTest, ThinkingWasForcedWhereATokenWasPut) {
+  Transcript transcript;
+  FamilyDelta delta = Said(0, {1, 1, 2}, "a", "7");
+  delta.tokens[1].token.kind = TokenKind::kForced;
+  ASSERT_TRUE(transcript.Append(delta).ok());
+
+  EXPECT_FALSE(transcript.ForcedAt(1));
+  EXPECT_TRUE(transcript.ForcedAt(2));
+  EXPECT_TRUE(transcript.ForcedAt(3));
+}
+
+TEST(OutboxTest, WhatIsToldOfTokensCountsTowardsTheLimit) {
+  ClientOutbox outbox;
+  size_t pushed = 0;
+  for (const size_t tokens : {1, 300, 2000, 5}) {
+    AgentDelta delta{.thinking = "", .answer = "", .tokens = {}, .count = 1};
+    for (size_t i = 0; i < tokens; ++i) {
+      TokenEvent& token = delta.tokens.emplace_back();
+      token.told.assign(21, {.id = 1, .logprob = -1, .text = std::string(40, 'x')});
+    }
+    pushed += tokens;
+    outbox.Push({.sequence = 0, .agent = A(0), .what = std::move(delta)});
+  }
+  size_t read = 0;
+  int events = 0;
+  while (const auto event = outbox.Pop()) {
+    size_t size = 0;
+    for (const TokenEvent& token : std::get<AgentDelta>(event->what).tokens) {
+      size += ClientOutbox::kTokenBytes + ToldBytes(token);
+      ++read;
+    }
+    EXPECT_LE(size, ClientOutbox::kMostDelta);
+    ++events;
+  }
+  EXPECT_EQ(read, pushed);
+  EXPECT_EQ(events, 4);
+}
+
 TEST(OutboxTest, ASlowReaderFindsDeltasMergedAndLosesNothing) {
   ClientOutbox outbox;
   for (int i = 0; i < 100; ++i) {

@@ -54,6 +54,26 @@ TEST(OutboxTest, WhatWaitsIsOneMessageForEachAgentHoweverSlowTheReader) {
   EXPECT_EQ(messages, 8);
 }
 
+TEST(OutboxTest, WhatIsToldOfTokensCountsTowardsTheLimit) {
+  Outbox outbox;
+  constexpr int kTokens = 6000;
+  for (int token = 0; token < kTokens; ++token) {
+    FamilyDelta delta = Delta(0, token, 1);
+    delta.tokens[0].token.told.assign(21, {.id = 1, .logprob = -1, .text = "twenty bytes or so.."});
+    outbox.Push(std::move(delta));
+  }
+  int read = 0;
+  while (!outbox.empty()) {
+    size_t told = 0;
+    for (const TextToken& token : PopDelta(outbox).tokens) {
+      told += ToldBytes(token.token);
+      ++read;
+    }
+    EXPECT_LT(told, Outbox::kMostTold + 1000);
+  }
+  EXPECT_EQ(read, kTokens);
+}
+
 TEST(OutboxTest, AMessageStaysBelowTheLimit) {
   Outbox outbox;
   const int most = static_cast<int>(Outbox::kMostTokens);

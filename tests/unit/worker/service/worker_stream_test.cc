@@ -71,6 +71,92 @@ TEST(WorkerStreamTest, EveryAddIsAnsweredInOrderAndRefusedIdsMayBeUsedAgain) {
   EXPECT_EQ(stream.agents[Id(1)].answer, "1");
 }
 
+std::string TextOf(const std::vector<TextToken>& tokens) {
+  std::string text;
+  for (const TextToken& token : tokens) text += token.token.told.at(0).text;
+  return text;
+}
+
+TEST(WorkerStreamTest, TokensAreToldWithTheirTextsForThoseWhoAsk) {
+  ServiceRig rig;
+  RouterStream stream(rig);
+  stream.Send(Opening());
+  std::vector<AgentRecipe> recipes = Recipes(3);
+  recipes[1].top_logprobs = 0;
+  recipes[2].top_logprobs = 5;
+  stream.Send(recipes);
+  stream.HalfClose();
+  EXPECT_TRUE(stream.Finish().ok());
+
+  for (const TextToken& token : stream.agents[Id(0)].tokens) {
+    EXPECT_TRUE(token.token.told.empty());
+  }
+  for (const int i : {1, 2}) {
+    const auto& agent = stream.agents[Id(i)];
+    const std::vector<TextToken> words(agent.tokens.begin(), agent.tokens.end() - 1);
+    EXPECT_THAT(TextOf(words), testing::EndsWith(rig.answer(i)));
+    EXPECT_THAT(TextOf(words), HasSubstr(kThought));
+    for (const TextToken& token : words) {
+      EXPECT_EQ(token.token.told.size(), i == 1 ? 1u : 6u);
+      EXPECT_EQ(token.token.told[0].id, token.token.id);
+    }
+  }
+}
+
+TEST(WorkerStreamTest, WhatStoppedAnAgentIsSaid) {
+  ServiceRig rig;
+  RouterStream stream(rig);
+  stream.Send(Opening());
+  std::vector<AgentRecipe> recipes = Recipes(3);
+  const TokenId digit = rig.text().tokenizer().Encode("1")->front();
+  recipes[1].stop_tokens = {digit};
+  recipes[2].stop = {"2"};
+  stream.Send(recipes);
+  stream.HalfClose();
+  EXPECT_TRUE(stream.Finish().ok());
+
+  const TokenId end = rig.text().end_tokens().front();
+  EXPECT_EQ(stream.agents[Id(0)].end->stopped_by,
+            (StopCause{.kind = StopCause::Kind::kEndToken, .token = end}));
+  EXPECT_EQ(stream.agents[Id(1)].end->stopped_by,
+            (StopCause{.kind = StopCause::Kind::kStopToken, .token = digit}));
+  EXPECT_EQ(stream.agents[Id(2)].end->stopped_by,
+            (StopCause{.kind = StopCause::Kind::kStopText, .text = "2"}));
+  for (const int i : {1, 2}) EXPECT_EQ(stream.agents[Id(i)].answer, "");
+}
+
+// The fake's agents say their end again and again: it is drawn only where it may be.
+TEST(WorkerStreamTest, NobodyEndsBeforeTheMinimum) {
+  ServiceRig rig;
+  RouterStream stream(rig);
+  stream.Send(Opening());
+  std::vector<AgentRecipe> recipes = Recipes(2);
+  recipes[1].budget.min_tokens = 60;
+  stream.Send(recipes);
+  stream.HalfClose();
+  EXPECT_TRUE(stream.Finish().ok());
+
+  EXPECT_LT(stream.agents[Id(0)].tokens.size(), 60u);
+  const std::vector<TextToken>& tokens = stream.agents[Id(1)].tokens;
+  ASSERT_EQ(tokens.size(), 61u);
+  const TokenId end = rig.text().end_tokens().front();
+  for (size_t i = 0; i < 60; ++i) EXPECT_NE(tokens[i].token.id, end);
+  EXPECT_EQ(tokens[60].token.id, end);
+}
+
+TEST(WorkerStreamTest, AStopTokenThatIsNoneIsRefused) {
+  ServiceRig rig;
+  RouterStream stream(rig);
+  stream.Send(Opening());
+  std::vector<AgentRecipe> recipes = Recipes(1);
+  recipes[0].stop_tokens = {100'000};
+  stream.Send(recipes);
+  stream.HalfClose();
+  EXPECT_TRUE(stream.Finish().ok());
+
+  EXPECT_THAT(stream.answers, ElementsAre(HasSubstr("stop_tokens has token 100000")));
+}
+
 TEST(WorkerStreamTest, AGangWiderThanTheGroupIsToldTheWidthThatFits) {
   ServiceRig rig({.service = {}, .max_slots = 4});
   RouterStream stream(rig);

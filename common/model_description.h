@@ -36,6 +36,7 @@ struct ModelDescription {
   int64_t kv_tokens = 0;
   int64_t parameters = 0;
   int decision_version = 0;
+  std::string family;  // Of the decoder: "llama". Empty: not told.
   int vocabulary = 0;  // Ids are below it. 0: of an earlier version, which does not say.
   PromptProfile profile;
 };

@@ -137,7 +137,7 @@ absl::Status Lead(const LeaderParts& parts) {
   Metrics metrics;
   TimedRunner runner(parts.runner, clock, metrics);
   ModelDescription model =
-      Describe(ModelName(config.model), parts.parameters, runner.shape(), *text);
+      Describe(ModelName(config.model), parts.family, parts.parameters, runner.shape(), *text);
   RankCell& cell = parts.memory.cell(0);
   Engine engine({.max_batched_tokens = config.group.max_batched_tokens,
                  .max_families = config.server.max_families,

@@ -3,6 +3,7 @@
 #include <absl/status/status.h>
 
 #include <cstdint>
+#include <string>
 
 #include "common/log.h"
 #include "worker/group/beat.h"
@@ -18,6 +19,7 @@ struct LeaderParts {
   GroupMemory& memory;
   const Beat& beat;
   StepRunner& runner;
+  std::string family;      // Of the model, as config.json names it.
   int64_t parameters = 0;  // Of the model.
   bool elsewhere = false;  // Some ranks are on other hosts.
   const Logger& log;

@@ -125,6 +125,7 @@ absl::Status LeadGroup(const Seat& seat, const Beat& beat, ModelRunner& runner,
                .memory = seat.memory,
                .beat = beat,
                .runner = group,
+               .family = runner.model().config().family,
                .parameters = runner.model().parameters(),
                .elsewhere = seat.elsewhere(),
                .log = log});

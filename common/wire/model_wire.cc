@@ -78,6 +78,7 @@ absl::Status CheckModel(const v1::ModelDescription& wire) {
   RETURN_IF_ERROR(CheckNumber("tensor_parallel", wire.tensor_parallel(), 1, 64));
   RETURN_IF_ERROR(CheckNumber("max_positions", wire.max_positions(), 1, kMostInt));
   RETURN_IF_ERROR(CheckNumber("max_agents", wire.max_agents(), 1, kMostInt));
+  RETURN_IF_ERROR(CheckText("family", wire.family(), kMostNameBytes));
   RETURN_IF_ERROR(CheckNumber("kv_tokens", wire.kv_tokens(), 1, kMostCount));
   RETURN_IF_ERROR(CheckNumber("vocabulary", wire.vocabulary(), 0, kMostInt));
   return CheckNumber("parameters", wire.parameters(), 0, kMostCount);
@@ -96,6 +97,7 @@ v1::ModelDescription ToWire(const ModelDescription& model) {
   wire.set_kv_tokens(model.kv_tokens);
   wire.set_parameters(model.parameters);
   wire.set_decision_version(model.decision_version);
+  wire.set_family(model.family);
   wire.set_vocabulary(model.vocabulary);
   *wire.mutable_profile() = ToWire(model.profile);
   return wire;
@@ -114,6 +116,7 @@ absl::StatusOr<ModelDescription> FromWire(const v1::ModelDescription& wire) {
   model.kv_tokens = wire.kv_tokens();
   model.parameters = wire.parameters();
   model.decision_version = wire.decision_version();
+  model.family = wire.family();
   model.vocabulary = wire.vocabulary();
   return model;
 }

@@ -19,6 +19,7 @@
 #include "router/api/client_call.h"
 #include "router/api/event_wire.h"
 #include "router/api/kept_requests.h"
+#include "router/api/prompt_calls.h"
 #include "router/api/request_metrics.h"
 #include "router/api/request_parser.h"
 
@@ -63,7 +64,8 @@ class ConclaveRpc::Service : public v1::ConclaveService::CallbackService {
       : options_(options),
         parts_(std::move(parts)),
         metrics_(parts_.metrics),
-        requests_(options.keep, parts_.metrics) {}
+        requests_(options.keep, parts_.metrics),
+        prompts_(parts_.admission, parts_.fleet, parts_.clock) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
@@ -75,7 +77,14 @@ class ConclaveRpc::Service : public v1::ConclaveService::CallbackService {
                                        v1::ListModelsResponse* response) override;
   grpc::ServerUnaryReactor* CountTokens(grpc::CallbackServerContext* context,
                                         const v1::CountTokensRequest* request,
-                                        v1::CountTokensResponse* response) override;
+                                        v1::CountTokensResponse* response) override {
+    return prompts_.Count(*context, Authenticate(*context), *request, *response);
+  }
+  grpc::ServerUnaryReactor* RenderPrompt(grpc::CallbackServerContext* context,
+                                         const v1::RenderPromptRequest* request,
+                                         v1::RenderPromptResponse* response) override {
+    return prompts_.Render(*context, Authenticate(*context), *request, *response);
+  }
   grpc::ServerUnaryReactor* Stop(grpc::CallbackServerContext* context,
                                  const v1::StopRequest* request, v1::StopResponse*) override;
   void Sweep();
@@ -85,14 +94,6 @@ class ConclaveRpc::Service : public v1::ConclaveService::CallbackService {
   class StreamReactor;
   class OnceReactor;
 
-  // A CountTokens call that passed the checks.
-  struct CountJob {
-    AdmissionQuestion admission;
-    CountQuestion question;
-    int group = 0;
-  };
-  absl::StatusOr<CountJob> PrepareCount(const grpc::CallbackServerContext& context,
-                                        const v1::CountTokensRequest& request) const;
   absl::StatusOr<std::string> Authenticate(const grpc::CallbackServerContext& context) const;
   // The call takes its stream up or enters, or is refused. What it has to wait for is named for
   // Admission::Withdraw; 0: nothing.
@@ -114,6 +115,7 @@ class ConclaveRpc::Service : public v1::ConclaveService::CallbackService {
   const ServiceParts parts_;
   RequestMetrics metrics_;
   KeptRequests requests_;
+  const PromptCalls prompts_;
   absl::Mutex mutex_;
   std::vector<std::weak_ptr<ClientCall>> calls_ ABSL_GUARDED_BY(mutex_);
 };
@@ -358,58 +360,10 @@ grpc::ServerUnaryReactor* ConclaveRpc::Service::ListModels(grpc::CallbackServerC
       model->add_modes(v1::MODE_CONTEMPLATING);
       model->set_max_agents(std::min(options_.limits.max_agents, description.max_agents));
     }
+    model->set_groups(model->groups() + 1);
     if (group.ready()) model->set_groups_ready(model->groups_ready() + 1);
   }
   reactor->Finish(grpc::Status::OK);
-  return reactor;
-}
-
-absl::StatusOr<ConclaveRpc::Service::CountJob> ConclaveRpc::Service::PrepareCount(
-    const grpc::CallbackServerContext& context, const v1::CountTokensRequest& request) const {
-  CountJob job;
-  ASSIGN_OR_RETURN(job.admission.tenant, Authenticate(context));
-  RETURN_IF_ERROR(CheckModelName(request.model()));
-  if (!v1::Mode_IsValid(request.mode())) {
-    return BadField("mode", fmt::format("has no value {}", static_cast<int>(request.mode())));
-  }
-  ASSIGN_OR_RETURN(job.question.messages, conclave::FromWire(request.messages(), "messages"));
-  ASSIGN_OR_RETURN(const ModelDescription model, parts_.fleet.FindModel(request.model()));
-  const bool thinks = model.profile.thinks && request.mode() != v1::MODE_INSTANT;
-  job.question.thinking = thinks ? Thinking::kOn : Thinking::kOff;
-  job.question.time_of_day = absl::ToUnixSeconds(parts_.clock.Now());
-  job.admission.tokens = EstimateTokens(job.question.messages);
-  job.admission.may_wait = false;
-  for (const GroupView& group : parts_.fleet.View()) {
-    const bool serves = group.description && group.description->model.name == model.name;
-    if (!group.reachable || !serves) continue;
-    job.group = group.number;
-    return job;
-  }
-  return parts_.fleet.WhyNot({.model = model.name, .fingerprint = "", .agents = 1});
-}
-
-// It is work too: rendering and tokenising take a ticket while they last.
-grpc::ServerUnaryReactor* ConclaveRpc::Service::CountTokens(grpc::CallbackServerContext* context,
-                                                            const v1::CountTokensRequest* request,
-                                                            v1::CountTokensResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::StatusOr<CountJob> job = PrepareCount(*context, *request);
-  if (!job.ok()) {
-    reactor->Finish(ToGrpc(job.status()));
-    return reactor;
-  }
-  parts_.admission.Admit(job->admission, parts_.clock.Now(),
-                         [this, reactor, response, job = *job](absl::StatusOr<Ticket> ticket) {
-                           if (!ticket.ok()) return reactor->Finish(ToGrpc(ticket.status()));
-                           // Shared by the callback's copies.
-                           auto held = std::make_shared<Ticket>(*std::move(ticket));
-                           parts_.fleet.Count(
-                               job.group, job.question,
-                               [reactor, response, held](absl::StatusOr<int> tokens) {
-                                 if (tokens.ok()) response->set_tokens(*tokens);
-                                 reactor->Finish(ToGrpc(tokens.status()));
-                               });
-                         });
   return reactor;
 }
 

@@ -68,7 +68,8 @@ class Fleet {
   // there is no run; or kUnavailable. The run must not outlive the fleet.
   std::unique_ptr<FamilyRun> Open(int group, FamilyOpening opening,
                                   std::shared_ptr<FamilyEvents> events);
-  void Count(int group, CountQuestion question, std::function<void(absl::StatusOr<int>)> done);
+  void Count(int group, PromptQuestion question, std::function<void(absl::StatusOr<int>)> done);
+  void Render(int group, PromptQuestion question, std::function<void(absl::StatusOr<Prompt>)> done);
 
   // Waits for a place while it lives.
   class Waiting;

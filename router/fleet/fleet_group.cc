@@ -136,11 +136,18 @@ std::unique_ptr<FamilyRun> Fleet::Open(int group, FamilyOpening opening,
   return std::make_unique<SeatedRun>(std::move(found), std::move(run));
 }
 
-void Fleet::Count(int group, CountQuestion question,
+void Fleet::Count(int group, PromptQuestion question,
                   std::function<void(absl::StatusOr<int>)> done) {
   const std::shared_ptr<Group> found = Find(group);
   if (found == nullptr) return done(Unavailable("group {} is no longer a member", group));
   found->member.client->Count(std::move(question), std::move(done));
+}
+
+void Fleet::Render(int group, PromptQuestion question,
+                   std::function<void(absl::StatusOr<Prompt>)> done) {
+  const std::shared_ptr<Group> found = Find(group);
+  if (found == nullptr) return done(Unavailable("group {} is no longer a member", group));
+  found->member.client->Render(std::move(question), std::move(done));
 }
 
 }  // namespace conclave::router

@@ -10,19 +10,32 @@
 #include "common/wire/family_wire.h"
 #include "common/wire/grpc_status.h"
 #include "common/wire/message_wire.h"
+#include "common/wire/prompt_wire.h"
 #include "router/fleet/family_stream.h"
 
 namespace conclave::router {
 namespace {
 
-constexpr absl::Duration kCountDeadline = absl::Seconds(10);
+constexpr absl::Duration kPromptDeadline = absl::Seconds(10);
 
-// What one Count call needs until its answer is there.
-struct CountCall {
+// What one call about a prompt needs until its answer is there.
+template <typename Request, typename Response>
+struct PromptCall {
   grpc::ClientContext context;
-  v1::CountRequest request;
-  v1::CountResponse response;
+  Request request;
+  Response response;
 };
+
+// Shared with the callback, which comes after the caller has returned.
+template <typename Request, typename Response>
+std::shared_ptr<PromptCall<Request, Response>> MakeCall(const PromptQuestion& question) {
+  auto call = std::make_shared<PromptCall<Request, Response>>();
+  ToWire(question.messages, call->request.mutable_messages());
+  call->request.set_thinking(ToWire(question.thinking));
+  call->request.set_time_of_day(question.time_of_day);
+  call->context.set_deadline(absl::ToChronoTime(absl::Now() + kPromptDeadline));
+  return call;
+}
 
 }  // namespace
 
@@ -61,20 +74,24 @@ std::unique_ptr<GroupWatch> GrpcWorkerClient::Watch(GroupEvents& events) {
   return WatchGroup(stub_, timers_, backoff_, events);
 }
 
-void GrpcWorkerClient::Count(CountQuestion question,
+void GrpcWorkerClient::Count(PromptQuestion question,
                              std::function<void(absl::StatusOr<int>)> done) {
-  // Shared with the callback, which comes after this function has returned.
-  auto call = std::make_shared<CountCall>();
-  ToWire(question.messages, call->request.mutable_messages());
-  call->request.set_thinking(ToWire(question.thinking));
-  call->request.set_time_of_day(question.time_of_day);
-  call->context.set_deadline(absl::ToChronoTime(absl::Now() + kCountDeadline));
-  v1::WorkerService::Stub::async_interface* const calls = stub_->async();
-  calls->Count(&call->context, &call->request, &call->response,
-               [call, done = std::move(done)](grpc::Status status) {
-                 if (!status.ok()) return done(FromGrpc(status));
-                 done(call->response.tokens());
-               });
+  const auto call = MakeCall<v1::CountRequest, v1::CountResponse>(question);
+  stub_->async()->Count(&call->context, &call->request, &call->response,
+                        [call, done = std::move(done)](const grpc::Status& status) {
+                          if (!status.ok()) return done(FromGrpc(status));
+                          done(call->response.tokens());
+                        });
+}
+
+void GrpcWorkerClient::Render(PromptQuestion question,
+                              std::function<void(absl::StatusOr<Prompt>)> done) {
+  const auto call = MakeCall<v1::RenderRequest, v1::RenderResponse>(question);
+  stub_->async()->Render(&call->context, &call->request, &call->response,
+                         [call, done = std::move(done)](const grpc::Status& status) {
+                           if (!status.ok()) return done(FromGrpc(status));
+                           done(FromWire(call->response));
+                         });
 }
 
 }  // namespace conclave::router

@@ -38,7 +38,8 @@ class GrpcWorkerClient : public WorkerClient {
   std::unique_ptr<FamilyRun> Open(FamilyOpening opening,
                                   std::shared_ptr<FamilyEvents> events) override;
   std::unique_ptr<GroupWatch> Watch(GroupEvents& events) override;
-  void Count(CountQuestion question, std::function<void(absl::StatusOr<int>)> done) override;
+  void Count(PromptQuestion question, std::function<void(absl::StatusOr<int>)> done) override;
+  void Render(PromptQuestion question, std::function<void(absl::StatusOr<Prompt>)> done) override;
 
  private:
   const std::shared_ptr<v1::WorkerService::Stub> stub_;  // Shared with watches' last calls.

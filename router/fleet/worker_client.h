@@ -10,6 +10,7 @@
 
 #include "common/family.h"
 #include "common/model_description.h"
+#include "common/prompt.h"
 
 namespace conclave::router {
 
@@ -65,8 +66,8 @@ class GroupWatch {
   virtual ~GroupWatch() = default;
 };
 
-// Asks how many tokens messages are, rendered for generation.
-struct CountQuestion {
+// Asks what messages are, rendered for generation.
+struct PromptQuestion {
   std::vector<Message> messages;
   Thinking thinking = Thinking::kOff;
   int64_t time_of_day = 0;
@@ -81,8 +82,10 @@ class WorkerClient {
                                           std::shared_ptr<FamilyEvents> events) = 0;
   // `events` must outlive the watch. Events may come before the call returns.
   virtual std::unique_ptr<GroupWatch> Watch(GroupEvents& events) = 0;
-  // Calls `done` once, from any thread.
-  virtual void Count(CountQuestion question, std::function<void(absl::StatusOr<int>)> done) = 0;
+  // How many tokens they are, and what a model sees of them. Call `done` once, from any thread.
+  virtual void Count(PromptQuestion question, std::function<void(absl::StatusOr<int>)> done) = 0;
+  virtual void Render(PromptQuestion question,
+                      std::function<void(absl::StatusOr<Prompt>)> done) = 0;
 };
 
 }  // namespace conclave::router

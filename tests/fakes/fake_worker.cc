@@ -244,10 +244,27 @@ std::unique_ptr<GroupWatch> FakeWorker::Watch(GroupEvents& events) {
   return std::make_unique<Quiet>();
 }
 
-void FakeWorker::Count(CountQuestion question, std::function<void(absl::StatusOr<int>)> done) {
+void FakeWorker::Count(PromptQuestion question, std::function<void(absl::StatusOr<int>)> done) {
   size_t bytes = 0;
   for (const Message& message : question.messages) bytes += TextOf(message).size();
   done(static_cast<int>(bytes));
+}
+
+void FakeWorker::Render(PromptQuestion question, std::function<void(absl::StatusOr<Prompt>)> done) {
+  Prompt prompt;
+  const auto add = [&prompt](const std::string& text, bool by_caller) {
+    prompt.text += text;
+    prompt.runs.push_back({prompt.text.size(), by_caller});
+    prompt.tokens.push_back({static_cast<TokenId>(text.size()), text, !by_caller});
+  };
+  for (const Message& message : question.messages) {
+    add("<turn>", false);
+    add(TextOf(message), true);
+  }
+  add(fmt::format("<{} at {}>", question.thinking == Thinking::kOn ? "think" : "answer",
+                  question.time_of_day),
+      false);
+  done(std::move(prompt));
 }
 
 void FakeWorker::HoldAfter(int tokens) {

@@ -33,7 +33,8 @@ class FakeWorker : public WorkerClient {
                                   std::shared_ptr<FamilyEvents> events) override;
   std::unique_ptr<GroupWatch> Watch(GroupEvents& events) override;
   // A token for each byte of the messages.
-  void Count(CountQuestion question, std::function<void(absl::StatusOr<int>)> done) override;
+  void Count(PromptQuestion question, std::function<void(absl::StatusOr<int>)> done) override;
+  void Render(PromptQuestion question, std::function<void(absl::StatusOr<Prompt>)> done) override;
 
   // From now on an agent waits after this many tokens of its own; agents that wait go on up to it.
   void HoldAfter(int tokens);

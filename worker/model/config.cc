@@ -113,6 +113,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text) {
     return keys.status();
   }
   ModelConfig model;
+  model.family = model_type;
   RefuseUnserved(keys);
   ReadShape(*family, keys, model);
   ReadArithmetic(*family, keys, model);

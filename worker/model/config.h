@@ -25,6 +25,7 @@ struct ExpertsConfig {
 
 // A decoder as config.json describes it, whatever its family. Read without any device.
 struct ModelConfig {
+  std::string family;  // model_type, a name only: the values below say what it means.
   int layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_width = 0, ffn = 0, vocab = 0;
   int max_positions = 0;
   float norm_eps = 1e-6f;

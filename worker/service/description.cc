@@ -19,8 +19,8 @@ std::string Fingerprint(const GroupShape& shape, const TextModel& text) {
   return hex;
 }
 
-ModelDescription Describe(const std::string& name, int64_t parameters, const GroupShape& shape,
-                          const TextModel& text) {
+ModelDescription Describe(const std::string& name, const std::string& family, int64_t parameters,
+                          const GroupShape& shape, const TextModel& text) {
   int64_t blocks = 0;
   for (const KvPoolShape& pool : shape.pools) {
     if (pool.window_tokens > 0) continue;
@@ -35,6 +35,7 @@ ModelDescription Describe(const std::string& name, int64_t parameters, const Gro
           .kv_tokens = blocks * kBlockTokens,
           .parameters = parameters,
           .decision_version = kDecisionVersion,
+          .family = family,
           .vocabulary = shape.vocab_size,
           .profile = text.prompt_profile()};
 }

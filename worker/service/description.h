@@ -15,7 +15,7 @@ std::string Fingerprint(const GroupShape& shape, const TextModel& text);
 
 // What the group says of itself. The KV cache holds what its smallest pool of layers that see
 // everything holds.
-ModelDescription Describe(const std::string& name, int64_t parameters, const GroupShape& shape,
-                          const TextModel& text);
+ModelDescription Describe(const std::string& name, const std::string& family, int64_t parameters,
+                          const GroupShape& shape, const TextModel& text);
 
 }  // namespace conclave::worker

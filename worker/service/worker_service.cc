@@ -13,6 +13,7 @@
 #include "common/wire/grpc_status.h"
 #include "common/wire/message_wire.h"
 #include "common/wire/model_wire.h"
+#include "common/wire/prompt_wire.h"
 #include "conclave/v1/worker.grpc.pb.h"
 #include "worker/service/engine_metrics.h"
 #include "worker/service/family_call.h"
@@ -119,8 +120,12 @@ class WorkerService::Rpc final : public v1::WorkerService::WithRawCallbackMethod
                                    v1::RenderResponse* response) override {
     return InPool(context, [this, request, response]() -> absl::Status {
       ASSIGN_OR_RETURN(const RenderedPrompt prompt, Rendered(*request));
-      response->set_text(prompt.text.text());
-      response->mutable_tokens()->Add(prompt.tokens.begin(), prompt.tokens.end());
+      const int most = parts_.model.max_positions;
+      if (prompt.tokens.size() > static_cast<size_t>(most)) {
+        return OutOfRange("the prompt has {} tokens; the model has positions for {}",
+                          prompt.tokens.size(), most);
+      }
+      ToWire(parts_.text.Show(prompt), response);
       return absl::OkStatus();
     });
   }

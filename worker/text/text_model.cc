@@ -130,6 +130,20 @@ absl::StatusOr<RenderedPrompt> TextModel::Render(std::vector<Message> messages,
   return prompt;
 }
 
+Prompt TextModel::Show(const RenderedPrompt& rendered) const {
+  Prompt prompt;
+  prompt.text = rendered.text.text();
+  for (const MarkedString::Run& run : rendered.text.runs()) {
+    prompt.runs.push_back({run.end, run.author == Author::kCaller});
+  }
+  prompt.tokens.reserve(rendered.tokens.size());
+  for (const TokenId id : rendered.tokens) {
+    prompt.tokens.push_back(
+        {id, std::string(tokenizer_->token_bytes(id)), tokenizer_->is_added(id)});
+  }
+  return prompt;
+}
+
 std::unique_ptr<TextPolicy> TextModel::MakePolicy(OutputOptions options,
                                                   std::shared_ptr<TextTrace> trace) const {
   TextPolicyOptions policy;

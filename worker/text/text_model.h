@@ -13,6 +13,7 @@
 #include "common/chat.h"
 #include "common/family.h"
 #include "common/model_description.h"
+#include "common/prompt.h"
 #include "worker/text/chat_template.h"
 #include "worker/text/marked_string.h"
 #include "worker/text/profile.h"
@@ -57,6 +58,9 @@ class TextModel {
   // refused them.
   absl::StatusOr<RenderedPrompt> Render(std::vector<Message> messages,
                                         const RenderOptions& options) const;
+
+  // The same for people: who wrote which bytes, and what each token says.
+  Prompt Show(const RenderedPrompt& rendered) const;
 
   // A policy for one agent; its pieces go to `trace`. This object must outlive it.
   std::unique_ptr<TextPolicy> MakePolicy(OutputOptions options,

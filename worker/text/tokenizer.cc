@@ -68,6 +68,7 @@ class Tokenizer::Tables {
   const Bpe& bpe() const { return file_.bpe; }
   bool known(TokenId id) const { return id >= 0 && static_cast<size_t>(id) < texts_.size(); }
   bool is_special(TokenId id) const { return known(id) && special_[static_cast<size_t>(id)]; }
+  bool is_added(TokenId id) const { return known(id) && added_[static_cast<size_t>(id)]; }
   std::string_view text(TokenId id) const {
     return known(id) ? std::string_view(texts_[static_cast<size_t>(id)]) : std::string_view();
   }
@@ -89,6 +90,7 @@ class Tokenizer::Tables {
   void SetTexts(const TokenizerFile& file) {
     texts_.resize(file.entries.size());
     special_.assign(texts_.size(), false);
+    added_.assign(texts_.size(), false);
     for (size_t id = 0; id < texts_.size(); ++id) {
       const std::string& entry = file.entries[id];
       texts_[id] = file.decoder.BytesOf(entry);
@@ -98,6 +100,7 @@ class Tokenizer::Tables {
     }
     for (const AddedToken& token : file.added) {
       special_[static_cast<size_t>(token.id)] = token.special;
+      added_[static_cast<size_t>(token.id)] = true;
       // The alphabet of bytes spells the vocabulary, not what was added to it.
       if (!token.in_vocabulary && file.pre_tokenizer.byte_level()) {
         texts_[static_cast<size_t>(token.id)] = token.content;
@@ -126,7 +129,7 @@ class Tokenizer::Tables {
   AddedTokenFinder plain_, normalized_;  // Looked for before and after normalisation.
   std::vector<std::string> texts_;       // By id.
   absl::flat_hash_map<TokenId, std::string> first_texts_;  // Where they differ at a text's start.
-  std::vector<bool> special_;
+  std::vector<bool> special_, added_;
   absl::flat_hash_map<std::string, TokenId> added_ids_;
 };
 
@@ -186,6 +189,7 @@ const std::vector<TokenId>& Tokenizer::back() const { return tables_->file().bac
 int Tokenizer::vocab_size() const { return tables_->bpe().size(); }
 std::string_view Tokenizer::token_bytes(TokenId id) const { return tables_->text(id); }
 bool Tokenizer::is_special(TokenId id) const { return tables_->is_special(id); }
+bool Tokenizer::is_added(TokenId id) const { return tables_->is_added(id); }
 std::optional<TokenId> Tokenizer::IdOf(std::string_view content) const {
   return tables_->IdOf(content);
 }

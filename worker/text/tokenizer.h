@@ -57,6 +57,8 @@ class Tokenizer {
   std::string_view token_bytes(TokenId id) const;
   // Special: produces no text. Not special: "<think>" in many models.
   bool is_special(TokenId id) const;
+  // An added token: made from the template's bytes only.
+  bool is_added(TokenId id) const;
   // The token that is this very text: an added token, or a token with these bytes.
   std::optional<TokenId> IdOf(std::string_view content) const;
 

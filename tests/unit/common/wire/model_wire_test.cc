@@ -18,6 +18,7 @@ ModelDescription Model() {
   model.kv_tokens = 65536;
   model.parameters = 1'070'000;
   model.decision_version = 1;
+  model.family = "llama";
   model.vocabulary = 32'000;
   model.profile.end_tokens = {2, 7};
   model.profile.answer_key = {AnswerKeySpec::Kind::kAnswerLine, ""};
@@ -53,6 +54,7 @@ TEST(ModelWireTest, EachFieldOutOfRangeIsNamed) {
       {"max_positions", [](v1::ModelDescription& m) { m.set_max_positions(0); }},
       {"max_agents", [](v1::ModelDescription& m) { m.set_max_agents(-1); }},
       {"kv_tokens", [](v1::ModelDescription& m) { m.set_kv_tokens(0); }},
+      {"family", [](v1::ModelDescription& m) { m.set_family(std::string(300, 'x')); }},
       {"parameters", [](v1::ModelDescription& m) { m.set_parameters(-1); }},
       {"vocabulary", [](v1::ModelDescription& m) { m.set_vocabulary(-1); }},
       {"profile.end_tokens",

@@ -327,42 +327,6 @@ TEST(ConclaveServiceTest, ModelsAreListedWithTheirGroupsAndModes) {
   EXPECT_EQ(response.models(0).max_agents(), 64);
 }
 
-TEST(ConclaveServiceTest, TokensAreCountedByAGroup) {
-  ApiRig rig;
-  v1::CountTokensRequest request;
-  *request.mutable_messages() = Ask(v1::MODE_INSTANT).messages();
-  v1::CountTokensResponse response;
-  {
-    grpc::ClientContext context;
-    ASSERT_TRUE(rig.stub().CountTokens(&context, request, &response).ok());
-    EXPECT_EQ(response.tokens(), 27);
-  }
-  grpc::ClientContext context;
-  request.clear_messages();
-  const grpc::Status status = rig.stub().CountTokens(&context, request, &response);
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_THAT(status.error_message(), HasSubstr("messages has 0 entries; 1 to 1024"));
-}
-
-TEST(ConclaveServiceTest, CountingTokensTakesATicketToo) {
-  RigOptions options;
-  options.admission.max_requests = 1;
-  ApiRig rig(options);
-  rig.worker().HoldAfter(2);
-  grpc::ClientContext context, counting;
-  const auto running = rig.stub().Generate(&context, Ask(v1::MODE_INSTANT));
-  ASSERT_TRUE(rig.worker().AwaitTokens(2));
-  v1::CountTokensRequest request;
-  *request.mutable_messages() = Ask(v1::MODE_INSTANT).messages();
-  v1::CountTokensResponse response;
-
-  const grpc::Status status = rig.stub().CountTokens(&counting, request, &response);
-
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  rig.worker().Release();
-  EXPECT_TRUE(ReadOut(*running).status.ok());
-}
-
 TEST(ConclaveServiceTest, RequestsAreLoggedByIdAndTheirTextsNever) {
   ApiRig rig;
   v1::GenerateRequest request = Ask(v1::MODE_CONTEMPLATING, 3);

@@ -53,7 +53,8 @@ class IdleClient : public WorkerClient {
   std::unique_ptr<GroupWatch> Watch(GroupEvents&) override {
     return std::make_unique<GroupWatch>();
   }
-  void Count(CountQuestion, std::function<void(absl::StatusOr<int>)>) override {}
+  void Count(PromptQuestion, std::function<void(absl::StatusOr<int>)>) override {}
+  void Render(PromptQuestion, std::function<void(absl::StatusOr<Prompt>)>) override {}
 };
 
 class DiscoveryTest : public ::testing::Test {

@@ -239,7 +239,7 @@ TEST_F(FamilyStreamTest, TokensAreCountedByTheWorker) {
   ScriptedWorker worker(std::move(script));
   GrpcWorkerClient client(worker.channel(), timers_, {});
   const auto ask = [&](const char* text) {
-    CountQuestion question;
+    PromptQuestion question;
     question.messages = {{Role::kUser, {{text}}}};
     question.thinking = Thinking::kOn;
     client.Count(question, [this](absl::StatusOr<int> tokens) {
@@ -250,6 +250,28 @@ TEST_F(FamilyStreamTest, TokensAreCountedByTheWorker) {
   EXPECT_THAT(told_.First(1), ElementsAre("42"));
   ask("bad");
   EXPECT_THAT(told_.First(2), ElementsAre("42", "no"));
+}
+
+TEST_F(FamilyStreamTest, APromptIsRenderedByTheWorkerWhichIsNotBelievedBlindly) {
+  WorkerScript script;
+  script.render = [](const v1::RenderRequest& request, v1::RenderResponse& response) {
+    response.set_text(request.messages(0).parts(0).text());
+    response.add_runs()->set_end(4);
+    return grpc::Status::OK;
+  };
+  ScriptedWorker worker(std::move(script));
+  GrpcWorkerClient client(worker.channel(), timers_, {});
+  const auto ask = [&](const char* text) {
+    PromptQuestion question;
+    question.messages = {{Role::kUser, {{text}}}};
+    client.Render(question, [this](const absl::StatusOr<Prompt>& prompt) {
+      told_.Write(prompt.ok() ? prompt->text : std::string(MessageOf(prompt.status())));
+    });
+  };
+  ask("good");
+  EXPECT_THAT(told_.First(1), ElementsAre("good"));
+  ask("bad");
+  EXPECT_THAT(told_.First(2), ElementsAre("good", "a run of the prompt ends at byte 4 of 3"));
 }
 
 }  // namespace

@@ -32,7 +32,8 @@ class SpokenClient : public WorkerClient {
     *events_ = &events;
     return std::make_unique<GroupWatch>();
   }
-  void Count(CountQuestion, std::function<void(absl::StatusOr<int>)>) override {}
+  void Count(PromptQuestion, std::function<void(absl::StatusOr<int>)>) override {}
+  void Render(PromptQuestion, std::function<void(absl::StatusOr<Prompt>)>) override {}
 
  private:
   GroupEvents** const events_;

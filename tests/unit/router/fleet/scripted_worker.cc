@@ -27,6 +27,10 @@ class ScriptedWorker::Service : public v1::WorkerService::Service {
                      v1::CountResponse* response) override {
     return script_.count(*request, *response);
   }
+  grpc::Status Render(grpc::ServerContext*, const v1::RenderRequest* request,
+                      v1::RenderResponse* response) override {
+    return script_.render(*request, *response);
+  }
 
  private:
   const WorkerScript script_;

@@ -23,6 +23,7 @@ struct WorkerScript {
   std::function<grpc::Status(int call, v1::DescribeResponse&)> describe;  // Calls count from 0.
   std::function<grpc::Status(grpc::ServerContext&, LoadStream&)> watch_load;
   std::function<grpc::Status(const v1::CountRequest&, v1::CountResponse&)> count;
+  std::function<grpc::Status(const v1::RenderRequest&, v1::RenderResponse&)> render;
 };
 
 class ScriptedWorker {

@@ -40,7 +40,7 @@ ServiceRig::ServiceRig(Options options) : text_(*TextModel::Load(kModel, kFallba
   });
   if (options.hold) runner_->HoldSteps();
 
-  model_ = Describe("demo", 1, shape, *text_);
+  model_ = Describe("demo", "llama", 1, shape, *text_);
   options.service.vocab_size = shape.vocab_size;
   options.service.pulse = absl::Milliseconds(2);
   EngineOptions engine;

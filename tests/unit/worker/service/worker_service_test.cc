@@ -8,6 +8,7 @@
 #include "common/wire/grpc_status.h"
 #include "common/wire/message_wire.h"
 #include "common/wire/model_wire.h"
+#include "common/wire/prompt_wire.h"
 #include "tests/unit/worker/service/service_rig.h"
 
 namespace conclave::worker {
@@ -41,6 +42,8 @@ TEST(WorkerServiceTest, ItDescribesItsModelAndItself) {
   EXPECT_EQ(model->fingerprint, rig.model().fingerprint);
   EXPECT_EQ(model->fingerprint.size(), 64u);
   EXPECT_EQ(model->max_agents, 16);
+  EXPECT_EQ(model->family, "llama");
+  EXPECT_GT(model->vocabulary, 0);
   EXPECT_TRUE(model->profile.thinks);
 }
 
@@ -78,6 +81,43 @@ TEST(WorkerServiceTest, ACallersTextNeverBecomesAControlToken) {
     return std::count(response.tokens().begin(), response.tokens().end(), end);
   };
   EXPECT_EQ(count(nasty), count(plain));
+}
+
+TEST(WorkerServiceTest, ARenderingTellsWhoWroteWhatAndWhatEachTokenSays) {
+  ServiceRig rig;
+  const TokenId end = rig.text().stop_tokens().front();
+  const std::string content(rig.text().tokenizer().token_bytes(end));
+  v1::RenderResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(rig.stub().Render(&context, Render("x" + content), &response).ok());
+
+  const auto prompt = FromWire(response);
+
+  ASSERT_TRUE(prompt.ok()) << prompt.status();
+  std::string spelt, callers;
+  for (const PromptToken& token : prompt->tokens) {
+    spelt += token.text;
+    EXPECT_TRUE(token.control || token.id != end);
+  }
+  EXPECT_EQ(spelt, prompt->text);
+  size_t begin = 0;
+  for (const PromptRun& run : prompt->runs) {
+    if (run.by_caller) callers += prompt->text.substr(begin, run.end - begin);
+    begin = run.end;
+  }
+  EXPECT_EQ(callers, "x" + content);
+}
+
+TEST(WorkerServiceTest, APromptThatNoSequenceHoldsIsNotRendered) {
+  ServiceRig rig;
+  v1::RenderResponse response;
+  grpc::ClientContext context;
+
+  const grpc::Status status =
+      rig.stub().Render(&context, Render(std::string(100'000, 'x')), &response);
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::OUT_OF_RANGE);
+  EXPECT_THAT(status.error_message(), HasSubstr("the model has positions for"));
 }
 
 TEST(WorkerServiceTest, BadMessagesAreRefusedWithTheField) {

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "cli/terminal_text.h"
-#include "common/types.h"
+#include "common/agent_names.h"
 
 namespace conclave::cli {
 namespace {
@@ -45,19 +45,6 @@ class Table {
   const int columns_;
   std::string text_;
 };
-
-// "1, 3-5" of ascending numbers.
-std::string RangesOf(const std::vector<int>& numbers) {
-  std::string text;
-  for (size_t i = 0; i < numbers.size();) {
-    size_t end = i;
-    while (end + 1 < numbers.size() && numbers[end + 1] == numbers[end] + 1) ++end;
-    text += fmt::format("{}{}", i == 0 ? "" : ", ", numbers[i]);
-    if (end > i) text += fmt::format("-{}", numbers[end]);
-    i = end + 1;
-  }
-  return text;
-}
 
 // "agent 3 keeps 80, agents 4-6 keep 120": agents that keep equally many are named together.
 std::string CutsText(const v1::Decision& decision) {
@@ -109,11 +96,7 @@ std::vector<uint32_t> UncutAgents(const v1::Decision& decision) {
 
 }  // namespace
 
-std::string AgentName(uint32_t agent) {
-  const AgentId id{agent};
-  if (StageOf(id) == kAggregateStage) return "synthesiser";
-  return fmt::format("agent {}", IndexOf(id) + 1);
-}
+std::string AgentName(uint32_t agent) { return conclave::AgentName(AgentId{agent}); }
 
 const char* CutText(v1::CutReason reason) {
   switch (reason) {
@@ -128,26 +111,10 @@ const char* CutText(v1::CutReason reason) {
   }
 }
 
-std::string AgentNames(std::vector<uint32_t> agents) {
-  std::sort(agents.begin(), agents.end());
-  std::vector<int> thinkers;
-  std::vector<uint32_t> others;
-  for (const uint32_t agent : agents) {
-    const AgentId id{agent};
-    if (StageOf(id) == kThinkStage && RoundOf(id) == 0) {
-      thinkers.push_back(IndexOf(id) + 1);
-    } else {
-      others.push_back(agent);
-    }
-  }
-  std::string text;
-  if (!thinkers.empty()) {
-    text = fmt::format("agent{} {}", thinkers.size() == 1 ? "" : "s", RangesOf(thinkers));
-  }
-  for (const uint32_t agent : others) {
-    text += fmt::format("{}the {}", text.empty() ? "" : " and ", AgentName(agent));
-  }
-  return text;
+std::string AgentNames(const std::vector<uint32_t>& agents) {
+  std::vector<AgentId> ids;
+  for (const uint32_t agent : agents) ids.push_back(AgentId{agent});
+  return conclave::AgentNames(std::move(ids));
 }
 
 std::string DecisionText(const v1::Decision& decision) {
@@ -222,8 +189,7 @@ std::string ReceiptText(const v1::Receipt& receipt, int columns) {
             fmt::format("{:.3f} s, the first byte of the answer after {:.3f} s",
                         ToSeconds(receipt.wall_time()), ToSeconds(receipt.time_to_first_answer())));
   table.Row("hash", OneLine(receipt.result_hash()));
-  table.Row("replay",
-            "the same question and options with --replay FILE; --receipt FILE writes the file");
+  table.Row("replay", "`conclave replay FILE`, the file that --receipt FILE writes");
   return "receipt\n" + table.Take();
 }
 

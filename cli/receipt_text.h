@@ -19,7 +19,7 @@ std::string AgentName(uint32_t agent);
 const char* CutText(v1::CutReason reason);
 
 // Agents in few words: "agent 3", "agents 1, 3-5 and the synthesiser".
-std::string AgentNames(std::vector<uint32_t> agents);
+std::string AgentNames(const std::vector<uint32_t>& agents);
 
 // A decision in words: "the deadline came at token 120: agent 3 keeps 80".
 std::string DecisionText(const v1::Decision& decision);

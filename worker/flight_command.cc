@@ -8,7 +8,7 @@
 #include "common/plain_text.h"
 #include "common/status.h"
 #include "worker/launch/flight_file.h"
-#include "worker/launch/flight_replay.h"
+#include "worker/launch/flight_text.h"
 #include "worker/launch/flight_watch.h"
 #include "worker/runner/device_choice.h"
 #include "worker/runner/local_runner.h"

@@ -32,10 +32,11 @@ constexpr char kAbout[] =
 
 constexpr char kExitCodeText[] =
     "Exit codes:\n"
-    "  0  drained after SIGTERM or SIGINT; --replay-flight: every step that ran is as it was\n"
+    "  0  drained after SIGTERM or SIGINT; --replay-flight: every step compared is as it was\n"
     "  1  it could not serve: an address in use, a model that does not load, ranks lost too often\n"
     "  2  the command line or the config is wrong\n"
-    "  3  --replay-flight: a step differs, fails, kills its rank or never ends";
+    "  3  --replay-flight: a step differs, fails, kills its rank or never ends\n"
+    "  4  --replay-flight: every step ran, and none could be compared";
 
 int Complain(const absl::Status& status, int exit_code = 1) {
   std::cerr << ComplaintText("conclave-worker", status);

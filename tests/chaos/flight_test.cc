@@ -85,7 +85,7 @@ TEST_F(FlightTest, AKilledGroupsStepsRunAgainWithEqualHashes) {
 
   EXPECT_EQ(run.exit_code, 0) << run.output;
   EXPECT_THAT(run.output, HasSubstr("was killed by signal 9 (SIGKILL)"));
-  EXPECT_THAT(run.output, HasSubstr("plans 1 to "));
+  EXPECT_THAT(run.output, HasSubstr("steps 1 to "));
   std::smatch found;
   ASSERT_TRUE(std::regex_search(
       run.output, found,
@@ -103,8 +103,8 @@ TEST_F(FlightTest, ARecordWithoutItsBeginningSaysWhatItCannotKnow) {
   const Run run = Replay(flight);
 
   EXPECT_EQ(run.exit_code, 0) << run.output;
-  EXPECT_THAT(run.output, Not(HasSubstr("plans 1 to ")));
-  EXPECT_THAT(run.output, HasSubstr("rest on what was computed before plan"));
+  EXPECT_THAT(run.output, Not(HasSubstr("steps 1 to ")));
+  EXPECT_THAT(run.output, HasSubstr("rest on what was computed before step"));
   EXPECT_THAT(run.output, Not(HasSubstr("differs")));
 }
 

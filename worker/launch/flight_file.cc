@@ -224,4 +224,13 @@ absl::StatusOr<Flight> ReadFlight(const std::string& path) {
   return flight;
 }
 
+absl::StatusOr<TimedPlan> DecodeRecorded(const RingMessage& message) {
+  absl::StatusOr<TimedPlan> timed = DecodePlan(message.bytes);
+  if (!timed.ok()) return Annotate(timed.status(), fmt::format("plan {}", message.number));
+  if (timed->plan.number != message.number) {
+    return InvalidArgument("plan {} calls itself {}", message.number, timed->plan.number);
+  }
+  return timed;
+}
+
 }  // namespace conclave::worker

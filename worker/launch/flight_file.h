@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "worker/group/group_memory.h"
+#include "worker/group/plan_codec.h"
 #include "worker/group/plan_ring.h"
 #include "worker/step.h"
 
@@ -58,5 +59,8 @@ absl::StatusOr<Flight> ReadFlight(const std::string& path);
 // The same in memory.
 std::string EncodeFlight(const Flight& flight);
 absl::StatusOr<Flight> DecodeFlight(std::string_view bytes);
+
+// A recorded plan. kInvalidArgument names it and what is wrong.
+absl::StatusOr<TimedPlan> DecodeRecorded(const RingMessage& message);
 
 }  // namespace conclave::worker

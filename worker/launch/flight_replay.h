@@ -49,9 +49,7 @@ absl::StatusOr<FlightReplay> ReplayFlight(
     const Flight& flight, const GroupShape& shape, const RankStep& step,
     const std::function<void(uint64_t number, absl::Duration patience)>& on_begin = {});
 
-// Both in words, for people, some lines each. What the group did last and how it died:
-std::string DescribeFlight(const Flight& flight);
-// and what came of it now.
+// In words, for people, some lines.
 std::string DescribeReplay(const FlightReplay& replay);
 
 }  // namespace conclave::worker

@@ -53,7 +53,8 @@ FlightEnd Replay(const Flight& flight,
       ReplayFlight(flight, group->shape, group->step, on_begin);
   if (!replay.ok()) return Complain(replay.status());
   std::cout << PlainText(DescribeReplay(*replay)) << std::flush;
-  return replay->ok() ? FlightEnd::kEqual : FlightEnd::kFound;
+  if (!replay->ok()) return FlightEnd::kFound;
+  return replay->compared > 0 ? FlightEnd::kEqual : FlightEnd::kNothing;
 }
 
 FlightEnd Watch(pid_t child, const Place& place, absl::Duration load_patience) {

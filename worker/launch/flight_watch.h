@@ -19,9 +19,10 @@ struct FlightGroup {
 
 // How a flight that was run again ended, as a program's exit code.
 enum class FlightEnd : int {
-  kEqual = 0,     // All plans ran, and no hash differs.
+  kEqual = 0,     // All plans ran, hashes were compared, and none differs.
   kUnusable = 1,  // The record or the group can't be used.
   kFound = 3,     // A step differs, fails, kills its rank or never ends.
+  kNothing = 4,   // All plans ran, and no hash could be compared: nothing is known.
 };
 
 // Runs `flight` again in a child process, so that a plan that kills its rank, or takes longer than

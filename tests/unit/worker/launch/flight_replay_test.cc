@@ -230,7 +230,7 @@ TEST(FlightReplayTest, WithoutItsBeginningARecordIsComparedFromWhereItIsExact) {
   EXPECT_EQ(replay->first_compared, 8u);
   EXPECT_EQ(replay->compared, 5);
   EXPECT_THAT(DescribeReplay(*replay),
-              HasSubstr("4 steps rest on what was computed before plan 4"));
+              HasSubstr("4 steps rest on what was computed before step 4"));
 }
 
 TEST(FlightReplayTest, KeysAndValuesFromBeforeTheRecordAreNotTakenForExact) {
@@ -289,20 +289,6 @@ TEST(FlightReplayTest, WhatIsNoCourseOfPlansIsRefused) {
   EXPECT_EQ(Replay(old).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
-TEST(FlightReplayTest, WordsSayWhatEachRankDidLast) {
-  Flight flight = Record(Course());
-  flight.ranks[0].step_done = 13;
-  flight.ranks[1].last_words = "step 13: no memory";
-
-  const std::string words = DescribeFlight(flight);
-
-  EXPECT_THAT(words, HasSubstr("rank 1 (pid 9) was killed by signal 9 (SIGKILL)\n"));
-  EXPECT_THAT(words, HasSubstr("rank 0: had ended step 13 and was in none"));
-  EXPECT_THAT(words, HasSubstr("rank 1: had ended step 12 and was in step 13; it said: step 13"));
-  EXPECT_THAT(words, HasSubstr("plans 1 to 13 are kept"));
-  EXPECT_THAT(words, HasSubstr("step 13 (may take 5s), 1 rows: slot 2 at 7; 1 samples"));
-}
-
 // Runs the flight as the program does; what it printed, and how it ended.
 struct Watched {
   FlightEnd end = FlightEnd::kEqual;
@@ -333,6 +319,14 @@ TEST(FlightWatchTest, AFlightThatRunsWellEndsWell) {
 
   EXPECT_EQ(watched.end, FlightEnd::kEqual) << watched.err;
   EXPECT_THAT(watched.out, HasSubstr("12 steps, 1 to 12: 12 equal, 0 different"));
+}
+
+// Nothing is known of such a flight: it must not look as if all were well.
+TEST(FlightWatchTest, AFlightOfWhichNothingCanBeComparedDoesNotEndWell) {
+  const Watched watched = WatchFlight(Record(Course(), 9), [](const StepPlan&) {});
+
+  EXPECT_EQ(watched.end, FlightEnd::kNothing) << watched.err;
+  EXPECT_THAT(watched.out, HasSubstr("no step's hash could be compared"));
 }
 
 TEST(FlightWatchTest, APlanThatKillsItsRankIsNamed) {

@@ -11,9 +11,11 @@ namespace conclave::cli {
 namespace {
 
 constexpr char kAbout[] =
-    "Asks a Conclave router, and checks its configs.\n"
+    "Asks a Conclave router, and shows what happens on the way.\n"
     "\n"
     "  conclave ask \"What is 12 * 34?\"      ask 8 agents and watch them\n"
+    "  conclave replay bill.json            the same bytes again?\n"
+    "  conclave render \"What is 12 * 34?\"   what the model really sees\n"
     "  conclave models                      what can be asked\n"
     "  conclave check configs/*.yaml        are these configs right?\n"
     "\n"
@@ -27,12 +29,50 @@ constexpr char kAskAbout[] =
     "\n"
     "  conclave ask \"What is 12 * 34?\"\n"
     "  conclave ask --agents 16 --deadline 10 --receipt bill.json \"What is 12 * 34?\"\n"
-    "  conclave ask --replay bill.json \"What is 12 * 34?\"     the same bytes again\n"
+    "  conclave replay bill.json                              the same bytes again?\n"
     "  generate-question | conclave ask --quiet -             for scripts\n"
     "\n"
     "Where no default is named, the router or the model has one.";
 
-constexpr char kModelsAbout[] = "List the models that a router serves, with their limits.";
+constexpr char kReplayAbout[] =
+    "Run a receipt or a flight again, and say where it differs.\n"
+    "\n"
+    "A receipt is what `ask --receipt` wrote: its question is asked again with its seed and its\n"
+    "decisions, which comes to the same bytes wherever its fingerprint is served. A flight is what "
+    "a\n"
+    "lost worker group left in launcher.flight_directory: without --config it is told in words, "
+    "with\n"
+    "it conclave-worker runs it.\n"
+    "\n"
+    "  conclave replay bill.json\n"
+    "  conclave replay flight-000001700000000000000000-epoch-1.plans\n"
+    "  conclave replay flight-*-epoch-1.plans --config worker.yaml";
+
+constexpr char kRenderAbout[] =
+    "Show what a model really sees of a question.\n"
+    "\n"
+    "The rendered prompt, byte by byte. At a terminal its control tokens, the caller's words and "
+    "the\n"
+    "template's differ in colour: what a caller wrote never becomes a control token, whatever it\n"
+    "looks like. With --model FOLDER no router is asked.\n"
+    "\n"
+    "  conclave render \"What is 12 * 34?\"\n"
+    "  conclave render --model models/conclave-demo --tokens \"What is 12 * 34?\"";
+
+constexpr char kTokenizeAbout[] =
+    "Show the tokens of a text.\n"
+    "\n"
+    "Reads a model's tokenizer.json; no router is asked. The text is a caller's: nothing in it\n"
+    "becomes a control token, unless --special says so. No token is put in front or behind.\n"
+    "\n"
+    "  conclave tokenize --model models/conclave-demo \"12 * 34\"\n"
+    "  conclave tokenize --model models/conclave-demo --ids < question.txt";
+
+constexpr char kModelsAbout[] =
+    "List the models that a router serves, with their limits.\n"
+    "\n"
+    "  conclave models\n"
+    "  conclave models --json --router 127.0.0.1:9100";
 
 constexpr char kCheckAbout[] =
     "Check config files as the programs do when they start.\n"
@@ -90,13 +130,23 @@ class HelpFormatter : public CLI::Formatter {
   }
 };
 
-// A file's name: completions offer files.
+// A file's name, a folder's: completions offer them.
 constexpr char kFile[] = "FILE";
+constexpr char kFolder[] = "FOLDER";
 
-void AddRouter(CLI::App& command, std::string& router, const char* what) {
-  command.add_option("--router", router, what)
+void AddServer(CLI::App& command, ServerOptions& o, const char* what) {
+  command.add_option("--router", o.router, what)
       ->type_name("HOST:PORT")
       ->capture_default_str()
+      ->group("Server");
+  command.add_option("--api-key-file", o.api_key_file, "File whose first line is your key")
+      ->type_name(kFile)
+      ->group("Server");
+}
+
+void AddStream(CLI::App& command, ServerOptions& o) {
+  AddServer(command, o, "Address of the router, or of several: A,B");
+  command.add_flag("--no-resume", o.no_resume, "A stream that breaks is the end of it")
       ->group("Server");
 }
 
@@ -107,14 +157,9 @@ CLI::Option* AddWord(CLI::App& command, const char* name, std::string& word, con
 }
 
 void AddServerOptions(CLI::App& ask, AskOptions& o) {
-  AddRouter(ask, o.router, "Address of the router, or of several: A,B");
-  ask.add_flag("--no-resume", o.no_resume, "A stream that breaks is the end of it")
-      ->group("Server");
+  AddStream(ask, o);
   ask.add_option("--model", o.model, "Which served model; needed where there are several")
       ->type_name("NAME")
-      ->group("Server");
-  ask.add_option("--api-key-file", o.api_key_file, "File whose first line is your key")
-      ->type_name(kFile)
       ->group("Server");
   ask.add_option("--request-id", o.request_id, "Your id of this request; drawn when not given")
       ->type_name("ID")
@@ -176,6 +221,11 @@ void AddLimitOptions(CLI::App& ask, AskOptions& o) {
   ask.add_option("--deadline", o.deadline_seconds, "Then the best answer so far is taken")
       ->type_name("SECONDS")
       ->group(kGroup);
+  ask.add_option("--patience", o.patience_seconds,
+                 "How long an agent that has ended waits for those behind it; then these are given "
+                 "up, if --min-agents are left")
+      ->type_name("SECONDS")
+      ->group(kGroup);
   ask.add_option("--thinking-tokens", o.thinking_tokens, "Most tokens of one agent's thinking")
       ->type_name("N")
       ->group(kGroup);
@@ -210,12 +260,15 @@ void AddOutputOptions(CLI::App& ask, AskOptions& o) {
   constexpr char kGroup[] = "Output";
   ask.add_flag("--quiet,-q", o.quiet, "Only the answer")->group(kGroup);
   ask.add_flag("--json", o.json, "One event a line, as JSON, and nothing else")->group(kGroup);
-  ask.add_option("--receipt", o.receipt_file, "Write the receipt there, as JSON")
+  ask.add_option("--receipt", o.receipt_file,
+                 "Keep the question, the receipt and what the agents wrote there, as JSON, for "
+                 "`conclave replay`; the stream then carries tokens")
       ->type_name(kFile)
       ->group(kGroup);
-  ask.add_option("--replay", o.replay_file,
-                 "Run this receipt's request again, to the same bytes; question and options must "
-                 "be the same")
+  ask.add_option(
+         "--replay", o.replay_file,
+         "As `conclave replay`, for a receipt without its question: this one and its options "
+         "must be the same")
       ->type_name(kFile)
       ->group(kGroup);
 }
@@ -231,7 +284,64 @@ void DefineAsk(CLI::App& app, AskOptions& o) {
   AddLimitOptions(ask, o);
   AddSamplingOptions(ask, o);
   AddOutputOptions(ask, o);
-  ask.footer(kExitCodeText);
+  ask.footer(kAskExitCodeText);
+}
+
+void DefineReplay(CLI::App& app, ReplayOptions& o) {
+  CLI::App& replay = *app.add_subcommand("replay", kReplayAbout);
+  replay.add_option("file", o.file, "A receipt or a flight")->type_name(kFile)->required();
+  AddStream(replay, o);
+  replay.add_flag("--quiet,-q", o.quiet, "Of a receipt: only what came of it")->group("Output");
+  replay.add_flag("--json", o.json, "Of a receipt: what came of it, as JSON")->group("Output");
+  replay.add_option("--config", o.config, "Of a flight: run it again by this worker's config")
+      ->type_name(kFile)
+      ->group("Flight");
+  replay.add_option("--set", o.overrides, "Overrides one key of it: model.directory=FOLDER")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false)
+      ->group("Flight");
+  replay.footer(kReplayExitCodeText);
+}
+
+void DefineRender(CLI::App& app, RenderOptions& o) {
+  CLI::App& render = *app.add_subcommand("render", kRenderAbout);
+  render.add_option("question", o.question, "What would be asked; - reads standard input")
+      ->type_name("TEXT")
+      ->required();
+  AddServer(render, o, "Address of the router");
+  render.add_option("--model", o.model, "A model's folder, or the name of a served one")
+      ->type_name(kFolder);
+  render.add_option("--profile", o.profile, "Profile of a folder that has none")
+      ->type_name(kFile)
+      ->capture_default_str();
+  AddWord(render, "--mode", o.mode, "instant|thinking|contemplating", "How much thought")
+      ->capture_default_str();
+  render
+      .add_option("--time-of-day", o.time_of_day,
+                  "What the template sees, seconds since 1970: a receipt's time_of_day (now)")
+      ->type_name("N");
+  render.add_flag("--tokens", o.tokens, "Show the tokens, one a line")->group("Output");
+  render.add_flag("--ids", o.ids, "Show the tokens' ids on one line")->group("Output");
+  render.add_flag("--json", o.json, "Show all of it, as JSON")->group("Output");
+  render.footer(kRenderExitCodeText);
+}
+
+void DefineTokenize(CLI::App& app, TokenizeOptions& o) {
+  CLI::App& tokenize = *app.add_subcommand("tokenize", kTokenizeAbout);
+  tokenize.add_option("text", o.text, "The text; - or nothing reads standard input")
+      ->type_name("TEXT");
+  tokenize.add_option("--model", o.model, "The model's folder")->type_name(kFolder)->required();
+  tokenize.add_flag("--special", o.special, "Control tokens in the text are such");
+  tokenize.add_flag("--ids", o.ids, "Show the tokens' ids on one line")->group("Output");
+  tokenize.add_flag("--json", o.json, "Show all of it, as JSON")->group("Output");
+  tokenize.footer(kTokenizeExitCodeText);
+}
+
+void DefineModels(CLI::App& app, ModelsOptions& o) {
+  CLI::App& models = *app.add_subcommand("models", kModelsAbout);
+  AddServer(models, o, "Address of the router");
+  models.add_flag("--json", o.json, "As JSON")->group("Output");
+  models.footer(kModelsExitCodeText);
 }
 
 void DefineCheck(CLI::App& app, CheckOptions& o) {
@@ -269,13 +379,15 @@ void DefineCommands(CLI::App& app, CommandLine& line) {
   app.require_subcommand(1);
   app.footer(kExitCodeText);
   DefineAsk(app, line.ask);
-  CLI::App& models = *app.add_subcommand("models", kModelsAbout);
-  AddRouter(models, line.models_router, "Address of the router");
-  models.footer(kExitCodeText);
+  DefineReplay(app, line.replay);
+  DefineRender(app, line.render);
+  DefineTokenize(app, line.tokenize);
+  DefineModels(app, line.models);
   DefineCheck(app, line.check);
   DefineHealth(app, line.health);
   CLI::App& completion = *app.add_subcommand("completion", kCompletionAbout);
   AddWord(completion, "shell", line.shell, "bash|zsh", "For which shell")->required();
+  completion.footer(kCompletionExitCodeText);
 }
 
 }  // namespace conclave::cli

@@ -5,16 +5,23 @@
 
 #include "cli/check.h"
 #include "cli/health.h"
+#include "cli/models.h"
 #include "cli/options.h"
+#include "cli/render.h"
+#include "cli/replay.h"
+#include "cli/tokenize.h"
 
 namespace conclave::cli {
 
 // What the command line says, for all subcommands.
 struct CommandLine {
   AskOptions ask;
+  ReplayOptions replay;
+  RenderOptions render;
+  TokenizeOptions tokenize;
+  ModelsOptions models;
   CheckOptions check;
   HealthOptions health;
-  std::string models_router = AskOptions().router;
   std::string shell;  // Whose completion script is wanted.
 };
 

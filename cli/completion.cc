@@ -23,6 +23,7 @@ Options OptionsOf(const CLI::App& app) {
 }
 
 bool IsFile(const CLI::Option& option) { return option.get_type_name() == "FILE"; }
+bool IsFolder(const CLI::Option& option) { return option.get_type_name() == "FOLDER"; }
 
 // "json:FIELD|boxed" as "json:" and "boxed": what a caller names himself is left out. None where
 // the option takes anything.
@@ -54,8 +55,9 @@ std::string BashValue(const std::string& command, const CLI::Option& option) {
   for (const std::string& name : NamesOf(option)) {
     patterns += fmt::format("{}\"{} {}\"", patterns.empty() ? "" : " | ", command, name);
   }
-  const std::string action = IsFile(option)
-                                 ? std::string("files=yes")
+  const std::string action = IsFile(option) ? std::string("files=-f")
+                             : IsFolder(option)
+                                 ? std::string("files=-d")
                                  : fmt::format("words='{}'", fmt::join(WordsOf(option), " "));
   return fmt::format("    {}) {} ;;\n", patterns, action);
 }
@@ -77,7 +79,7 @@ std::string BashCommand(const CLI::App& command) {
     }
   }
   return text + fmt::format("    \"{} \"*) words='{}'{} ;;\n", command.get_name(),
-                            fmt::join(free, " "), files ? "; files=yes" : "");
+                            fmt::join(free, " "), files ? "; files=-f" : "");
 }
 
 std::string BashScript(const CLI::App& app) {
@@ -108,7 +110,7 @@ _conclave() {{
   COMPREPLY=($(compgen -W "$words" -- "$current"))
   if [ -n "$files" ]; then
     compopt -o filenames 2>/dev/null
-    COMPREPLY+=($(compgen -f -- "$current"))
+    COMPREPLY+=($(compgen "$files" -- "$current"))
   fi
 }}
 complete -F _conclave conclave
@@ -133,6 +135,7 @@ std::string ZshText(std::string_view text) {
 
 std::string ZshValue(const CLI::Option& option) {
   if (IsFile(option)) return ":file:_files";
+  if (IsFolder(option)) return ":folder:_files -/";
   std::vector<std::string> words;
   for (const std::string& word : WordsOf(option)) words.push_back(ZshText(word));
   const std::string name = words.empty() ? ZshText(option.get_type_name()) : std::string("word");

@@ -27,13 +27,17 @@ std::string Advice(absl::StatusCode code, const StatusDetails& details) {
     case absl::StatusCode::kNotFound:
       return "`conclave models` lists what is served";
     case absl::StatusCode::kInvalidArgument:
-      return "`conclave ask --help` lists the options";
+      return "--help of the command lists its options";
     case absl::StatusCode::kUnimplemented:
       return "leave that out, or ask a newer router; is --router the public port?";
     case absl::StatusCode::kDeadlineExceeded:
       return "give it more time with --deadline, or less to do";
     case absl::StatusCode::kAborted:
-      return "the question and its options must be those of the receipt, the model too";
+      return "a replay needs its receipt's question, options and fingerprint; `conclave models` "
+             "lists "
+             "those that are served";
+    case absl::StatusCode::kOutOfRange:
+      return "ask something shorter, or for fewer tokens; `conclave models` shows the limits";
     default:
       return "";
   }

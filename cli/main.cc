@@ -6,6 +6,7 @@
 #include "cli/check.h"
 #include "cli/commands.h"
 #include "cli/completion.h"
+#include "cli/connection.h"
 #include "cli/exit_code.h"
 #include "cli/health.h"
 #include "cli/live_printer.h"
@@ -40,9 +41,20 @@ int RunAsk(const AskOptions& options) {
   return Ask(options, *request, *MakePrinter(options));
 }
 
-int RunModels(const std::string& router) {
-  if (const absl::Status status = CheckRouter(router); !status.ok()) return Usage(status);
-  return ListModels(router);
+// Colours are for people at a terminal.
+bool ColorsOutput() {
+  const Surroundings around = Surroundings::Look();
+  return around.output_is_terminal && around.term != "dumb" && UsesColor(around);
+}
+
+int RunReplay(const ReplayOptions& options) {
+  const Surroundings around = Surroundings::Look();
+  if (options.quiet || options.json || !CanRedraw(around)) {
+    SilentPrinter silent;
+    return Replay(options, silent, std::cout);
+  }
+  LivePrinter live(Terminal(), UsesColor(around), StopGoal());
+  return Replay(options, live, std::cout);
 }
 
 int RunCompletion(const CLI::App& app, const std::string& shell) {
@@ -61,7 +73,14 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
-  if (app.got_subcommand("models")) return RunModels(line.models_router);
+  if (app.got_subcommand("replay")) return RunReplay(line.replay);
+  if (app.got_subcommand("render")) {
+    return Render(line.render, std::cout, std::cerr, ColorsOutput());
+  }
+  if (app.got_subcommand("tokenize")) {
+    return Tokenize(line.tokenize, std::cout, std::cerr, ColorsOutput());
+  }
+  if (app.got_subcommand("models")) return ListModels(line.models, std::cout, ColorsOutput());
   if (app.got_subcommand("check")) return CheckConfigs(line.check, std::cout, std::cerr);
   if (app.got_subcommand("health")) return AskHealth(line.health, std::cout, std::cerr);
   if (app.got_subcommand("completion")) return RunCompletion(app, line.shell);

@@ -1,14 +1,12 @@
 #include "cli/options.h"
 
-#include <google/protobuf/util/json_util.h>
-
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <iostream>
-#include <iterator>
 #include <utility>
 
+#include "cli/record.h"
 #include "cli/terminal_text.h"
 #include "common/status.h"
 
@@ -16,7 +14,7 @@ namespace conclave::cli {
 namespace {
 
 // Seconds. The API's least, and what surely fits into its duration.
-constexpr double kMinDeadline = 0.001, kMaxDeadline = 1e9;
+constexpr double kMinSeconds = 0.001, kMaxSeconds = 1e9;
 
 template <typename Enum>
 using Words = std::vector<std::pair<std::string, Enum>>;
@@ -29,12 +27,6 @@ absl::StatusOr<Enum> Choose(const char* option, const std::string& word, const W
     allowed += (allowed.empty() ? "" : ", ") + name;
   }
   return InvalidArgument("{} is '{}'; it can be {}", option, word, allowed);
-}
-
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return NotFound("{} cannot be read; is the name right?", path);
-  return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
 google::protobuf::Duration Seconds(double seconds) {
@@ -55,6 +47,7 @@ absl::Status RefuseContemplation(const AskOptions& options) {
                        : !options.vote_weight.empty() ? "--vote-weight"
                        : options.confidence_bar       ? "--confidence-bar"
                        : options.confidence_window    ? "--confidence-window"
+                       : options.patience_seconds     ? "--patience"
                                                       : nullptr;
   if (option == nullptr) return absl::OkStatus();
   return InvalidArgument("{} is for --mode contemplating; --mode {} has one agent", option,
@@ -62,23 +55,21 @@ absl::Status RefuseContemplation(const AskOptions& options) {
 }
 
 // The API's texts are UTF-8; protobuf would send other bytes and the router refuse the message.
-absl::Status CheckTexts(const v1::GenerateRequest& request) {
-  const auto check = [](const char* what, const std::string& text) {
-    return IsUtf8(text) ? absl::OkStatus()
-                        : InvalidArgument("{} is not UTF-8; convert it, as with iconv", what);
-  };
-  RETURN_IF_ERROR(check("the question", request.messages(0).parts(0).text()));
-  RETURN_IF_ERROR(check("--model", request.model()));
-  RETURN_IF_ERROR(check("--request-id", request.request_id()));
-  return check("--answer-key", request.answer_key().argument());
+absl::Status CheckUtf8(const std::string& what, const std::string& text) {
+  if (IsUtf8(text)) return absl::OkStatus();
+  return InvalidArgument("{} is not UTF-8; convert it, as with iconv", what);
 }
 
-absl::Status CheckDeadline(const AskOptions& options) {
-  if (!options.deadline_seconds) return absl::OkStatus();
-  const double seconds = *options.deadline_seconds;
-  if (seconds >= kMinDeadline && seconds <= kMaxDeadline) return absl::OkStatus();
-  return InvalidArgument("--deadline is {}; it can be {} to {} seconds", seconds, kMinDeadline,
-                         kMaxDeadline);
+absl::Status CheckTexts(const v1::GenerateRequest& request) {
+  RETURN_IF_ERROR(CheckUtf8("--model", request.model()));
+  RETURN_IF_ERROR(CheckUtf8("--request-id", request.request_id()));
+  return CheckUtf8("--answer-key", request.answer_key().argument());
+}
+
+absl::Status CheckSeconds(const char* option, const std::optional<double>& seconds) {
+  if (!seconds || (*seconds >= kMinSeconds && *seconds <= kMaxSeconds)) return absl::OkStatus();
+  return InvalidArgument("{} is {}; it can be {} to {} seconds", option, *seconds, kMinSeconds,
+                         kMaxSeconds);
 }
 
 absl::Status SetConfidence(const AskOptions& options, v1::Contemplation& how) {
@@ -97,11 +88,7 @@ absl::Status SetConfidence(const AskOptions& options, v1::Contemplation& how) {
 }
 
 absl::Status SetMode(const AskOptions& options, v1::GenerateRequest& request) {
-  ASSIGN_OR_RETURN(const v1::Mode mode,
-                   Choose<v1::Mode>("--mode", options.mode,
-                                    {{"instant", v1::MODE_INSTANT},
-                                     {"thinking", v1::MODE_THINKING},
-                                     {"contemplating", v1::MODE_CONTEMPLATING}}));
+  ASSIGN_OR_RETURN(const v1::Mode mode, ModeOf(options.mode));
   request.set_mode(mode);
   if (mode != v1::MODE_CONTEMPLATING) return RefuseContemplation(options);
   v1::Contemplation& how = *request.mutable_contemplation();
@@ -129,6 +116,8 @@ absl::Status SetMode(const AskOptions& options, v1::GenerateRequest& request) {
   }
   if (options.stop_votes) how.set_stop_votes(*options.stop_votes);
   if (options.stop_certainty) how.set_stop_certainty(*options.stop_certainty);
+  RETURN_IF_ERROR(CheckSeconds("--patience", options.patience_seconds));
+  if (options.patience_seconds) *how.mutable_patience() = Seconds(*options.patience_seconds);
   return SetConfidence(options, how);
 }
 
@@ -165,15 +154,9 @@ void SetLimitsAndSampling(const AskOptions& options, v1::GenerateRequest& reques
 
 absl::Status SetReplay(const std::string& path, v1::GenerateRequest& request) {
   ASSIGN_OR_RETURN(const std::string json, ReadFile(path));
-  auto receipt = ReceiptFromJson(json);
-  if (!receipt.ok()) return Annotate(receipt.status(), "--replay " + path);
-  v1::Replay& replay = *request.mutable_replay();
-  replay.set_seed(receipt->seed());
-  replay.set_time_of_day(receipt->time_of_day());
-  replay.set_fingerprint(receipt->fingerprint());
-  replay.set_decision_version(receipt->decision_version());
-  *replay.mutable_decisions() = receipt->decisions();
-  replay.set_result_hash(receipt->result_hash());
+  const absl::StatusOr<v1::Record> record = RecordFromJson(json);
+  if (!record.ok()) return Annotate(record.status(), "--replay " + path);
+  *request.mutable_replay() = ReplayOf(record->receipt());
   return absl::OkStatus();
 }
 
@@ -183,11 +166,8 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const AskOptions& options) {
   v1::GenerateRequest request;
   request.set_model(options.model);
   request.set_request_id(options.request_id);
-  v1::Message& message = *request.add_messages();
-  message.set_role(v1::ROLE_USER);
-  std::string question = options.question;
-  if (question == "-") question.assign(std::istreambuf_iterator<char>(std::cin), {});
-  message.add_parts()->set_text(std::move(question));
+  ASSIGN_OR_RETURN(std::string question, TextArgument(options.question, "the question"));
+  SetQuestion(std::move(question), request.mutable_messages());
   RETURN_IF_ERROR(SetMode(options, request));
   if (!options.answer_key.empty()) {
     RETURN_IF_ERROR(SetAnswerKey(options.answer_key, *request.mutable_answer_key()));
@@ -200,10 +180,13 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const AskOptions& options) {
                                          {"fail", v1::ON_LOSS_FAIL}}));
     request.set_on_loss(on_loss);
   }
-  RETURN_IF_ERROR(CheckDeadline(options));
+  RETURN_IF_ERROR(CheckSeconds("--deadline", options.deadline_seconds));
   RETURN_IF_ERROR(CheckTexts(request));
   SetLimitsAndSampling(options, request);
-  if (!options.quiet) {
+  // A record holds all that the agents wrote.
+  const bool keeps = !options.receipt_file.empty();
+  if (keeps) request.add_include(v1::INCLUDE_TOKENS);
+  if (keeps || !options.quiet) {
     request.add_include(v1::INCLUDE_THINKING);
     request.add_include(v1::INCLUDE_AGENT_ANSWERS);
     request.add_include(v1::INCLUDE_VOTES);
@@ -241,20 +224,26 @@ absl::Status CheckRouter(const std::string& routers) {
   return absl::OkStatus();
 }
 
-std::string ReceiptToJson(const v1::Receipt& receipt) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = true;
-  options.preserve_proto_field_names = true;
-  std::string json;
-  const auto status = google::protobuf::util::MessageToJsonString(receipt, &json, options);
-  return status.ok() ? json : std::string("{}");
+absl::StatusOr<std::string> TextArgument(const std::string& argument, const std::string& what) {
+  std::string text = argument;
+  if (argument == "-") {
+    ASSIGN_OR_RETURN(text, ReadAll(std::cin, "standard input", kMostTextBytes));
+  }
+  RETURN_IF_ERROR(CheckUtf8(what, text));
+  return text;
 }
 
-absl::StatusOr<v1::Receipt> ReceiptFromJson(const std::string& json) {
-  v1::Receipt receipt;
-  const auto status = google::protobuf::util::JsonStringToMessage(json, &receipt);
-  if (!status.ok()) return InvalidArgument("not a receipt: {}", status.ToString());
-  return receipt;
+void SetQuestion(std::string question, google::protobuf::RepeatedPtrField<v1::Message>* messages) {
+  v1::Message& message = *messages->Add();
+  message.set_role(v1::ROLE_USER);
+  message.add_parts()->set_text(std::move(question));
+}
+
+absl::StatusOr<v1::Mode> ModeOf(const std::string& word) {
+  return Choose<v1::Mode>("--mode", word,
+                          {{"instant", v1::MODE_INSTANT},
+                           {"thinking", v1::MODE_THINKING},
+                           {"contemplating", v1::MODE_CONTEMPLATING}});
 }
 
 }  // namespace conclave::cli

@@ -11,13 +11,18 @@
 
 namespace conclave::cli {
 
-// What `conclave ask` was told. Numbers that were not given stay unset, so that the server's
-// defaults hold.
-struct AskOptions {
+// Who is asked, and as whom.
+struct ServerOptions {
   // Addresses of the routers' public ports, separated by commas: the next one when one is lost.
   std::string router = "127.0.0.1:9100";
-  bool no_resume = false;  // A stream that breaks is the end.
-  std::string question;    // "-" = standard input.
+  bool no_resume = false;    // A stream that breaks is the end.
+  std::string api_key_file;  // First line of the file; empty: no key.
+};
+
+// What `conclave ask` was told. Numbers that were not given stay unset, so that the server's
+// defaults hold.
+struct AskOptions : ServerOptions {
+  std::string question;  // "-" = standard input.
   std::string model;
   std::string mode = "contemplating";  // instant, thinking, contemplating
   std::optional<int> agents, min_agents, stop_votes;
@@ -27,12 +32,11 @@ struct AskOptions {
   std::optional<int> confidence_window;
   std::optional<int> thinking_tokens, answer_tokens;
   std::optional<int64_t> total_tokens;
-  std::optional<double> deadline_seconds, temperature, top_p, min_p;
+  std::optional<double> deadline_seconds, patience_seconds, temperature, top_p, min_p;
   std::optional<int> top_k;
   std::optional<uint64_t> seed;
   std::string request_id;
-  std::string api_key_file;  // First line of the file.
-  std::string receipt_file;  // Where the receipt is written as JSON; empty = nowhere.
+  std::string receipt_file;  // Where the record is written as JSON; empty = nowhere.
   std::string replay_file;   // A receipt to run again.
   bool json = false;         // One event a line on standard output, nothing else.
   bool quiet = false;        // Only the answer.
@@ -49,8 +53,15 @@ absl::StatusOr<std::string> ReadKey(const std::string& path);
 // kInvalidArgument unless `routers` is an address with a port, or several with commas between them.
 absl::Status CheckRouter(const std::string& routers);
 
-// A receipt as JSON, and back. Unknown fields are refused.
-std::string ReceiptToJson(const v1::Receipt& receipt);
-absl::StatusOr<v1::Receipt> ReceiptFromJson(const std::string& json);
+// Text as a command takes it: the argument itself, or standard input for "-", of at most
+// kMostTextBytes, UTF-8. kInvalidArgument calls it `what`.
+inline constexpr size_t kMostTextBytes = size_t{32} << 20;
+absl::StatusOr<std::string> TextArgument(const std::string& argument, const std::string& what);
+
+// The messages of a question, as a request carries them.
+void SetQuestion(std::string question, google::protobuf::RepeatedPtrField<v1::Message>* messages);
+
+// "instant", "thinking", "contemplating".
+absl::StatusOr<v1::Mode> ModeOf(const std::string& word);
 
 }  // namespace conclave::cli

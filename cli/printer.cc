@@ -24,6 +24,12 @@ const char* ReasonText(v1::FinishReason reason) {
 
 }  // namespace
 
+void Printer::OnBreak(const std::string& what) {
+  v1::GenerateResponse event;
+  event.mutable_group_changed()->set_reason(what);
+  On(event);
+}
+
 void JsonPrinter::On(const v1::GenerateResponse& event) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;

@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 
+#include "cli/record.h"
 #include "cli/round.h"
 #include "conclave/v1/conclave.pb.h"
 
@@ -21,9 +22,37 @@ class Printer {
   // The person asked for the end (Ctrl-C); what is under way may still come. Any thread, beside the
   // other calls; never waits for the terminal.
   virtual void OnStopping() {}
+  // A stream broke, and another takes it up: what happened, in words. As an event of its own.
+  virtual void OnBreak(const std::string& what);
   // The stream has ended, whether Completed came or not. What is known of a request without a
   // receipt is shown now. The last call.
   virtual void OnEnd() = 0;
+};
+
+// Shows nothing.
+class SilentPrinter : public Printer {
+ public:
+  void On(const v1::GenerateResponse&) override {}
+  void OnEnd() override {}
+};
+
+// Writes down what another one shows. Both outlive it.
+class TranscribingPrinter : public Printer {
+ public:
+  TranscribingPrinter(Printer& shown, Transcript& transcript)
+      : shown_(shown), transcript_(transcript) {}
+  void OnStart() override { shown_.OnStart(); }
+  void On(const v1::GenerateResponse& event) override {
+    transcript_.On(event);
+    shown_.On(event);
+  }
+  void OnStopping() override { shown_.OnStopping(); }
+  void OnBreak(const std::string& what) override { shown_.OnBreak(what); }
+  void OnEnd() override { shown_.OnEnd(); }
+
+ private:
+  Printer& shown_;
+  Transcript& transcript_;
 };
 
 // One line of JSON for each event, as the proto names its fields.
@@ -31,6 +60,8 @@ class JsonPrinter : public Printer {
  public:
   explicit JsonPrinter(std::ostream& out) : out_(out) {}
   void On(const v1::GenerateResponse& event) override;
+  // Not among the router's events when a program reads them.
+  void OnBreak(const std::string&) override {}
   void OnEnd() override {}
 
  private:

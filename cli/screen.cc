@@ -34,19 +34,20 @@ const char* CodeOf(Tone tone) {
 std::string Paint(const Line& line, bool color) {
   std::string painted;
   for (const Span& span : line) {
-    // Views give harmless text already; here it holds for every view.
-    std::string text = Printable(span.text);
+    std::string text = span.text;
     std::replace(text.begin(), text.end(), '\n', ' ');
     std::replace(text.begin(), text.end(), '\t', ' ');
-    const bool colored = color && span.tone != Tone::kPlain;
-    if (colored) painted += CodeOf(span.tone);
-    painted += text;
-    if (colored) painted += kReset;
+    painted += Painted(text, span.tone, color);
   }
   return painted;
 }
 
 }  // namespace
+
+std::string Painted(std::string_view text, Tone tone, bool color) {
+  const std::string shown = Printable(text);
+  return color && tone != Tone::kPlain ? CodeOf(tone) + shown + kReset : shown;
+}
 
 std::string Frame(const std::vector<Line>& lines, bool color) {
   std::string bytes = kHome;

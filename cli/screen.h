@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/live_view.h"
@@ -19,6 +20,9 @@ inline constexpr char kLeaveScreen[] = "\x1b[H\x1b[J\x1b[?25h\x1b[?7h\x1b[?1049l
 // whatever its size was then.
 // REQUIRES: no more lines than the screen has rows; no line wider than its columns less one.
 std::string Frame(const std::vector<Line>& lines, bool color);
+
+// Harmless text in a tone, its line breaks and tabs included.
+std::string Painted(std::string_view text, Tone tone, bool color);
 
 // Lines that stay, with their line breaks.
 std::string Kept(const std::vector<Line>& lines, bool color);

@@ -1,5 +1,6 @@
 #include "cli/terminal_text.h"
 
+#include <fmt/format.h>
 #include <unicode/uchar.h>
 #include <unicode/utf8.h>
 
@@ -151,6 +152,27 @@ std::string OneLine(std::string_view text) {
     line += c;
   }
   return line;
+}
+
+std::string Quoted(std::string_view text) {
+  std::string shown = "\"";
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint c = Next(text, at);
+    at += c.bytes.size();
+    if (c.value == '\n') {
+      shown += "\\n";
+    } else if (c.value == '\t') {
+      shown += "\\t";
+    } else if (c.value < 0 || Steers(c.value)) {
+      for (const char byte : c.bytes) {
+        shown += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
+      }
+    } else {
+      if (c.value == '"' || c.value == '\\') shown += '\\';
+      shown += c.bytes;
+    }
+  }
+  return shown + "\"";
 }
 
 int Columns(std::string_view text) { return Sum(GlyphsOf(text)); }

@@ -21,6 +21,10 @@ std::string Printable(std::string_view text);
 // The same on one line: runs of spaces, tabs and line breaks become one space, none at the ends.
 std::string OneLine(std::string_view text);
 
+// `text` in quotes, on one line, with nothing hidden: \n, \t, \" and \\ as in C, and what could
+// steer a terminal or is no UTF-8 byte by byte as \x1b.
+std::string Quoted(std::string_view text);
+
 // How wide `text` is, a line that Printable() has passed.
 int Columns(std::string_view text);
 

@@ -43,8 +43,9 @@ std::string Offered(const std::string& words) {
 }
 
 TEST(BashCompletionTest, TheFirstWordIsASubcommand) {
-  EXPECT_EQ(Offered("conclave ''"),
-            "ask\nmodels\ncheck\nhealth\ncompletion\n--help\n-h\n--version\n");
+  EXPECT_EQ(
+      Offered("conclave ''"),
+      "ask\nreplay\nrender\ntokenize\nmodels\ncheck\nhealth\ncompletion\n--help\n-h\n--version\n");
   EXPECT_EQ(Offered("conclave as"), "ask\n");
 }
 
@@ -65,6 +66,12 @@ TEST(BashCompletionTest, FilesAreOfferedWhereAFileIsWanted) {
   EXPECT_EQ(Offered("conclave check configs/ro"), "configs/router.yaml\n");
   EXPECT_EQ(Offered("conclave ask --receipt READ"), "README.md\n");
   EXPECT_EQ(Offered("conclave ask --agents READ"), "\n");
+  EXPECT_EQ(Offered("conclave replay READ"), "README.md\n");
+}
+
+TEST(BashCompletionTest, FoldersAloneAreOfferedWhereAFolderIsWanted) {
+  EXPECT_EQ(Offered("conclave tokenize --model mod"), "models\n");
+  EXPECT_EQ(Offered("conclave tokenize --model READ"), "\n");
 }
 
 TEST(ZshCompletionTest, EveryOptionStandsThereWithItsWordsAndItsHelp) {
@@ -72,7 +79,8 @@ TEST(ZshCompletionTest, EveryOptionStandsThereWithItsWordsAndItsHelp) {
   EXPECT_THAT(script, HasSubstr("'ask:Ask a question and watch the agents.'"));
   EXPECT_THAT(script,
               HasSubstr("'--mode[How much thought]:word:(instant thinking contemplating)'"));
-  EXPECT_THAT(script, HasSubstr("'--receipt[Write the receipt there, as JSON]:file:_files'"));
+  EXPECT_THAT(script, HasSubstr("'--api-key-file[File whose first line is your key]:file:_files'"));
+  EXPECT_THAT(script, HasSubstr("'--model[The model'\\''s folder]:folder:_files -/'"));
   EXPECT_THAT(script, HasSubstr("'--json[One event a line, as JSON, and nothing else]'"));
 }
 

@@ -40,7 +40,8 @@ TEST(ErrorTextTest, EveryCodeThatARequestMayEndWithHasAdvice) {
   for (const StatusCode code :
        {StatusCode::kInvalidArgument, StatusCode::kUnimplemented, StatusCode::kNotFound,
         StatusCode::kResourceExhausted, StatusCode::kUnavailable, StatusCode::kDeadlineExceeded,
-        StatusCode::kAborted, StatusCode::kUnauthenticated, StatusCode::kPermissionDenied}) {
+        StatusCode::kAborted, StatusCode::kOutOfRange, StatusCode::kUnauthenticated,
+        StatusCode::kPermissionDenied}) {
     EXPECT_THAT(ErrorText(kRouter, MakeStatus(code, "x")), HasSubstr("\n  ")) << code;
   }
 }

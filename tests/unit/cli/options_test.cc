@@ -5,6 +5,8 @@
 #include <cmath>
 #include <fstream>
 
+#include "cli/record.h"
+
 namespace conclave::cli {
 namespace {
 
@@ -88,7 +90,9 @@ TEST(AskOptionsTest, AReceiptBecomesAReplayOfItself) {
   receipt.set_result_hash("def");
   receipt.add_decisions()->set_kind(v1::Decision::KIND_DEADLINE);
   const std::string path = testing::TempDir() + "/receipt.json";
-  std::ofstream(path) << ReceiptToJson(receipt);
+  v1::Record record;
+  *record.mutable_receipt() = receipt;
+  std::ofstream(path) << RecordToJson(record);
   AskOptions options = Question();
   options.replay_file = path;
 
@@ -102,8 +106,6 @@ TEST(AskOptionsTest, AReceiptBecomesAReplayOfItself) {
 }
 
 TEST(AskOptionsTest, AFileThatIsNoReceiptIsRefused) {
-  EXPECT_EQ(ReceiptFromJson("{\"seed\": \"x\"}").status().code(),
-            absl::StatusCode::kInvalidArgument);
   AskOptions options = Question();
   options.replay_file = "/nowhere/receipt.json";
 
@@ -126,7 +128,31 @@ TEST(AskOptionsTest, ADeadlineThatNoDurationHoldsIsRefused) {
     AskOptions options = Question();
     options.deadline_seconds = seconds;
     EXPECT_EQ(MakeRequest(options).status().code(), absl::StatusCode::kInvalidArgument) << seconds;
+    options.deadline_seconds.reset();
+    options.patience_seconds = seconds;
+    EXPECT_EQ(MakeRequest(options).status().code(), absl::StatusCode::kInvalidArgument) << seconds;
   }
+}
+
+TEST(AskOptionsTest, ThePatienceWithStragglersReachesTheRequest) {
+  AskOptions options = Question();
+  options.patience_seconds = 0.25;
+
+  const auto request = MakeRequest(options);
+
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->contemplation().patience().nanos(), 250'000'000);
+}
+
+TEST(AskOptionsTest, ARecordHoldsTokensEvenOfAQuietRequest) {
+  AskOptions options = Question();
+  options.quiet = true;
+  EXPECT_EQ(MakeRequest(options)->include_size(), 0);
+
+  options.receipt_file = "bill.json";
+
+  EXPECT_EQ(MakeRequest(options)->include_size(), 4);
+  EXPECT_EQ(MakeRequest(options)->include(0), v1::INCLUDE_TOKENS);
 }
 
 TEST(AskOptionsTest, AQuestionThatIsNoUtf8IsRefusedBeforeItIsSent) {

@@ -143,7 +143,7 @@ TEST(ReceiptTextTest, NamesEveryCostAndDecisionWithSumsThatAddUp) {
   EXPECT_THAT(text, HasSubstr("325 tokens = 300 thinking + 20 answers + 5 aggregation\n"));
   EXPECT_THAT(text, HasSubstr("discarded   9 tokens, computed past a cut\n"));
   EXPECT_THAT(text, HasSubstr("the deadline came at token 120: agent 3 keeps 80\n"));
-  EXPECT_THAT(text, HasSubstr("--replay FILE"));
+  EXPECT_THAT(text, HasSubstr("`conclave replay FILE`"));
   EXPECT_THAT(text, Not(HasSubstr("resumed")));
 }
 

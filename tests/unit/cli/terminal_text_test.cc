@@ -100,6 +100,13 @@ TEST(WrapTest, NoLineIsWiderThanAskedForAndNoCharacterIsLost) {
   }
 }
 
+TEST(QuotedTest, NothingIsHidden) {
+  EXPECT_EQ(Quoted(" a\u6f22\"\\\n\t"), "\" a\u6f22\\\"\\\\\\n\\t\"");
+  EXPECT_EQ(Quoted("\x1b[2J"), "\"\\x1b[2J\"");
+  EXPECT_EQ(Quoted("\xe2\x96"), "\"\\xe2\\x96\"");
+  EXPECT_EQ(Quoted("\u202e"), "\"\\xe2\\x80\\xae\"");  // Writes from right to left.
+}
+
 TEST(IsUtf8Test, TellsUtf8FromOtherBytes) {
   EXPECT_TRUE(IsUtf8("a\u6f22"));
   EXPECT_FALSE(IsUtf8("a\xff"));

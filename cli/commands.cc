@@ -35,26 +35,25 @@ constexpr char kAskAbout[] =
     "Where no default is named, the router or the model has one.";
 
 constexpr char kReplayAbout[] =
-    "Run a receipt or a flight again, and say where it differs.\n"
+    "Run a receipt or a flight again.\n"
     "\n"
-    "A receipt is what `ask --receipt` wrote: its question is asked again with its seed and its\n"
-    "decisions, which comes to the same bytes wherever its fingerprint is served. A flight is what "
-    "a\n"
-    "lost worker group left in launcher.flight_directory: without --config it is told in words, "
-    "with\n"
-    "it conclave-worker runs it.\n"
+    "A receipt is what `ask --receipt` wrote: its question is asked again with its\n"
+    "seed and its decisions, which comes to the same bytes wherever its fingerprint\n"
+    "is served; else the first token that differs is named, with both texts. A\n"
+    "flight is what a lost worker group left in launcher.flight_directory: without\n"
+    "--config it is told in words, with it conclave-worker runs it.\n"
     "\n"
     "  conclave replay bill.json\n"
-    "  conclave replay flight-000001700000000000000000-epoch-1.plans\n"
-    "  conclave replay flight-*-epoch-1.plans --config worker.yaml";
+    "  conclave replay flights/flight-001795806926328785086-epoch-1.plans\n"
+    "  conclave replay flights/flight-*-epoch-1.plans --config worker.yaml";
 
 constexpr char kRenderAbout[] =
     "Show what a model really sees of a question.\n"
     "\n"
-    "The rendered prompt, byte by byte. At a terminal its control tokens, the caller's words and "
-    "the\n"
-    "template's differ in colour: what a caller wrote never becomes a control token, whatever it\n"
-    "looks like. With --model FOLDER no router is asked.\n"
+    "The rendered prompt, byte by byte. At a terminal its control tokens, the\n"
+    "caller's words and the template's differ in colour: what a caller wrote never\n"
+    "becomes a control token, whatever it looks like. With --model FOLDER no router\n"
+    "is asked.\n"
     "\n"
     "  conclave render \"What is 12 * 34?\"\n"
     "  conclave render --model models/conclave-demo --tokens \"What is 12 * 34?\"";
@@ -62,8 +61,9 @@ constexpr char kRenderAbout[] =
 constexpr char kTokenizeAbout[] =
     "Show the tokens of a text.\n"
     "\n"
-    "Reads a model's tokenizer.json; no router is asked. The text is a caller's: nothing in it\n"
-    "becomes a control token, unless --special says so. No token is put in front or behind.\n"
+    "Reads a model's tokenizer.json; no router is asked. The text is a caller's:\n"
+    "nothing in it becomes a control token, unless --special says so. No token is\n"
+    "put in front or behind.\n"
     "\n"
     "  conclave tokenize --model models/conclave-demo \"12 * 34\"\n"
     "  conclave tokenize --model models/conclave-demo --ids < question.txt";
@@ -99,7 +99,7 @@ constexpr char kCompletionAbout[] =
     "  source <(conclave completion bash)      in ~/.bashrc\n"
     "  source <(conclave completion zsh)       in ~/.zshrc, after compinit";
 
-constexpr int kHelpColumns = 80;
+constexpr int kBeside = 49;  // Columns beside a name: 80 in all.
 
 // CLI11's help in 80 columns; in the list of subcommands the first line of each is enough.
 class HelpFormatter : public CLI::Formatter {
@@ -108,13 +108,12 @@ class HelpFormatter : public CLI::Formatter {
     return command->get_description() + "\n\n";
   }
   std::string make_option(const CLI::Option* option, bool is_positional) const override {
-    const std::vector<std::string> lines =
-        Wrap(make_option_desc(option), kHelpColumns - static_cast<int>(column_width_));
-    return Row(make_option_name(option, is_positional) + make_option_opts(option), lines);
+    return Row(make_option_name(option, is_positional) + make_option_opts(option),
+               Wrap(make_option_desc(option), kBeside));
   }
   std::string make_subcommand(const CLI::App* command) const override {
     const std::string about = command->get_description();
-    return Row(command->get_name(), {about.substr(0, about.find('\n'))});
+    return Row(command->get_name(), Wrap(about.substr(0, about.find('\n')), kBeside));
   }
 
  private:

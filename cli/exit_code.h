@@ -13,7 +13,7 @@ inline constexpr int kExitInterrupted = 130;  // Ctrl-C; the request was stopped
 // The same for people, as --help of the program and of each command shows them.
 inline constexpr char kExitCodeText[] =
     "Exit codes, as far as a command has them:\n"
-    "  0    it is done: the answer came, the bytes are the same, every file is right\n"
+    "  0    it is done: the answer came, the bytes are the same, the files are right\n"
     "  1    the router answered with an error, or could not be reached\n"
     "  2    the command line, or a file that it names, is wrong\n"
     "  3    what was run again came to something else\n"
@@ -24,14 +24,15 @@ inline constexpr char kAskExitCodeText[] =
     "  0    the answer came\n"
     "  1    the router answered with an error, or could not be reached\n"
     "  2    the command line, or a file that it names, is wrong\n"
-    "  130  Ctrl-C stopped the request, with the best answer so far if there is one; a second\n"
-    "       one ends the program at once";
+    "  130  Ctrl-C stopped the request, with the best answer so far if there is one;\n"
+    "       a second one ends the program at once";
 inline constexpr char kReplayExitCodeText[] =
     "Exit codes:\n"
-    "  0    the same bytes; of a flight: told, or every step that was compared is as it was\n"
-    "  1    it could not be run: no router, another fingerprint; of a flight: another group\n"
+    "  0    the same bytes; of a flight: told, or every step compared is as it was\n"
+    "  1    it could not be run: no router, another fingerprint, another group\n"
     "  2    the command line, or the file, is wrong\n"
-    "  3    it differs; of a flight: a step differs, fails, kills its rank or never ends\n"
+    "  3    it differs; of a flight: a step differs, fails, kills its rank or never\n"
+    "       ends\n"
     "  4    of a flight: every step ran, and none could be compared\n"
     "  130  Ctrl-C";
 inline constexpr char kRenderExitCodeText[] =

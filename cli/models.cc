@@ -56,9 +56,9 @@ std::string ModelText(const v1::Model& model, int name_columns, bool color) {
   const std::string ready = Painted(
       fmt::format("{:>13}", fmt::format("{} of {}", model.groups_ready(), groups)), tone, color);
   const std::string more =
-      fmt::format("  {}\n  {}, {} rank{}, KV for {} tokens, fingerprint {:.12}\n", ModesText(model),
-                  OneLine(d.numerics()), d.tensor_parallel(), d.tensor_parallel() == 1 ? "" : "s",
-                  d.kv_tokens(), OneLine(d.fingerprint()));
+      fmt::format("  {}; fingerprint {:.12}\n  {}, {} rank{}, KV for {} tokens\n", ModesText(model),
+                  OneLine(d.fingerprint()), OneLine(d.numerics()), d.tensor_parallel(),
+                  d.tensor_parallel() == 1 ? "" : "s", d.kv_tokens());
   return row + ready + "\n" + Painted(more, Tone::kFaint, color);
 }
 

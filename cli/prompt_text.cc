@@ -133,7 +133,7 @@ std::string PromptSummary(const Prompt& prompt, bool color) {
                                  Counted(prompt.tokens.size(), "token"), control,
                                  Counted(prompt.text.size(), "byte"), CallerBytes(prompt));
   if (color) {
-    text += fmt::format(": {}, {}, {}", Painted("control tokens", kControl, true),
+    text += fmt::format("\n{}, {}, {}", Painted("control tokens", kControl, true),
                         Painted("the caller's words", kCaller, true),
                         Painted("the template's", kTemplate, true));
   }

@@ -22,7 +22,7 @@ std::string TokensText(const std::vector<PromptToken>& tokens, TokenStyle style,
 std::string PromptText(const Prompt& prompt, bool color);
 
 // "57 tokens (6 control), 212 bytes, 17 of them the caller's", and what the colours mean where
-// there are any. One line.
+// there are any. A line, or two.
 std::string PromptSummary(const Prompt& prompt, bool color);
 
 // One JSON object on a line. A prompt: model, text, who wrote which bytes, tokens. Bytes that are

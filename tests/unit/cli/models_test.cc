@@ -40,8 +40,8 @@ TEST(ModelsTextTest, EachModelSaysWhatItServes) {
   EXPECT_EQ(ModelsText(Models(), false),
             "model          family     params  context vocabulary agents groups ready\n"
             "conclave-demo  llama       1.07M     1024        640     64       1 of 2\n"
-            "  instant, contemplating\n"
-            "  cpu/avx512/f32/kv-f32/v1, 2 ranks, KV for 65536 tokens, fingerprint 0123456789ab\n");
+            "  instant, contemplating; fingerprint 0123456789ab\n"
+            "  cpu/avx512/f32/kv-f32/v1, 2 ranks, KV for 65536 tokens\n");
 }
 
 TEST(ModelsTextTest, WhatAnOlderRouterDoesNotSayIsLeftOpen) {

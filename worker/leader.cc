@@ -17,6 +17,7 @@
 #include "common/metrics.h"
 #include "common/status.h"
 #include "worker/engine/engine.h"
+#include "worker/launch/likeness.h"
 #include "worker/launch/rank_flags.h"
 #include "worker/service/description.h"
 #include "worker/service/timed_runner.h"
@@ -50,17 +51,6 @@ bool AwaitRanks(const GroupMemory& memory) {
     }
   }
   return true;
-}
-
-// Hosts may differ where they must not: in the model's files, or in what their processors have.
-absl::Status CheckRanksAreAlike(const GroupMemory& memory) {
-  const std::string own = TextOf(memory.cell(0).identity);
-  for (int rank = 1; rank < memory.tp(); ++rank) {
-    const std::string other = TextOf(memory.cell(rank).identity);
-    if (other == own) continue;
-    return FailedPrecondition("rank {} computes with {}; rank 0 with {}", rank, other, own);
-  }
-  return absl::OkStatus();
 }
 
 std::string ModelName(const WorkerConfig::Model& model) {

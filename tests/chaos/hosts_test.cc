@@ -70,8 +70,9 @@ class HostsTest : public ::testing::Test {
             "metrics.listen=" + address + ":9103"};
   }
 
-  void StartHost(int host) {
+  void StartHost(int host, const std::vector<std::string>& more = {}) {
     std::vector<std::string> settings = WorkerSettings(NetHosts::AddressOf(host));
+    settings.insert(settings.end(), more.begin(), more.end());
     std::vector<std::string> variables;
     const std::string leader = NetHosts::AddressOf(0);
     if (by_ == By::kConfig) {
@@ -190,6 +191,15 @@ TEST_F(HostsTest, FourRanksOfALeaderWorkerSetSayWhatFourOnOneHostSay) {
   ExpectSame(Ask(), one);
   EXPECT_EQ(RanksOf(0).size(), 2u);
   EXPECT_EQ(RanksOf(1).size(), 2u);
+}
+
+TEST_F(HostsTest, HostsThatComputeDifferentlyAreFoundBeforeAnythingIsServed) {
+  StartHost(0, {"group.device=cpu", "group.instruction_set=avx2"});
+  StartHost(1, {"group.device=cpu", "group.instruction_set=plain"});
+
+  EXPECT_EQ(host_[0]->Wait(kPatience), 1) << host_[0]->Output();
+
+  EXPECT_THAT(host_[0]->Output(), HasSubstr("rank 1 computes with 2 ranks"));
 }
 
 TEST_F(HostsTest, ACutEndsTheRanksOnBothSidesAndTheAnswerIsTheSameAfterIt) {

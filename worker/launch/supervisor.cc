@@ -9,6 +9,7 @@
 #include "common/check.h"
 #include "common/status.h"
 #include "worker/launch/flight_file.h"
+#include "worker/launch/likeness.h"
 #include "worker/launch/rank_flags.h"
 
 namespace conclave::worker {
@@ -145,6 +146,10 @@ std::optional<absl::Status> Supervisor::Watch(bool ticked) {
   const std::vector<RankSight> ranks = Look();
   if (!said_ready_ && ready()) {
     said_ready_ = true;
+    // Another start would not mend it. The leader serves nothing before it has looked, too.
+    if (const absl::Status alike = CheckRanksAreAlike(ranks_->memory()); !alike.ok()) {
+      return End(alike);
+    }
     Log(fmt::format("epoch {} is ready", epoch_));
   }
   const std::optional<Loss> loss = FindLoss(ranks, ticked);

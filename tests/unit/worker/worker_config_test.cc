@@ -67,6 +67,16 @@ TEST(WorkerConfigTest, NumbersThatTheDeviceDoesNotHaveAreRefused) {
               HasSubstr("group.cuda.kv: fp8 needs bf16"));
 }
 
+TEST(WorkerConfigTest, HostsThatCannotShareTheRanksAreRefused) {
+  EXPECT_THAT(WhyNotTogether({"group.hosts.count=2"}),
+              HasSubstr("group.hosts.leader must name host 0"));
+  EXPECT_THAT(
+      WhyNotTogether({"group.hosts.count=2", "group.hosts.leader=a", "group.tensor_parallel=3"}),
+      HasSubstr("group.tensor_parallel is 3: it does not divide among 2 hosts"));
+  EXPECT_EQ(WhyNotTogether({"group.hosts.count=2", "group.hosts.leader=a"}), "");
+  EXPECT_EQ(WhyNotTogether({"group.hosts.place=environment"}), "");
+}
+
 constexpr char kModels[] = CONCLAVE_SOURCE_DIR "/models/";
 
 // What is wrong with the model's folder.

@@ -19,7 +19,7 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5000);  // What one try may take.
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 100);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
@@ -53,7 +53,9 @@ class Reading {
   }
 
   void End() {
-    Expect(seen_.status.ok() == ended_, "Completed {}, status {}", ended_,
+    // A router that is killed between the two leaves Completed without a word after it.
+    const bool killed = seen_.status.error_code() == grpc::StatusCode::UNAVAILABLE;
+    Expect(seen_.status.ok() == ended_ || (ended_ && killed), "Completed {}, status {}", ended_,
            seen_.status.error_message());
     for (const auto& [id, agent] : seen_.agents) {
       Expect(agent.started <= 1 && agent.finished <= 1 && agent.cut <= 1,

@@ -173,6 +173,7 @@ Seen Load::AskUntilAnswered(Asker& asker, const v1::GenerateRequest& request, in
     const bool unavailable = seen.status.error_code() == grpc::StatusCode::UNAVAILABLE;
     const bool router_gone = routers_gone_ != routers_before;
     if (!unavailable || (!router_gone && seen.events > 0) || absl::Now() > end) return seen;
+    if (!seen.fault.empty()) Fault(outcomes.doubled, outcomes, seen, seen.fault);
     if (router_gone) NoteWord();
     ++outcomes.asked_again;
     absl::SleepFor(kPause);  // As whoever is told to come back later.

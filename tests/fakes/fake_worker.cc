@@ -6,7 +6,7 @@
 namespace conclave::router {
 namespace {
 
-constexpr absl::Duration kLong = absl::Seconds(10);
+constexpr absl::Duration kLong = absl::Seconds(60);
 constexpr int kPromptTokens = 10;
 
 }  // namespace
@@ -82,7 +82,20 @@ class FakeWorker::Run : public FamilyRun {
   const std::shared_ptr<Family> family_;  // Shared with the worker's tasks.
 };
 
-class FakeWorker::Quiet : public GroupWatch {};
+class FakeWorker::Watcher : public GroupWatch {
+ public:
+  Watcher(FakeWorker& worker, GroupEvents& events) : worker_(worker) {
+    absl::MutexLock lock(&worker_.watch_mutex_);
+    worker_.watcher_ = &events;
+  }
+  ~Watcher() override {
+    absl::MutexLock lock(&worker_.watch_mutex_);
+    worker_.watcher_ = nullptr;
+  }
+
+ private:
+  FakeWorker& worker_;
+};
 
 FakeWorker::FakeWorker(GroupDescription description, int credits,
                        std::function<FakeSpeech(AgentId)> speech)
@@ -234,14 +247,23 @@ void FakeWorker::EndIfOver(Family& family) {
   family.events.reset();
 }
 
-std::unique_ptr<GroupWatch> FakeWorker::Watch(GroupEvents& events) {
-  events.OnDescribed(description_);
+GroupLoad FakeWorker::LoadOf(int credits) const {
   GroupLoad load;
-  load.credits = credits_;
+  load.credits = credits;
   load.ready = true;
   load.epoch = description_.epoch;
-  events.OnLoad(load);
-  return std::make_unique<Quiet>();
+  return load;
+}
+
+std::unique_ptr<GroupWatch> FakeWorker::Watch(GroupEvents& events) {
+  events.OnDescribed(description_);
+  events.OnLoad(LoadOf(credits_));
+  return std::make_unique<Watcher>(*this, events);
+}
+
+void FakeWorker::ReportCredits(int credits) {
+  absl::MutexLock lock(&watch_mutex_);
+  if (watcher_ != nullptr) watcher_->OnLoad(LoadOf(credits));
 }
 
 void FakeWorker::Count(PromptQuestion question, std::function<void(absl::StatusOr<int>)> done) {

@@ -41,10 +41,12 @@ class FakeWorker : public WorkerClient {
   void Release() { HoldAfter(1 << 30); }
   // Every open family is lost, with this reason.
   void Lose(const absl::Status& why);
+  // The group says that it can take this many agents now.
+  void ReportCredits(int credits);
   // The next gang is refused, once for each call.
   void RefuseNext(absl::Status why, int width);
 
-  // Waits until it holds; false after ten seconds.
+  // Waits until it holds; false after a minute.
   bool AwaitOpenFamilies(int count);
   bool AwaitTokens(int64_t count);  // That all agents together have said, at least.
 
@@ -54,7 +56,7 @@ class FakeWorker : public WorkerClient {
 
  private:
   class Run;
-  class Quiet;
+  class Watcher;
   struct Speaker;
   struct Family;
 
@@ -63,6 +65,7 @@ class FakeWorker : public WorkerClient {
   void Add(const std::shared_ptr<Family>& family, std::vector<AgentRecipe> gang);
   void Speak(Family& family);
   void EndIfOver(Family& family);
+  GroupLoad LoadOf(int credits) const;
   bool Ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return ending_ || !tasks_.empty(); }
 
   const GroupDescription description_;
@@ -78,9 +81,11 @@ class FakeWorker : public WorkerClient {
   std::vector<AgentRecipe> recipes_ ABSL_GUARDED_BY(mutex_);
   std::vector<AgentId> cancelled_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::pair<absl::Status, int>> refusals_ ABSL_GUARDED_BY(mutex_);
-  int hold_after_ = 1 << 30;                     // Of the worker's thread.
-  std::vector<std::weak_ptr<Family>> families_;  // So are these.
-  std::thread thread_;                           // Last: it uses the others.
+  absl::Mutex watch_mutex_;
+  GroupEvents* watcher_ ABSL_GUARDED_BY(watch_mutex_) = nullptr;  // Null: nobody watches.
+  int hold_after_ = 1 << 30;                                      // Of the worker's thread.
+  std::vector<std::weak_ptr<Family>> families_;                   // So are these.
+  std::thread thread_;                                            // Last: it uses the others.
 };
 
 }  // namespace conclave::router

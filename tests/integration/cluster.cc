@@ -1,8 +1,12 @@
 #include "tests/integration/cluster.h"
 
+#include <grpcpp/grpcpp.h>
+
 #include <filesystem>
 #include <stdexcept>
 #include <utility>
+
+#include "conclave/v1/conclave.grpc.pb.h"
 
 namespace conclave {
 namespace {
@@ -43,6 +47,19 @@ void Cluster::StartRouter(const std::vector<std::string>& settings, const std::s
   routers_[name] = Start("router", name, std::move(arguments));
 }
 
+void Cluster::AwaitServed(const std::string& name) const {
+  const auto stub = v1::ConclaveService::NewStub(
+      grpc::CreateChannel(RouterAddress(name), grpc::InsecureChannelCredentials()));
+  const bool served = Eventually(absl::Seconds(120), [&] {
+    grpc::ClientContext context;
+    context.set_wait_for_ready(true);
+    v1::ListModelsResponse response;
+    return stub->ListModels(&context, {}, &response).ok() && response.models_size() > 0 &&
+           response.models(0).groups_ready() > 0;
+  });
+  if (!served) throw std::runtime_error(name + " has no group:\n" + routers_.at(name)->Output());
+}
+
 std::vector<pid_t> Cluster::Ranks() const { return ChildrenOf(worker_->pid()); }
 
 std::unique_ptr<Program> Cluster::Start(const std::string& kind, const std::string& name,
@@ -60,7 +77,7 @@ std::unique_ptr<Program> Cluster::Start(const std::string& kind, const std::stri
   std::filesystem::remove(ports);
   auto started =
       std::make_unique<Program>("conclave-" + kind, first, folder_ + "/" + name + ".log");
-  Eventually(absl::Seconds(60),
+  Eventually(absl::Seconds(120),
              [&] { return !FileText(ports).empty() || started->Wait(absl::ZeroDuration()) >= 0; });
   if (FileText(ports).empty()) {
     throw std::runtime_error(name + " did not start:\n" + started->Output());

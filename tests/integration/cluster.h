@@ -22,6 +22,8 @@ class Cluster {
   void StartWorker(const std::vector<std::string>& settings = {});
   void StartRouter(const std::vector<std::string>& settings = {},
                    const std::string& name = "router");
+  // Waits until the router has found the group and would send it families.
+  void AwaitServed(const std::string& name = "router") const;
 
   Program& worker() { return *worker_; }
   Program& router(const std::string& name = "router") { return *routers_.at(name); }

@@ -19,13 +19,14 @@ using testing::HasSubstr;
 
 constexpr char kQuestion[] =
     "Tom has 12 apples and buys 3 boxes with 15 apples each. How many apples does Tom have now?";
-constexpr absl::Duration kPatience = absl::Seconds(60);
+constexpr absl::Duration kPatience = absl::Seconds(120);
 
 class MainJobTest : public testing::Test {
  protected:
   void SetUp() override {
     cluster_.StartWorker();
     cluster_.StartRouter();
+    cluster_.AwaitServed();
   }
 
   struct Answer {

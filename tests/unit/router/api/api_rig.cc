@@ -38,6 +38,17 @@ FakeSpeech ThirdOfIndex(AgentId agent) {
           {"Answer:", " ", std::to_string(IndexOf(agent) / 3)}};
 }
 
+RigOptions WithTenants(std::initializer_list<const char*> names) {
+  RigOptions options;
+  for (const char* name : names) {
+    TenantOptions tenant;
+    tenant.name = name;
+    tenant.keys = {DigestOf(name)};
+    options.admission.tenants.push_back(tenant);
+  }
+  return options;
+}
+
 ApiRig::ApiRig(RigOptions options) : ApiRig(std::move(options), ThirdOfIndex) {}
 
 ApiRig::ApiRig(RigOptions options, std::function<FakeSpeech(AgentId)> speech)
@@ -104,9 +115,16 @@ v1::GenerateRequest Ask(v1::Mode mode, int agents) {
   return request;
 }
 
-Heard ReadOut(grpc::ClientReader<v1::GenerateResponse>& reader) {
+namespace {
+
+using Reader = grpc::ClientReader<v1::GenerateResponse>;
+
+Heard ReadOut(Reader& reader, const std::function<void(const v1::GenerateResponse&)>& on_event) {
   Heard heard;
-  for (v1::GenerateResponse event; reader.Read(&event);) heard.events.push_back(event);
+  for (v1::GenerateResponse event; reader.Read(&event);) {
+    heard.events.push_back(event);
+    on_event(event);
+  }
   heard.status = reader.Finish();
   for (size_t i = 0; i < heard.events.size(); ++i) {
     EXPECT_EQ(heard.events[i].sequence(), static_cast<int64_t>(i) + 1);
@@ -123,10 +141,27 @@ Heard ReadOut(grpc::ClientReader<v1::GenerateResponse>& reader) {
   return heard;
 }
 
+}  // namespace
+
+Heard ReadOut(Reader& reader) {
+  return ReadOut(reader, [](const v1::GenerateResponse&) {});
+}
+
 Heard Listen(ApiRig& rig, const v1::GenerateRequest& request) {
   grpc::ClientContext context;
   const auto reader = rig.stub().Generate(&context, request);
   return ReadOut(*reader);
+}
+
+Heard ListenPastTheDeadline(ApiRig& rig, const v1::GenerateRequest& request, uint32_t agent,
+                            int tokens) {
+  grpc::ClientContext context;
+  const auto reader = rig.stub().Generate(&context, request);
+  return ReadOut(*reader, [&](const v1::GenerateResponse& event) {
+    if (!event.has_agent_finished() || event.agent() != agent) return;
+    rig.clock().Leap(absl::Hours(1));
+    rig.worker().HoldAfter(tokens + 1);
+  });
 }
 
 }  // namespace conclave::router

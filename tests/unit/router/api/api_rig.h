@@ -2,6 +2,8 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <string>
@@ -20,6 +22,20 @@ struct RigOptions {
   std::string model = "demo";
 };
 
+// Of tenants whose name is their key.
+RigOptions WithTenants(std::initializer_list<const char*> names);
+
+// The machine's time, and what a test lets pass on top: a deadline of minutes comes when it should.
+// Whoever waits for it looks at its next event. Thread-safe.
+class LeapingClock : public Clock {
+ public:
+  absl::Time Now() override { return absl::Now() + absl::Nanoseconds(leapt_.load()); }
+  void Leap(absl::Duration by) { leapt_ += absl::ToInt64Nanoseconds(by); }
+
+ private:
+  std::atomic<int64_t> leapt_{0};
+};
+
 // The public API over a fake worker group, in one process: what a client sees.
 class ApiRig {
  public:
@@ -34,12 +50,13 @@ class ApiRig {
   ConclaveRpc& rpc() { return *rpc_; }
   Admission& admission() { return admission_; }
   Metrics& metrics() { return metrics_; }
+  LeapingClock& clock() { return clock_; }
   std::vector<std::string> log() const;
 
  private:
   mutable absl::Mutex mutex_;
   std::vector<std::string> log_ ABSL_GUARDED_BY(mutex_);
-  RealClock clock_;
+  LeapingClock clock_;
   Metrics metrics_;
   TimerThread timers_;
   FakeWorker* worker_ = nullptr;
@@ -69,6 +86,10 @@ v1::GenerateRequest Ask(v1::Mode mode, int agents = 0);
 // Reads a stream to its end, and checks what holds of every stream: sequence numbers without gaps,
 // Admitted first, Completed exactly once and last when the status is OK and never otherwise.
 Heard Listen(ApiRig& rig, const v1::GenerateRequest& request);
+// The same; when the agent's end was told, the request's deadline comes. REQUIRES: the worker holds
+// the others after `tokens` tokens, and the deadline is minutes away.
+Heard ListenPastTheDeadline(ApiRig& rig, const v1::GenerateRequest& request, uint32_t agent,
+                            int tokens);
 Heard ReadOut(grpc::ClientReader<v1::GenerateResponse>& reader);
 
 }  // namespace conclave::router

@@ -274,9 +274,9 @@ TEST(ConclaveServiceTest, AtTheRequestsDeadlineTheBestAnswerSoFarIsGiven) {
   });
   rig.worker().HoldAfter(20);  // Agent 0 is done by then, the others are not.
   v1::GenerateRequest request = Ask(v1::MODE_CONTEMPLATING, 4);
-  request.mutable_budget()->mutable_deadline()->set_nanos(300'000'000);
+  request.mutable_budget()->mutable_deadline()->set_seconds(600);
 
-  const Heard heard = Listen(rig, request);
+  const Heard heard = ListenPastTheDeadline(rig, request, /*agent=*/0, 20);
 
   ASSERT_TRUE(heard.status.ok()) << heard.status.error_message();
   EXPECT_EQ(heard.Answer(), "Answer: 0");

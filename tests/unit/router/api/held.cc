@@ -71,7 +71,7 @@ Heard ListenToTheRest(ApiRig& rig, const v1::GenerateRequest& request, const std
 }
 
 bool AwaitMetric(ApiRig& rig, const std::string& line) {
-  const absl::Time end = absl::Now() + absl::Seconds(10);
+  const absl::Time end = absl::Now() + absl::Seconds(60);
   while (rig.metrics().Text().find("\n" + line + "\n") == std::string::npos) {
     if (absl::Now() > end) return false;
     std::this_thread::yield();

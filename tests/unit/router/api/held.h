@@ -25,7 +25,7 @@ std::string AskAndBreak(ApiRig& rig, const v1::GenerateRequest& request, size_t 
 Heard ListenToTheRest(ApiRig& rig, const v1::GenerateRequest& request, const std::string& held,
                       const std::string& authorization = "");
 
-// Waits until the metrics page has the line; false after ten seconds.
+// Waits until the metrics page has the line; false after a minute.
 bool AwaitMetric(ApiRig& rig, const std::string& line);
 
 }  // namespace conclave::router

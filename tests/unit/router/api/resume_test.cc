@@ -175,8 +175,8 @@ TEST(ResumedStreamTest, DecisionsThatWereStreamedLeadToTheSameAnswer) {
   first.worker().HoldAfter(20);  // Agent 0 is done by then, the others are not.
   v1::GenerateRequest request = Ask(v1::MODE_CONTEMPLATING, 4);
   request.set_request_id("r3");
-  request.mutable_budget()->mutable_deadline()->set_nanos(300'000'000);
-  const Heard whole = Listen(first, request);
+  request.mutable_budget()->mutable_deadline()->set_seconds(600);
+  const Heard whole = ListenPastTheDeadline(first, request, /*agent=*/0, 20);
   ASSERT_TRUE(whole.status.ok()) << whole.status.error_message();
   const v1::Admitted& admitted = whole.events.front().admitted();
   v1::Replay& replay = *request.mutable_replay();

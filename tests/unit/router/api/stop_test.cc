@@ -91,13 +91,7 @@ TEST(StopTest, ARequestThatIsKeptIsStoppedAndItsAnswerFetched) {
 }
 
 TEST(StopTest, OnlyTheCallersOwnRequestsAreStopped) {
-  RigOptions options;
-  for (const char* name : {"acme", "evil"}) {
-    TenantOptions tenant;
-    tenant.name = name;
-    tenant.keys = {DigestOf(name)};
-    options.admission.tenants.push_back(tenant);
-  }
+  RigOptions options = WithTenants({"acme", "evil"});
   ApiRig rig(options);
   rig.worker().HoldAfter(2);
   grpc::ClientContext context;

@@ -63,7 +63,7 @@ void Diary::Write(std::string line) {
 std::vector<std::string> Diary::First(size_t count) const {
   absl::MutexLock lock(&mutex_);
   const auto there = [&] { return lines_.size() >= count; };
-  mutex_.AwaitWithTimeout(absl::Condition(&there), absl::Seconds(10));
+  mutex_.AwaitWithTimeout(absl::Condition(&there), absl::Seconds(60));
   return {lines_.begin(), lines_.begin() + static_cast<ptrdiff_t>(std::min(count, lines_.size()))};
 }
 

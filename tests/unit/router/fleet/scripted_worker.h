@@ -44,7 +44,7 @@ class ScriptedWorker {
 class Diary {
  public:
   void Write(std::string line);
-  // The first lines, once there are so many; all there are after ten seconds.
+  // The first lines, once there are so many; all there are after a minute.
   std::vector<std::string> First(size_t count) const;
 
  private:

@@ -143,7 +143,7 @@ TEST(LauncherTest, AParentThatIgnoresItsChildrenChangesNothing) {
 }
 
 TEST(LauncherTest, RanksThatAStoppedLauncherLostAreReplacedWhenItGoesOn) {
-  LauncherProcess launcher({"--launcher-patience=300ms"});
+  LauncherProcess launcher({"--launcher-patience=3s"});
   ASSERT_TRUE(launcher.ReadUntil("epoch 1 is ready"));
   const std::vector<int> old = launcher.RankPids();
 

@@ -24,11 +24,11 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 constexpr absl::Duration kTick = absl::Milliseconds(10);
-constexpr int kMaxTicks = 6'000;  // A minute: what a test waits at most.
+constexpr int kMaxTicks = 12'000;  // Two minutes: what a test waits at most.
 
 bool Alive(int pid) { return kill(pid, 0) == 0; }
 
-// Supervises real child processes; turns until something is true, for at most a minute.
+// Supervises real child processes; turns until something is true, for at most two minutes.
 class SupervisorTest : public ::testing::Test {
  protected:
   void Start(std::vector<std::string> arguments,
@@ -56,8 +56,9 @@ class SupervisorTest : public ::testing::Test {
     }
     return condition();
   }
+  // This epoch, or a later one: a loaded machine may silence a rank where a test shortens patience.
   bool TurnUntilReady(uint64_t epoch) {
-    return TurnUntil([&] { return supervisor_->epoch() == epoch && supervisor_->ready(); });
+    return TurnUntil([&] { return supervisor_->epoch() >= epoch && supervisor_->ready(); });
   }
   bool TurnUntilEnd() {
     return TurnUntil([&] { return end_.has_value(); });

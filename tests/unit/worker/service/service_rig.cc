@@ -68,7 +68,7 @@ std::string ServiceRig::answer(int index) const { return std::to_string(index); 
 
 bool ServiceRig::AwaitLost() {
   absl::MutexLock lock(&mutex_);
-  return mutex_.AwaitWithTimeout(absl::Condition(&lost_), absl::Seconds(10));
+  return mutex_.AwaitWithTimeout(absl::Condition(&lost_), absl::Seconds(60));
 }
 
 FamilyOpening Opening() {

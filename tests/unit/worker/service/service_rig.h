@@ -36,7 +36,7 @@ class ServiceRig {
   const ModelDescription& model() const { return model_; }
   const TextModel& text() const { return *text_; }
   std::string answer(int index) const;  // Of the agent.
-  bool AwaitLost();                     // The hook was called, within ten seconds.
+  bool AwaitLost();                     // The hook was called, within a minute.
 
  private:
   std::unique_ptr<TextModel> text_;

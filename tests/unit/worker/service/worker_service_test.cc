@@ -177,7 +177,7 @@ TEST(WorkerServiceTest, ADrainLetsFamiliesEndAndTakesNoNewOnes) {
   ASSERT_TRUE(stream.NextOf<GangAccepted>());
 
   bool all_ended = false;
-  std::thread drain([&] { all_ended = rig.service().Drain(absl::Seconds(10)); });
+  std::thread drain([&] { all_ended = rig.service().Drain(absl::Seconds(60)); });
   grpc::ClientContext context;
   const auto loads = rig.stub().WatchLoad(&context, {});
   v1::WatchLoadResponse load;

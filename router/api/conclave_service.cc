@@ -193,11 +193,11 @@ void ConclaveRpc::Service::Start(const Prepared& prepared, Ticket ticket,
                                  const std::shared_ptr<ClientCall>& call) {
   const GenerationParts parts{parts_.fleet, parts_.tasks, parts_.timers, parts_.clock,
                               options_.place_patience};
-  const bool keeps = prepared.terms.keep_for > absl::ZeroDuration();
+  LogPlace log;
+  if (prepared.terms.keep_for > absl::ZeroDuration()) log = {&requests_, prepared.name.tenant};
   // Shared: it may outlive the call.
-  auto generation =
-      std::make_shared<Generation>(parts, prepared.plan, options_.limits, std::move(ticket),
-                                   HooksOf(prepared), keeps ? &requests_ : nullptr);
+  auto generation = std::make_shared<Generation>(
+      parts, prepared.plan, options_.limits, std::move(ticket), HooksOf(prepared), std::move(log));
   const auto attached =
       generation->Attach(prepared.terms.resume, [weak = std::weak_ptr<ClientCall>(call)] {
         if (const auto alive = weak.lock()) alive->Wake();

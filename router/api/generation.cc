@@ -62,17 +62,19 @@ class Generation::Stream : public FamilyEvents {
 };
 
 Generation::Generation(const GenerationParts& parts, Plan plan, const Limits& limits, Ticket ticket,
-                       GenerationHooks hooks, KeptRequests* kept)
+                       GenerationHooks hooks, LogPlace log)
     : parts_(parts),
       hooks_(std::move(hooks)),
-      kept_(kept),
+      log_place_(std::move(log)),
       replays_(plan.request.replay.has_value()),
       contemplation_(std::in_place, plan, limits),
       ticket_(std::move(ticket)) {
   question_.model = plan.model;
   question_.prompt_tokens = EstimateTokens(plan.request.messages);
   question_.prefix = PrefixOf(plan.request.messages);
-  if (kept_ != nullptr) log_.emplace();
+  if (log_place_.kept == nullptr) return;
+  log_.emplace();
+  has_log_ = true;
 }
 
 Generation::~Generation() {
@@ -221,7 +223,7 @@ void Generation::Do(Emit& command) {
 int64_t Generation::TakeBytes(const ClientEvent& event) {
   if (!has_log()) return 0;
   const int64_t bytes = BytesOf(event);
-  if (kept_->Take(bytes)) return bytes;
+  if (log_place_.kept->Take(log_place_.tenant, bytes)) return bytes;
   ForgetLog();
   return 0;
 }
@@ -237,10 +239,11 @@ void Generation::ForgetLog() {
   {
     absl::MutexLock lock(&mutex_);
     log_.reset();
+    has_log_ = false;
     answer_ = {};
     bytes = std::exchange(log_bytes_, 0);
   }
-  if (kept_ != nullptr) kept_->Give(bytes);
+  if (log_place_.kept != nullptr) log_place_.kept->Give(log_place_.tenant, bytes);
 }
 
 absl::Status Generation::Tell(ClientEvent event) {
@@ -316,6 +319,7 @@ void Generation::Conclude(const absl::Status& status) {
   hooks_.on_end(end);
   absl::MutexLock lock(&mutex_);
   end_ = end;
+  ended_ = true;
 }
 
 std::optional<ClientEvent> Generation::NextEvent(int client) {
@@ -329,21 +333,6 @@ std::optional<absl::Status> Generation::End(int client) {
   if (client != clients_) return Aborted("another stream took the request over");
   if (!outbox_.empty()) return std::nullopt;
   return end_;
-}
-
-bool Generation::ended() const {
-  absl::MutexLock lock(&mutex_);
-  return end_.has_value();
-}
-
-bool Generation::has_log() const {
-  absl::MutexLock lock(&mutex_);
-  return log_.has_value();
-}
-
-int64_t Generation::log_bytes() const {
-  absl::MutexLock lock(&mutex_);
-  return log_bytes_;
 }
 
 }  // namespace conclave::router

@@ -4,6 +4,7 @@
 #include <absl/status/status.h>
 #include <absl/synchronization/mutex.h>
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -33,6 +34,12 @@ struct GenerationParts {
 
 class KeptRequests;
 
+// Where a generation keeps its log, and on whose account. Nowhere: it keeps none.
+struct LogPlace {
+  KeptRequests* kept = nullptr;
+  std::string tenant;
+};
+
 // Who wants to know of a generation. Called by its task, without a lock, before its client can
 // learn of it.
 struct GenerationHooks {
@@ -49,7 +56,7 @@ struct GenerationHooks {
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
   Generation(const GenerationParts& parts, Plan plan, const Limits& limits, Ticket ticket,
-             GenerationHooks hooks, KeptRequests* kept);
+             GenerationHooks hooks, LogPlace log);
   ~Generation();
 
   void Start();
@@ -78,10 +85,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
   // How the client's stream ended, once it has and every event was taken.
   std::optional<absl::Status> End(int client);
 
-  bool ended() const;
-  // Whether a further client may attach, and the bytes that this takes.
-  bool has_log() const;
-  int64_t log_bytes() const;
+  // These wait for nobody: KeptRequests looks while another thread copies the log.
+  bool ended() const { return ended_.load(); }
+  bool attached() const { return attached_.load(); }
+  bool has_log() const { return has_log_.load(); }  // Whether a further client may attach.
 
  private:
   class Stream;
@@ -119,7 +126,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   const GenerationParts parts_;
   const GenerationHooks hooks_;
-  KeptRequests* const kept_;
+  const LogPlace log_place_;
   const bool replays_;
 
   // Of the task that runs.
@@ -136,9 +143,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::deque<Item> mailbox_ ABSL_GUARDED_BY(mutex_);
   bool scheduled_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
+  // Written under the lock, read also without it.
+  std::atomic<bool> ended_{false}, attached_{false}, has_log_{false};
 
   int clients_ ABSL_GUARDED_BY(mutex_) = 0;  // That ever attached: the last one's number.
-  bool attached_ ABSL_GUARDED_BY(mutex_) = false;
   std::function<void()> wake_ ABSL_GUARDED_BY(mutex_);  // Empty: nobody is there.
   AnswerGate gate_ ABSL_GUARDED_BY(mutex_);
   ClientOutbox outbox_ ABSL_GUARDED_BY(mutex_);

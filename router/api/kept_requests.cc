@@ -25,7 +25,17 @@ KeptRequests::~KeptRequests() {
   }
 }
 
-KeptRequests::Entries::const_iterator KeptRequests::Kept(const RequestName& name) const {
+bool KeptRequests::Shared::MayTake(const std::string& tenant, int64_t more, int64_t limit) const {
+  const auto found = held.find(tenant);
+  return (found == held.end() ? 0 : found->second) <= limit - total - more;
+}
+
+void KeptRequests::Shared::Add(const std::string& tenant, int64_t more) {
+  total += more;
+  if ((held[tenant] += more) == 0) held.erase(tenant);
+}
+
+KeptRequests::Entries::iterator KeptRequests::Kept(const RequestName& name) {
   const auto [begin, end] = entries_.equal_range(name);
   auto last = entries_.end();
   for (auto at = begin; at != end; ++at) {
@@ -34,117 +44,114 @@ KeptRequests::Entries::const_iterator KeptRequests::Kept(const RequestName& name
   return last;
 }
 
-absl::Status KeptRequests::CheckNewLocked(const RequestName& name) const {
+absl::Status KeptRequests::CheckNewLocked(const RequestName& name) {
   const auto found = Kept(name);
   if (found == entries_.end() || found->second.generation->ended()) return absl::OkStatus();
   return MakeStatus(absl::StatusCode::kAlreadyExists,
                     fmt::format("request {} runs; `resume` takes up its stream", name.id));
 }
 
-absl::Status KeptRequests::CheckNew(const RequestName& name) const {
+absl::Status KeptRequests::CheckNew(const RequestName& name) {
   absl::MutexLock lock(&mutex_);
   return CheckNewLocked(name);
 }
 
 absl::Status KeptRequests::Add(const RequestName& name, std::shared_ptr<Generation> generation,
                                absl::Duration keep_for) {
-  Leaving leaving;
+  std::shared_ptr<Generation> leaving;
   absl::MutexLock lock(&mutex_);
   RETURN_IF_ERROR(CheckNewLocked(name));
-  if (const auto former = Kept(name); former != entries_.end() && former->second.gone) {
-    leaving.push_back(former->second.generation);
-    entries_.erase(former);
-    --gone_;
+  if (const auto former = Kept(name); former != entries_.end() && former->second.idle()) {
+    leaving = TakeOut(former);
   }
   generation->Start();  // Before anybody else can reach it.
-  entries_.emplace(name, Entry{std::move(generation), keep_for, std::nullopt});
+  Entry& entry = entries_.emplace(name, Entry{})->second;
+  entry.generation = std::move(generation);
+  entry.keep_for = keep_for;
   SetGauges();
   return absl::OkStatus();
 }
 
+// The log is copied without the lock; meanwhile the entry has a taker and stays.
 absl::StatusOr<KeptRequests::TakenUp> KeptRequests::TakeUp(const RequestName& name,
                                                            const HeldAnswer& held,
                                                            std::function<void()> wake) {
-  TakenUp taken;
-  std::function<void()> former;
+  Entries::iterator entry;
+  std::shared_ptr<Generation> generation;
   {
     absl::MutexLock lock(&mutex_);
-    const auto kept = Kept(name);
-    if (kept == entries_.end()) return NotFound("request {} is not held here", name.id);
-    Entry& entry = entries_.erase(kept, kept)->second;  // The same, to be changed.
-    ASSIGN_OR_RETURN(Generation::Attached attached,
-                     entry.generation->Attach(held, std::move(wake)));
-    former = std::move(attached.former);
-    taken = {.generation = entry.generation, .client = attached.client};
-    if (entry.gone) --gone_;
-    entry.gone.reset();
+    entry = Kept(name);
+    if (entry == entries_.end()) return NotFound("request {} is not held here", name.id);
+    ++entry->second.takers;
+    generation = entry->second.generation;
+  }
+  absl::StatusOr<Generation::Attached> attached = generation->Attach(held, std::move(wake));
+  {
+    absl::MutexLock lock(&mutex_);
+    --entry->second.takers;
+    if (generation->attached()) SetGone(entry, std::nullopt);
     SetGauges();
   }
-  if (former) former();
-  return taken;
+  RETURN_IF_ERROR(attached.status());
+  if (attached->former) attached->former();
+  return TakenUp{.generation = std::move(generation), .client = attached->client};
 }
 
-std::shared_ptr<Generation> KeptRequests::TakeEnded(Short what) {
-  std::map<std::string_view, int64_t> held;  // By each tenant, of what is short.
-  const auto may_go = [](const Entry& entry) { return entry.gone && entry.generation->ended(); };
-  for (const auto& [name, entry] : entries_) {
-    if (!may_go(entry)) continue;
-    held[name.tenant] += what == Short::kBytes ? entry.generation->log_bytes() : 1;
-  }
+std::shared_ptr<Generation> KeptRequests::TakeEnded(const std::string& tenant) {
   auto first = entries_.end();
-  for (auto at = entries_.begin(); at != entries_.end(); ++at) {
-    if (!may_go(at->second)) continue;
-    if (first == entries_.end()) {
-      first = at;
-      continue;
-    }
-    const auto order = [&](const auto& entry) {
-      return std::pair(-held[entry.first.tenant], *entry.second.gone);
-    };
-    if (order(*at) < order(*first)) first = at;
+  for (auto at = entries_.lower_bound({.tenant = tenant, .id = ""});
+       at != entries_.end() && at->first.tenant == tenant; ++at) {
+    const Entry& entry = at->second;
+    if (!entry.idle() || !entry.generation->ended()) continue;
+    if (first == entries_.end() || *entry.gone < *first->second.gone) first = at;
   }
-  if (first == entries_.end()) return nullptr;
-  std::shared_ptr<Generation> leaving = std::move(first->second.generation);
-  entries_.erase(first);
-  --gone_;
+  return first == entries_.end() ? nullptr : TakeOut(first);
+}
+
+std::shared_ptr<Generation> KeptRequests::TakeOut(Entries::iterator entry) {
+  SetGone(entry, std::nullopt);
+  std::shared_ptr<Generation> leaving = std::move(entry->second.generation);
+  entries_.erase(entry);
   return leaving;
+}
+
+void KeptRequests::SetGone(Entries::iterator entry, std::optional<absl::Time> when) {
+  std::optional<absl::Time>& gone = entry->second.gone;
+  if (gone.has_value() != when.has_value()) places_.Add(entry->first.tenant, when ? 1 : -1);
+  gone = when;
 }
 
 void KeptRequests::ClientGone(const RequestName& name,
                               const std::shared_ptr<Generation>& generation, int client,
                               absl::Time now) {
-  Leaving leaving;
-  bool keep = false;
+  if (!generation->Detach(client)) return;
+  std::shared_ptr<Generation> leaving, abandoned;
   {
     absl::MutexLock lock(&mutex_);
-    // Under the lock: a client that takes it up comes before this or after `gone` is set, which it
-    // takes back.
-    if (!generation->Detach(client)) return;
     const auto [begin, end] = entries_.equal_range(name);
     const auto entry = std::find_if(
         begin, end, [&](const auto& each) { return each.second.generation == generation; });
-    if (entry == end) return;
-    keep = generation->has_log();
-    if (keep && gone_ >= options_.max_requests) {
-      leaving.push_back(TakeEnded(Short::kPlaces));
-      keep = leaving.back() != nullptr;
+    // Or another client has come since, and may have left again.
+    if (entry == end || generation->attached() || entry->second.gone) return;
+    bool keep = generation->has_log();
+    if (keep && !places_.MayTake(name.tenant, 1, options_.max_requests)) {
+      leaving = TakeEnded(name.tenant);
+      keep = places_.MayTake(name.tenant, 1, options_.max_requests);
     }
-    if (keep) {
-      entry->second.gone = now;
-      ++gone_;
+    if (keep || entry->second.takers > 0) {  // A taker that fails leaves it to Expire.
+      SetGone(entry, now);
       outlived_.Add();
     } else {
-      leaving.push_back(std::move(entry->second.generation));
-      entries_.erase(entry);
+      abandoned = TakeOut(entry);
     }
     SetGauges();
   }
-  if (!keep) generation->Abandon();
+  if (abandoned) abandoned->Abandon();
 }
 
-absl::Status KeptRequests::Stop(const RequestName& name) const {
+absl::Status KeptRequests::Stop(const RequestName& name) {
   absl::Status stopped = NotFound("no request {} runs here", name.id);
-  Leaving running;
+  std::vector<std::shared_ptr<Generation>> running;
   {
     absl::MutexLock lock(&mutex_);
     const auto found = entries_.equal_range(name);
@@ -157,52 +164,45 @@ absl::Status KeptRequests::Stop(const RequestName& name) const {
 }
 
 void KeptRequests::Expire(absl::Time now) {
-  Leaving leaving;
+  std::vector<std::shared_ptr<Generation>> leaving;
   {
     absl::MutexLock lock(&mutex_);
     for (auto at = entries_.begin(); at != entries_.end();) {
-      const Entry& entry = at->second;
-      const bool over =
-          entry.gone && (now - *entry.gone >= entry.keep_for || !entry.generation->has_log());
-      if (!over) {
-        ++at;
-        continue;
-      }
-      leaving.push_back(entry.generation);
-      at = entries_.erase(at);
-      --gone_;
+      const auto entry = at++;
+      const Entry& each = entry->second;
+      if (!each.idle()) continue;
+      if (now - *each.gone < each.keep_for && each.generation->has_log()) continue;
+      leaving.push_back(TakeOut(entry));
     }
     SetGauges();
   }
   for (const auto& generation : leaving) generation->Abandon();
 }
 
-bool KeptRequests::Take(int64_t bytes) {
+bool KeptRequests::Take(const std::string& tenant, int64_t bytes) {
   for (;;) {
     std::shared_ptr<Generation> leaving;
-    {
-      absl::MutexLock lock(&mutex_);
-      if (bytes_ + bytes <= options_.max_bytes.bytes) {
-        bytes_ += bytes;
-        SetGauges();
-        return true;
-      }
-      leaving = TakeEnded(Short::kBytes);
-      if (leaving == nullptr) return false;
+    absl::MutexLock lock(&mutex_);
+    if (bytes_.MayTake(tenant, bytes, options_.max_bytes.bytes)) {
+      bytes_.Add(tenant, bytes);
+      SetGauges();
+      return true;
     }
+    leaving = TakeEnded(tenant);
+    if (leaving == nullptr) return false;
     // Its bytes come back when it is destroyed, here unless a client is just attaching to it.
   }
 }
 
-void KeptRequests::Give(int64_t bytes) {
+void KeptRequests::Give(const std::string& tenant, int64_t bytes) {
   absl::MutexLock lock(&mutex_);
-  bytes_ -= bytes;
+  bytes_.Add(tenant, -bytes);
   SetGauges();
 }
 
 void KeptRequests::SetGauges() {
-  kept_.Set(gone_);
-  log_bytes_.Set(static_cast<double>(bytes_));
+  kept_.Set(static_cast<double>(places_.total));
+  log_bytes_.Set(static_cast<double>(bytes_.total));
 }
 
 }  // namespace conclave::router

@@ -25,8 +25,9 @@ class Generation;
 
 struct KeepOptions {
   absl::Duration longest = absl::Seconds(60);  // Caps keep_for. 0: nothing is kept.
-  int max_requests = 256;                      // Whose client is gone.
-  ByteSize max_bytes{64 << 20};                // Of the logs of all requests that keep one.
+  // Of all tenants together; one alone has at most half of each (see KeptRequests).
+  int max_requests = 256;        // Whose client is gone.
+  ByteSize max_bytes{64 << 20};  // Of the logs of all requests that keep one.
 
   bool operator==(const KeepOptions&) const = default;
 };
@@ -39,10 +40,15 @@ struct RequestName {
 };
 
 // The requests that were admitted here, by name, until their client's stream has ended; those with
-// a keep_for live on for that long, whether they still run or have ended. When there is no room,
-// those that have ended go first: of the tenant that has most of what is short (bytes, or places
-// of requests without a client) the one whose client left first.
-// Thread-safe; no lock is held while a generation is called that calls back.
+// a keep_for live on for that long, whether they still run or have ended.
+//
+// No tenant pushes out another one: of bytes, and of places of requests without a client, it may
+// hold as much as is left free (the dynamic threshold of shared-memory switches: Choudhury and
+// Hahne, 1998). So n tenants that want all get 1 / (n + 1) each, and there is room for whoever
+// comes next. Beyond that, what has ended of its own goes, the one whose client left first.
+//
+// Thread-safe. Its lock is held for look-ups and numbers only: never while a log is copied or a
+// generation's lock is waited for, so no request holds up another.
 class KeptRequests {
  public:
   KeptRequests(KeepOptions options, Metrics& metrics);
@@ -51,7 +57,7 @@ class KeptRequests {
 
   // kAlreadyExists: one of this name runs and keeps a log, so a second one could not be told from
   // it.
-  absl::Status CheckNew(const RequestName& name) const;
+  absl::Status CheckNew(const RequestName& name);
   // As CheckNew; then it is started, and known by its name. One that has ended and was kept makes
   // way. REQUIRES: a client is attached to it.
   absl::Status Add(const RequestName& name, std::shared_ptr<Generation> generation,
@@ -69,7 +75,7 @@ class KeptRequests {
   void ClientGone(const RequestName& name, const std::shared_ptr<Generation>& generation,
                   int client, absl::Time now);
   // Tells those of this name that run to give the best answer so far. kNotFound: none does.
-  absl::Status Stop(const RequestName& name) const;
+  absl::Status Stop(const RequestName& name);
 
   // Lets go of those whose time is up. Call it every second.
   void Expire(absl::Time now);
@@ -77,35 +83,48 @@ class KeptRequests {
   void LetGo() { Expire(absl::InfiniteFuture()); }
 
   // Bytes for a log. False: there are none, though all that may make way has.
-  bool Take(int64_t bytes);
-  void Give(int64_t bytes);
+  bool Take(const std::string& tenant, int64_t bytes);
+  void Give(const std::string& tenant, int64_t bytes);
 
  private:
   struct Entry {
     std::shared_ptr<Generation> generation;  // Shared with its client, timers and streams.
     absl::Duration keep_for;
     std::optional<absl::Time> gone;  // When its client left; none: one is attached.
+    int takers = 0;                  // Calls that are taking it up: it stays for them.
+
+    bool idle() const { return gone.has_value() && takers == 0; }
+  };
+  // What all tenants share, and who holds how much of it.
+  struct Shared {
+    int64_t total = 0;
+    std::map<std::string, int64_t> held;  // No zeros.
+
+    bool MayTake(const std::string& tenant, int64_t more, int64_t limit) const;
+    void Add(const std::string& tenant, int64_t more);
   };
   using Entries = std::multimap<RequestName, Entry>;
-  // What leaves is destroyed by the caller, without the lock.
-  using Leaving = std::vector<std::shared_ptr<Generation>>;
 
   // The last one of this name that keeps a log.
-  Entries::const_iterator Kept(const RequestName& name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status CheckNewLocked(const RequestName& name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // What there is no more room for.
-  enum class Short : uint8_t { kPlaces, kBytes };
-  // Takes out the one that makes way first; null: none may.
-  std::shared_ptr<Generation> TakeEnded(Short what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Entries::iterator Kept(const RequestName& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckNewLocked(const RequestName& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes out the tenant's one that makes way first; null: none may. What is taken out is destroyed
+  // by the caller, without the lock.
+  std::shared_ptr<Generation> TakeEnded(const std::string& tenant)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::shared_ptr<Generation> TakeOut(Entries::iterator entry)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetGone(Entries::iterator entry, std::optional<absl::Time> when)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetGauges() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const KeepOptions options_;
   Counter outlived_;
   Gauge kept_, log_bytes_;
-  mutable absl::Mutex mutex_;
+  absl::Mutex mutex_;
   Entries entries_ ABSL_GUARDED_BY(mutex_);
-  int gone_ ABSL_GUARDED_BY(mutex_) = 0;  // Entries without a client.
-  int64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  Shared places_ ABSL_GUARDED_BY(mutex_);  // Of entries without a client.
+  Shared bytes_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace conclave::router

@@ -1,5 +1,6 @@
 #include "cli/reconnect.h"
 
+#include <absl/strings/match.h>
 #include <absl/strings/str_split.h>
 #include <openssl/sha.h>
 
@@ -13,6 +14,9 @@ namespace conclave::cli {
 namespace {
 
 constexpr absl::Duration kFirstWait = absl::Milliseconds(100), kLongestWait = absl::Seconds(3);
+// Bytes of Completed.answer in conclave.proto: of a longer answer, its first ones, up to the end of
+// a character.
+constexpr size_t kMostAnswerTold = size_t{2} << 20, kMostCharacter = 4;
 
 std::string Sha256(const std::string& bytes) {
   std::string digest(SHA256_DIGEST_LENGTH, '\0');
@@ -100,11 +104,15 @@ bool JoinedStream::TakeDelta(uint32_t agent, v1::AgentDelta& delta) {
   return !delta.thinking().empty() || !delta.answer().empty() || delta.tokens_size() > 0;
 }
 
-absl::StatusOr<bool> JoinedStream::TakeCompleted(const v1::Completed& completed) {
-  if (completed.answer() != answer_) {
+// Its answer is the whole one from here on, also where the message held the beginning only.
+absl::StatusOr<bool> JoinedStream::TakeCompleted(v1::Completed& completed) {
+  const bool may_be_cut = completed.answer().size() + kMostCharacter > kMostAnswerTold;
+  if (completed.answer() != answer_ &&
+      !(may_be_cut && absl::StartsWith(answer_, completed.answer()))) {
     return DataLoss("the answer that came has {} bytes; the completed one has {}, or others",
                     answer_.size(), completed.answer().size());
   }
+  completed.set_answer(answer_);
   complete_ = true;
   receipt_ = completed.receipt();
   return true;
@@ -144,7 +152,7 @@ absl::StatusOr<bool> JoinedStream::Take(v1::GenerateResponse& event) {
       answer_ += event.answer_delta().text();
       break;
     case v1::GenerateResponse::kCompleted:
-      news = TakeCompleted(event.completed());
+      news = TakeCompleted(*event.mutable_completed());
       break;
     case v1::GenerateResponse::EVENT_NOT_SET:
       break;

@@ -47,7 +47,7 @@ class JoinedStream {
 
   bool TakeDelta(uint32_t agent, v1::AgentDelta& delta);
   absl::StatusOr<bool> TakeAdmitted(const v1::Admitted& admitted);
-  absl::StatusOr<bool> TakeCompleted(const v1::Completed& completed);
+  absl::StatusOr<bool> TakeCompleted(v1::Completed& completed);
 
   v1::GenerateRequest request_;
   v1::Admitted admitted_;

@@ -155,6 +155,18 @@ TEST_F(JoinedStreamTest, AnAnswerThatIsNotTheCompletedOneIsDataLoss) {
   EXPECT_FALSE(joined_.complete());
 }
 
+TEST_F(JoinedStreamTest, AnAnswerTooLongForOneMessageIsWholeAllTheSame) {
+  const std::string whole(3 << 20, 'x');
+  Hear({Admitted(2), AnswerText(whole)});
+  v1::GenerateResponse completed = Completed(whole.substr(0, 2 << 20));
+
+  ASSERT_TRUE(joined_.Take(completed).ok());
+  EXPECT_EQ(completed.completed().answer(), whole);
+
+  v1::GenerateResponse short_of_it = Completed(whole.substr(0, 1 << 20));
+  EXPECT_EQ(joined_.Take(short_of_it).status().code(), absl::StatusCode::kDataLoss);
+}
+
 // gRPC's own status, when a connection is lost.
 absl::Status Lost() { return Unavailable("Socket closed"); }
 // A router's answer names the request.

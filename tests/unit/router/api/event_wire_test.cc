@@ -160,6 +160,39 @@ TEST(EventWireTest, EveryLineOfTheReceiptArrives) {
   EXPECT_EQ(receipt.critical_path_tokens(), 15);
 }
 
+// A text of three-byte characters, none of which ends where a limit is.
+std::string Long(size_t bytes) {
+  std::string text = "x";
+  while (text.size() < bytes) text += "\u20ac";
+  return text;
+}
+
+TEST(EventWireTest, NoEventOutgrowsAMessage) {
+  constexpr size_t kMostMessage = 4 << 20;
+  const std::string answer = Long(5 << 20), vote = Long(100'000);
+  Completed completed{.answer = answer, .incomplete = false, .method = {}, .receipt = {}};
+  VoteUpdate update;
+  for (int i = 0; i < 64; ++i) {
+    completed.receipt.agents.emplace_back().answer = vote + std::to_string(i);
+    completed.receipt.votes.push_back(
+        {.answer = vote + std::to_string(i), .weight = 1, .count = 1});
+  }
+  completed.receipt.agents.emplace_back().answer = answer;  // Of the aggregation pass.
+  update.votes = completed.receipt.votes;
+  AgentFinished finished;
+  finished.answer = answer;
+
+  const v1::GenerateResponse end = ToWire({.sequence = 1, .agent = {}, .what = completed});
+  EXPECT_LT(end.ByteSizeLong(), kMostMessage);
+  EXPECT_EQ(end.completed().answer(), answer.substr(0, end.completed().answer().size()));
+  EXPECT_GT(end.completed().answer().size(), kMostAnswerTold - 3);
+  EXPECT_EQ(end.completed().answer().size() % 3, 1u) << "it ends with a character";
+  EXPECT_EQ(end.completed().receipt().votes_size(), 64);
+  EXPECT_GT(end.completed().receipt().votes(63).answer().size(), kMostVoteTold - 3);
+  EXPECT_LT(ToWire({.sequence = 1, .agent = {}, .what = update}).ByteSizeLong(), kMostMessage);
+  EXPECT_LT(ToWire({.sequence = 1, .agent = {}, .what = finished}).ByteSizeLong(), kMostMessage);
+}
+
 TEST(EventWireTest, AnAgentThatWasCutHasNoReason) {
   Completed completed;
   completed.receipt.agents.push_back({.agent = AgentId{0},

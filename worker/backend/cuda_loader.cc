@@ -12,7 +12,7 @@ namespace {
 
 // What cuInit says, by the driver's numbers.
 constexpr int kStubLibrary = 34, kNoDevice = 100, kUnknownToDriver = 999;
-constexpr int kDriverMismatch = 803, kCompatMismatch = 804;
+constexpr int kNotReady = 802, kDriverMismatch = 803, kCompatMismatch = 804;
 
 struct Driver {
   int (*init)(unsigned flags) = nullptr;
@@ -59,6 +59,11 @@ absl::Status StartDriver(const Driver& driver) {
       return NotFound(
           "the NVIDIA driver sees no GPU: give the container the GPUs, or look at "
           "CUDA_VISIBLE_DEVICES");
+    case kNotReady:
+      return FailedPrecondition(
+          "the NVIDIA driver is not ready (error {}): GPUs on NVSwitch need the fabric manager; "
+          "start nvidia-fabricmanager of the driver's version, or wait until it is done",
+          error);
     case kDriverMismatch:
     case kCompatMismatch:
       return FailedPrecondition(

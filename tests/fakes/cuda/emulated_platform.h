@@ -16,6 +16,12 @@ namespace conclave::worker::cuda {
 namespace emulated {
 // To the stream, or to the graph that it captures. What is wrong stays in cudaGetLastError().
 void SubmitKernel(Start start, cudaStream_t stream);
+// As if the kernels were not compiled for this GPU, while it lives.
+class WithoutKernels {
+ public:
+  WithoutKernels();
+  ~WithoutKernels();
+};
 // Something that is no kernel, in the stream's order.
 void SubmitHost(std::function<void()> operation, cudaStream_t stream);
 

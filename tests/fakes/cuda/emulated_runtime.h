@@ -39,6 +39,7 @@ struct Runtime {
   std::map<const char*, size_t> device, pinned;  // Memory by its first byte.
   size_t used = 0;
   std::vector<cudaStream_t> capturing;
+  bool has_kernels = true;  // One thread's tests change it.
 };
 Runtime& TheRuntime();
 

@@ -91,7 +91,11 @@ cudaError_t DrainUnlessCapturing() {
   return Result(error);
 }
 
+WithoutKernels::WithoutKernels() { TheRuntime().has_kernels = false; }
+WithoutKernels::~WithoutKernels() { TheRuntime().has_kernels = true; }
+
 void SubmitKernel(Start start, cudaStream_t stream) {
+  if (!TheRuntime().has_kernels) return void(Result(cudaErrorNoKernelImageForDevice));
   const dim3 grid = start.grid, block = start.block;
   const bool fits = grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 2147483647 &&
                     grid.y <= 65535 && grid.z <= 65535 && block.x > 0 && block.y > 0 &&

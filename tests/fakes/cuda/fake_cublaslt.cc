@@ -78,11 +78,16 @@ void Multiply(const Product& p) {
 }
 
 int last_algorithm = -1;
+int without_memory = -1;  // The algorithm that has none.
 
 }  // namespace
 
 namespace conclave::fakes {
 CublasAlgorithm LastCublasAlgorithm() { return static_cast<CublasAlgorithm>(last_algorithm); }
+ShortOfMemory::ShortOfMemory(CublasAlgorithm algorithm) {
+  without_memory = static_cast<int>(algorithm);
+}
+ShortOfMemory::~ShortOfMemory() { without_memory = -1; }
 }  // namespace conclave::fakes
 
 extern "C" {
@@ -171,6 +176,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
                            As<Layout>(d_layout),
                            static_cast<CublasAlgorithm>(algorithm->data[0])};
   last_algorithm = static_cast<int>(product.algorithm);
+  if (last_algorithm == without_memory) return CUBLAS_STATUS_ALLOC_FAILED;
   conclave::worker::cuda::emulated::SubmitHost(
       [=] {
         if (product.algorithm == CublasAlgorithm::kSlow) {

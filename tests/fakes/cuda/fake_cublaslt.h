@@ -14,4 +14,11 @@ enum class CublasAlgorithm {
 // Of the last product.
 CublasAlgorithm LastCublasAlgorithm();
 
+// While it lives, there is no memory for products of this algorithm.
+class ShortOfMemory {
+ public:
+  explicit ShortOfMemory(CublasAlgorithm algorithm);
+  ~ShortOfMemory();
+};
+
 }  // namespace conclave::fakes

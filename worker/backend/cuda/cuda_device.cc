@@ -14,6 +14,7 @@
 #include "worker/backend/cuda/draw_call.h"
 #include "worker/backend/cuda/graph_cache.h"
 #include "worker/backend/cuda/products.h"
+#include "worker/backend/cuda/row_hash.h"
 #include "worker/backend/cuda/rows.h"
 #include "worker/backend/cuda/weight_packer.h"
 
@@ -334,6 +335,22 @@ absl::StatusOr<std::vector<ShardResult>> Gpu::TakeDraw() {
   return results;
 }
 
+// Whether the module was compiled for this GPU: a kernel tells.
+absl::Status TryAKernel(const cudaDeviceProp& properties, cudaStream_t stream) {
+  ASSIGN_OR_RETURN(const DeviceMemory memory, AllocateDevice(sizeof(float), "a first kernel"));
+  FillRows(Tensor::Dense(memory.get(), DType::kF32, 1, 1), 0, 0, stream);
+  failed_launch = {};
+  const cudaError_t launched = cudaGetLastError();
+  if (launched == cudaErrorNoKernelImageForDevice) {
+    return FailedPrecondition(
+        "{} has compute capability {}.{}, and this build has no kernels for it: add {}{}-real to "
+        "CONCLAVE_CUDA_ARCHITECTURES and build again",
+        properties.name, properties.major, properties.minor, properties.major, properties.minor);
+  }
+  RETURN_IF_ERROR(StatusOf(launched, "a first kernel"));
+  return StatusOf(cudaStreamSynchronize(stream), "a first kernel");
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CudaDevice>> MakeCudaDevice(const CudaOptions& options) {
@@ -353,6 +370,7 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> MakeCudaDevice(const CudaOptions& op
   RETURN_IF_ERROR(
       StatusOf(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "making a stream"));
   Stream stream(made);
+  RETURN_IF_ERROR(TryAKernel(properties, made));
   ASSIGN_OR_RETURN(auto products, Products::Make(made));
   return std::make_unique<Gpu>(options, properties, std::move(stream), std::move(products));
 }

@@ -22,8 +22,8 @@ class CudaDevice : public Device {
   virtual int64_t replays() const = 0;
 };
 
-// kFailedPrecondition for a GPU that is not there or too old; kInvalidArgument for formats that do
-// not go together.
+// kFailedPrecondition for a GPU that is not there, is too old, or is none that the kernels were
+// compiled for; kInvalidArgument for formats that do not go together.
 absl::StatusOr<std::unique_ptr<CudaDevice>> MakeCudaDevice(const CudaOptions& options);
 
 }  // namespace conclave::worker::cuda

@@ -18,8 +18,9 @@ struct ExpertMatrices {
 // out[n] (f32) = sum over x[n]'s chosen experts e, rising, of weight_e * expert_e(x[n]); scores
 // [N, experts] f32. Any number of rows: pairs (row, chosen expert) are gathered by expert on the
 // device, so that a weight is read once for up to 32 of them; a pair's bits depend on its row and
-// the weights' shapes alone. x bf16 with bf16, e4m3 or int4 weights, D and F multiples
-// of 8; f32 with f32 or bf16 ones.
+// the weights' shapes alone. x bf16 with bf16, e4m3 or int4 weights, D and F multiples of
+// 8 and rows as Matrix has them (WeightPacker refuses others while it loads); f32 with f32 or bf16
+// ones.
 struct MixExpertsArgs {
   Tensor x, scores, out;
   const ExpertMatrices* experts = nullptr;  // Device memory, [experts].

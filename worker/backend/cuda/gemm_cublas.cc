@@ -36,6 +36,7 @@ absl::StatusOr<Memory> Allocate(size_t bytes, std::string_view what) {
 
 absl::Status StatusOf(cublasStatus_t status, std::string_view what) {
   if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) return ResourceExhausted("{}: out of GPU memory", what);
   return Internal("{}: {}", what, cublasLtGetStatusString(status));
 }
 
@@ -94,7 +95,6 @@ class CublasGemm : public Gemm {
   absl::Status Prepare(const Matrix& w, DType out, int64_t most_rows) override;
   void Run(Tensor x, const Matrix& w, Tensor out, bool add, cudaStream_t stream) override;
   absl::Status TakeError() override { return std::exchange(error_, absl::OkStatus()); }
-  std::string Describe() const override;
   int64_t Version() const override { return static_cast<int64_t>(cublasLtGetVersion()); }
 
  private:
@@ -108,13 +108,13 @@ class CublasGemm : public Gemm {
     int64_t rows = 0;
     float milliseconds = 0;  // With `rows` rows.
     uint64_t bits = 0;       // Algorithms that give the same bits have the same.
-    int refused = 0;         // Others that were tried and failed.
   };
   static Key KeyOf(const Matrix& w, DType out) { return {w.in, w.out, w.stride, out}; }
 
   // Which bits does not depend on how fast anything was, for they must be the same on every rank
   // and after a restart: they are those of the first candidate, in the library's order, that has
-  // the same bits in any company; the fastest with these bits is taken.
+  // the same bits in any company; the fastest with these bits is taken. Nor on how much memory
+  // there is: where it is short for a candidate, nothing is chosen.
   absl::StatusOr<Chosen> Choose(const Matrix& w, DType out, int64_t most_rows,
                                 std::vector<Chosen> candidates);
   absl::StatusOr<std::vector<Chosen>> Candidates(const Matrix& w, DType out, int64_t most_rows);
@@ -241,25 +241,26 @@ absl::StatusOr<CublasGemm::Chosen> CublasGemm::Choose(const Matrix& w, DType out
   for (Chosen& candidate : candidates) {
     candidate.rows = most_rows;
     const auto milliseconds = proof->Milliseconds(product_of(candidate));
-    const auto bits = proof->Digest(product_of(candidate));
-    if (!milliseconds.ok() || !bits.ok()) {
+    const auto bits = milliseconds.ok() ? proof->Digest(product_of(candidate))
+                                        : absl::StatusOr<uint64_t>(milliseconds.status());
+    if (absl::IsResourceExhausted(bits.status())) return bits.status();
+    if (!bits.ok()) {
       reasons += fmt::format("; {}", MessageOf(bits.status()));
       continue;
     }
     candidate.milliseconds = *milliseconds, candidate.bits = *bits;
     able.push_back(candidate);
   }
-  int refused = 0;
   while (!able.empty()) {
     // Those with the bits of the first, by speed.
     const uint64_t bits = able.front().bits;
     std::ranges::stable_sort(able, {}, [&](const Chosen& c) {
       return std::pair(c.bits != bits, c.bits == bits ? c.milliseconds : 0);
     });
-    for (; !able.empty() && able.front().bits == bits; able.erase(able.begin()), ++refused) {
+    for (; !able.empty() && able.front().bits == bits; able.erase(able.begin())) {
       const absl::Status status = proof->Check(product_of(able.front()));
-      able.front().refused = refused;
       if (status.ok()) return able.front();
+      if (absl::IsResourceExhausted(status)) return status;
       reasons += fmt::format("; {}", MessageOf(status));
     }
   }
@@ -289,25 +290,6 @@ void CublasGemm::Run(Tensor x, const Matrix& w, Tensor out, bool add, cudaStream
   if (!status.ok()) {
     error_ = Annotate(status, fmt::format("{} rows times a weight [{}, {}]", x.rows, w.out, w.in));
   }
-}
-
-std::string CublasGemm::Describe() const {
-  std::string lines;
-  for (const auto& [key, chosen] : chosen_) {
-    const auto attribute = [&](cublasLtMatmulAlgoConfigAttributes_t name) {
-      return AttributeOf(chosen.algorithm, name);
-    };
-    const double operations = 2.0 * static_cast<double>(key.in * key.out * chosen.rows);
-    lines += fmt::format(
-        "[{}, {}] {}: algorithm {}, tile {}, stages {}, cluster {}; {} rows in {:.3f} ms, {:.0f} "
-        "TFLOP/s; {} refused\n",
-        key.out, key.in, key.type == DType::kF32 ? "f32" : "bf16",
-        attribute(CUBLASLT_ALGO_CONFIG_ID), attribute(CUBLASLT_ALGO_CONFIG_TILE_ID),
-        attribute(CUBLASLT_ALGO_CONFIG_STAGES_ID), attribute(CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID),
-        chosen.rows, chosen.milliseconds,
-        operations / 1e9 / static_cast<double>(chosen.milliseconds), chosen.refused);
-  }
-  return lines;
 }
 
 }  // namespace

@@ -78,6 +78,8 @@ TEST_F(CudaLoaderTest, ADriverWithoutAGpuIsSaidSo) {
 TEST_F(CudaLoaderTest, ADriverThatDoesNotStartKeepsItsNumber) {
   Tell("FAKE_CUDA_INIT", 803);
   EXPECT_THAT(WhyNot(absl::StatusCode::kFailedPrecondition), HasSubstr("different versions"));
+  Tell("FAKE_CUDA_INIT", 802);
+  EXPECT_THAT(WhyNot(absl::StatusCode::kFailedPrecondition), HasSubstr("nvidia-fabricmanager"));
   Tell("FAKE_CUDA_INIT", 999);
   EXPECT_THAT(WhyNot(absl::StatusCode::kFailedPrecondition), HasSubstr("error 999"));
   Tell("FAKE_CUDA_INIT", 3);

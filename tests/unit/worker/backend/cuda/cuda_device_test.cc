@@ -305,6 +305,23 @@ TEST_F(CudaDeviceFormatsTest, WhatDoesNotGoTogetherIsRefused) {
   EXPECT_EQ(bf16->AllocateKv(1, 4, 1, 24).status().code(), absl::StatusCode::kUnimplemented);
 }
 
+TEST_F(CudaDeviceFormatsTest, AWidthThatAFormatCannotHoldIsRefusedWhileLoading) {
+  struct LayerSource : MatrixSource {
+    explicit LayerSource(int64_t cols)
+        : MatrixSource(std::vector<float>(static_cast<size_t>(2 * cols), 1), 2, cols,
+                       DType::kBF16) {}
+    bool may_be_quantised() const override { return true; }
+  };
+  const auto code = [](CudaOptions::Weights weights, int64_t cols) {
+    const LayerSource source(cols);
+    return Make({.weights = weights})->Pack({&source}).status().code();
+  };
+  EXPECT_EQ(code(CudaOptions::Weights::kFp8, 24), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(code(CudaOptions::Weights::kFp8, 48), absl::StatusCode::kOk);
+  EXPECT_EQ(code(CudaOptions::Weights::kInt4, 192), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(code(CudaOptions::Weights::kInt4, 256), absl::StatusCode::kOk);
+}
+
 TEST_F(CudaDeviceFormatsTest, MemoryThatIsNotThereIsNamedWithItsSize) {
   const auto gpu = Make();
   const auto huge = gpu->Allocate(DType::kF32, size_t{1} << 50);

@@ -83,6 +83,19 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinRanks(const Seat& seat) {
   return std::make_unique<HostsCollective>(std::move(across), JoinHost(seat));
 }
 
+void LogChoice(const ChosenDevice& chosen, int ranks, const Logger& log) {
+  if (!chosen.why_no_cuda.empty()) {
+    log.Info("no CUDA device: using the CPU", {{"why", chosen.why_no_cuda}});
+  }
+  for (const std::string& key : chosen.unheeded) {
+    log.Warning("a setting is not heeded: it is for GPUs", {{"key", key}});
+  }
+  if (chosen.cuda != nullptr && chosen.gpus < ranks) {
+    log.Warning("fewer GPUs than ranks: they are shared, which is slow",
+                {{"gpus", chosen.gpus}, {"ranks", ranks}});
+  }
+}
+
 // What sums where the ranks' partial sums are; `host` joins the same ranks. Null: `host` itself
 // does.
 absl::StatusOr<std::unique_ptr<Collective>> JoinDevices(const Seat& seat,
@@ -167,15 +180,15 @@ absl::Status RunRank(const RankFlags& flags, const WorkerConfig& config, const G
     return status;
   };
   const Seat seat{.config = config, .place = place, .memory = memory, .rank = flags.rank};
-  const auto chosen =
-      ChooseDevice(DeviceOptionsOf(config, seat.on_host(), seat.on_each()), DefaultCudaPlaces());
-  RETURN_IF_ERROR(or_last_words(chosen.status()));
-  if (flags.rank == 0 && !chosen->why_no_cuda.empty()) {
-    log.Info("no CUDA device: using the CPU", {{"why", chosen->why_no_cuda}});
-  }
-  Device& device = *chosen->device;
+  const DeviceOptions device_options = DeviceOptionsOf(config, seat.on_host(), seat.on_each());
+  auto own = ChooseDevice(device_options, DefaultCudaPlaces());
+  RETURN_IF_ERROR(or_last_words(own.status()));
   const auto host = JoinRanks(seat);
   RETURN_IF_ERROR(or_last_words(host.status()));
+  const auto chosen = AgreeOnDevice(device_options, *std::move(own), **host);
+  RETURN_IF_ERROR(or_last_words(chosen.status()));
+  if (flags.rank == 0) LogChoice(*chosen, seat.on_each(), log);
+  Device& device = *chosen->device;
   const auto joined = JoinDevices(seat, *chosen, **host);
   RETURN_IF_ERROR(or_last_words(joined.status()));
   Collective& collective = *joined ? **joined : **host;

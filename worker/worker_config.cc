@@ -65,12 +65,16 @@ void ReadArithmetic(ConfigNode& node, WorkerConfig::Group& group) {
   cuda.ReadChoice(
       "weights", &group.cuda.weights,
       {{"as_stored", Weights::kAsStored}, {"fp8", Weights::kFp8}, {"int4", Weights::kInt4}});
-  if (group.cuda.weights != Weights::kAsStored && group.cuda.compute == Compute::kF32) {
+  if (group.cuda.weights != Weights::kAsStored && group.device == DeviceKind::kCpu) {
+    cuda.Fail("weights", "fp8 and int4 are a GPU's, and group.device is cpu");
+  } else if (group.cuda.weights != Weights::kAsStored && group.cuda.compute == Compute::kF32) {
     cuda.Fail("weights", "fp8 and int4 need bf16, and group.compute is f32");
   }
   cuda.ReadChoice("kv", &group.cuda.kv,
                   {{"as_activations", Kv::kAsActivations}, {"fp8", Kv::kFp8}});
-  if (group.cuda.kv != Kv::kAsActivations && group.cuda.compute == Compute::kF32) {
+  if (group.cuda.kv != Kv::kAsActivations && group.device == DeviceKind::kCpu) {
+    cuda.Fail("kv", "fp8 is a GPU's, and group.device is cpu");
+  } else if (group.cuda.kv != Kv::kAsActivations && group.cuda.compute == Compute::kF32) {
     cuda.Fail("kv", "fp8 needs bf16, and group.compute is f32");
   }
   cuda.Read("graphs", &group.cuda.graphs);

@@ -37,9 +37,11 @@ class CudaModule {
   virtual ~CudaModule() = default;
   // One GPU as a device. kResourceExhausted, kFailedPrecondition.
   virtual absl::StatusOr<std::unique_ptr<Device>> MakeDevice(const CudaOptions& options) = 0;
-  // The name of a new group of `size` ranks: rank 0 makes it, and gives it to the others.
-  // kUnimplemented when the module was built without NCCL, kFailedPrecondition when NCCL is not
-  // there.
+  // Whether ranks on GPUs can be joined here: kUnimplemented when the module was built without
+  // NCCL, kFailedPrecondition when NCCL is not there.
+  virtual absl::Status CheckCollective() = 0;
+  // The name of a new group of `size` ranks: rank 0 makes it, and gives it to the others. Fails as
+  // CheckCollective() does.
   virtual absl::StatusOr<std::string> MakeCollectiveId(int size) = 0;
   // Waits for all ranks of the group. Each has a GPU of its own; where the host has fewer, ranks
   // share them, which is slow. `host` joins the same ranks for what is in host memory. `device` is

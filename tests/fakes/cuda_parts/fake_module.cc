@@ -1,3 +1,4 @@
+#include <cstdlib>
 #include <memory>
 #include <string>
 
@@ -7,13 +8,17 @@
 namespace conclave::worker {
 namespace {
 
-// Says which GPU it was asked for, and makes none.
+// Says which GPU it was asked for, and makes none. Without NCCL where the environment says so.
 class FakeModule : public CudaModule {
  public:
   absl::StatusOr<std::unique_ptr<Device>> MakeDevice(const CudaOptions& options) override {
     return absl::Status(options.ordinal == 7 ? absl::StatusCode::kFailedPrecondition
                                              : absl::StatusCode::kResourceExhausted,
                         "GPU " + std::to_string(options.ordinal));
+  }
+  absl::Status CheckCollective() override {
+    if (std::getenv("FAKE_CUDA_NO_NCCL") == nullptr) return absl::OkStatus();
+    return absl::FailedPreconditionError("ranks on GPUs need NCCL");
   }
   absl::StatusOr<std::string> MakeCollectiveId(int) override { return std::string("id"); }
   absl::StatusOr<std::unique_ptr<Collective>> MakeCollective(Device&, int, int, const std::string&,

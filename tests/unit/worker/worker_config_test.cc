@@ -61,6 +61,11 @@ TEST(WorkerConfigTest, NumbersThatTheDeviceDoesNotHaveAreRefused) {
   EXPECT_THAT(WhyNotTogether({"group.device=cpu", "group.compute=bf16"}),
               HasSubstr("group.compute: bf16 is a GPU's"));
   EXPECT_EQ(WhyNotTogether({"group.device=auto", "group.compute=bf16"}), "");
+  EXPECT_THAT(WhyNotTogether({"group.device=cpu", "group.cuda.weights=int4"}),
+              HasSubstr("group.cuda.weights: fp8 and int4 are a GPU's, and group.device is cpu"));
+  EXPECT_THAT(WhyNotTogether({"group.device=cpu", "group.cuda.kv=fp8"}),
+              HasSubstr("group.cuda.kv: fp8 is a GPU's, and group.device is cpu"));
+  EXPECT_EQ(WhyNotTogether({"group.cuda.weights=int4", "group.cuda.kv=fp8"}), "");
   EXPECT_THAT(WhyNotTogether({"group.compute=f32", "group.cuda.weights=fp8"}),
               HasSubstr("group.cuda.weights: fp8 and int4 need bf16"));
   EXPECT_THAT(WhyNotTogether({"group.compute=f32", "group.cuda.kv=fp8"}),

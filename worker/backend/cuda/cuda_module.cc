@@ -18,6 +18,7 @@ class Module : public CudaModule {
   absl::StatusOr<std::unique_ptr<Device>> MakeDevice(const CudaOptions& options) override {
     return cuda::MakeCudaDevice(options);
   }
+  absl::Status CheckCollective() override { return CheckNccl(); }
   absl::StatusOr<std::string> MakeCollectiveId(int size) override {
     ASSIGN_OR_RETURN(const bool shared, DevicesAreShared(size));
     return NcclId(shared);

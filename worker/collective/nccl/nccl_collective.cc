@@ -183,6 +183,8 @@ absl::StatusOr<ncclComm_t> Join(const NcclApi& api, const NcclOptions& options) 
 
 }  // namespace
 
+absl::Status CheckNccl() { return LoadNccl().status(); }
+
 absl::StatusOr<std::string> NcclId(bool device_is_shared) {
   ASSIGN_OR_RETURN(const NcclApi* api, LoadNccl());
   PrepareEnvironment(0, device_is_shared);

@@ -20,9 +20,12 @@ struct NcclOptions {
   absl::Duration patience = absl::Minutes(10);  // For all ranks to come.
 };
 
+// kUnimplemented when the program was built without NCCL, kFailedPrecondition when the library
+// can't be opened.
+absl::Status CheckNccl();
+
 // A new group's name, made by rank 0 and told to the others. `device_is_shared` as in the
-// options. kUnimplemented when the program was built without NCCL, kFailedPrecondition when the
-// library can't be opened.
+// options. Fails as CheckNccl() does.
 absl::StatusOr<std::string> NcclId(bool device_is_shared);
 
 // The ranks of one host, each a process with a device. AllReduceSum takes dense tensors of f32 in

@@ -4,13 +4,20 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "common/status.h"
+#include "worker/backend/cpu/cpu_device.h"
+#include "worker/collective/shared_collective.h"
 
 namespace conclave::worker {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
 const CudaPlaces kNoCuda = {FAKE_CUDA_PARTS "/no_driver.so", {}};
@@ -18,7 +25,10 @@ const CudaPlaces kCuda = {FAKE_CUDA_PARTS "/fake_cuda_driver.so", {FAKE_CUDA_PAR
 
 class DeviceChoiceTest : public ::testing::Test {
  protected:
-  void TearDown() override { unsetenv("FAKE_CUDA_DEVICES"); }
+  void TearDown() override {
+    unsetenv("FAKE_CUDA_DEVICES");
+    unsetenv("FAKE_CUDA_NO_NCCL");
+  }
   static void Gpus(int count) { setenv("FAKE_CUDA_DEVICES", std::to_string(count).c_str(), 1); }
 };
 
@@ -71,6 +81,82 @@ TEST_F(DeviceChoiceTest, AGpuThatIsTooOldLeavesAutoOnTheCpu) {
 
   options.kind = DeviceKind::kCuda;
   EXPECT_EQ(ChooseDevice(options, kCuda).status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(DeviceChoiceTest, RanksThatNothingJoinsLeaveAutoOnTheCpu) {
+  Gpus(2);
+  setenv("FAKE_CUDA_NO_NCCL", "1", 1);
+  DeviceOptions options = {.rank = 1, .ranks = 2};
+  EXPECT_THAT(ChooseDevice(options, kCuda)->why_no_cuda, HasSubstr("NCCL"));
+
+  options.kind = DeviceKind::kCuda;
+  EXPECT_EQ(ChooseDevice(options, kCuda).status().code(), absl::StatusCode::kFailedPrecondition);
+  options.rank = 0, options.ranks = 1;
+  EXPECT_EQ(ChooseDevice(options, kCuda).status().message(), "GPU 0") << "one needs none";
+}
+
+TEST_F(DeviceChoiceTest, SettingsOfAGpuThatTheCpuDoesNotHeedAreNamed) {
+  DeviceOptions options;
+  EXPECT_THAT(ChooseDevice(options, kNoCuda)->unheeded, IsEmpty());
+
+  options.cuda.weights = CudaOptions::Weights::kInt4;
+  options.cuda.kv = CudaOptions::Kv::kFp8;
+
+  EXPECT_THAT(ChooseDevice(options, kNoCuda)->unheeded,
+              ElementsAre("group.cuda.weights", "group.cuda.kv"));
+}
+
+// Two ranks, of which the first has another kind of device.
+class DeviceAgreementTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if ((*MakeCpuDevice("auto", 1))->name() == (*MakeCpuDevice("plain", 1))->name()) {
+      GTEST_SKIP() << "this processor has one kind only";
+    }
+  }
+
+  // What each of them goes on with.
+  std::vector<absl::StatusOr<ChosenDevice>> Agree(DeviceKind kind,
+                                                  const std::vector<std::string>& sets) {
+    ThreadGroup group(static_cast<int>(sets.size()));
+    std::vector<absl::StatusOr<ChosenDevice>> agreed(sets.size());
+    std::vector<std::thread> threads;
+    for (size_t r = 0; r < sets.size(); ++r) {
+      threads.emplace_back([&, r] {
+        const auto collective = group.Rank(static_cast<int>(r));
+        ChosenDevice mine;
+        mine.device = *MakeCpuDevice(sets[r], 1);
+        agreed[r] = AgreeOnDevice({.kind = kind}, std::move(mine), *collective);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    return agreed;
+  }
+};
+
+TEST_F(DeviceAgreementTest, RanksThatAreAlikeKeepWhatTheyHave) {
+  for (const auto& agreed : Agree(DeviceKind::kAuto, {"plain", "plain", "plain"})) {
+    ASSERT_TRUE(agreed.ok()) << agreed.status();
+    EXPECT_THAT(agreed->device->name(), StartsWith("cpu/plain"));
+    EXPECT_EQ(agreed->why_no_cuda, "");
+  }
+}
+
+TEST_F(DeviceAgreementTest, WithAutoAllTakeTheCpuWhereOneDiffers) {
+  const std::string everybodys = (*MakeCpuDevice("auto", 1))->name();
+  for (const auto& agreed : Agree(DeviceKind::kAuto, {"plain", "auto"})) {
+    ASSERT_TRUE(agreed.ok()) << agreed.status();
+    EXPECT_EQ(agreed->device->name(), everybodys);
+    EXPECT_THAT(agreed->why_no_cuda, HasSubstr("rank 0 has cpu/plain"));
+    EXPECT_THAT(agreed->why_no_cuda, HasSubstr("rank 1 has " + everybodys));
+  }
+}
+
+TEST_F(DeviceAgreementTest, WhoAsksForOneKindIsToldWhoDiffers) {
+  for (const auto& agreed : Agree(DeviceKind::kCpu, {"auto", "auto", "plain"})) {
+    EXPECT_EQ(agreed.status().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(MessageOf(agreed.status())), HasSubstr("rank 2 has cpu/plain"));
+  }
 }
 
 TEST_F(DeviceChoiceTest, NumbersOfAGpuAreNotPromisedByTheCpu) {

@@ -112,10 +112,11 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinDevices(const Seat& seat,
   return chosen.cuda->MakeCollective(*chosen.device, seat.rank, seat.tp(), *id, host);
 }
 
-// What steps cost here: measured on all ranks at once, before the first plan. Never less than what
-// a busy machine adds to a small model's step.
+// What steps cost here: measured on all ranks at once, before the first plan and after the greatest
+// steps have found their memory. Never less than what a busy machine adds to a small model's step.
 absl::StatusOr<StepCost> MeasureStepCost(ModelRunner& runner) {
   constexpr int kRows = 64;
+  RETURN_IF_ERROR(runner.Rehearse());
   ASSIGN_OR_RETURN(const absl::Duration one, runner.MeasureStep(1));
   ASSIGN_OR_RETURN(const absl::Duration many, runner.MeasureStep(kRows));
   StepCost cost;

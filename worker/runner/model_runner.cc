@@ -257,27 +257,65 @@ absl::StatusOr<std::vector<std::vector<float>>> ModelRunner::LastLogits() {
   return logits;
 }
 
-absl::StatusOr<absl::Duration> ModelRunner::MeasureStep(int rows) {
-  const int room = shape_.pools[0].num_blocks * kBlockTokens;
-  rows = std::min({rows, options_.max_rows, shape_.max_positions, room});
+int ModelRunner::MostPositions() const {
+  return static_cast<int>(
+      std::min<int64_t>(shape_.max_positions, int64_t{shape_.pools[0].num_blocks} * kBlockTokens));
+}
+
+StepPlan ModelRunner::FirstTokens(int rows) const {
+  rows = std::min({rows, options_.max_rows, MostPositions()});
   StepPlan plan;
   SlotChange open;
   open.position = rows > 1 ? rows : 0;  // Many rows are mostly a prompt's, one is a produced one.
   open.blocks.emplace_back();
   for (int i = 0; i * kBlockTokens < rows; ++i) open.blocks[0].push_back(i);
+  plan.slots = {open};
   for (int i = 0; i < rows; ++i) plan.rows.push_back({0, i, 0});
   plan.samples = {{rows - 1, 0, 0}};
-  absl::Duration taken;
-  for (int i = 0; i < 2; ++i) {  // The first one touches memory for the first time.
-    plan.number = 1;
-    plan.slots = {open};
-    const absl::Time begin = absl::Now();
-    RETURN_IF_ERROR(Run(plan).status());
-    taken = absl::Now() - begin;
-    slots_[0] = Slot{};
-    last_number_ = finished_ = 0;
+  return plan;
+}
+
+absl::Status ModelRunner::Try(StepPlan plan) {
+  plan.number = 1;
+  RETURN_IF_ERROR(Run(plan).status());
+  slots_.assign(slots_.size(), Slot{});
+  last_number_ = finished_ = 0;
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::Rehearse() {
+  if (!device_.feeds_draws()) return absl::OkStatus();
+  // Every slot at its last position, in blocks in another order (so that no two share a piece), and
+  // drawn with most candidates.
+  StepPlan produced;
+  const int position = MostPositions() - 1, blocks = shape_.pools[0].num_blocks;
+  for (SlotId slot = 0; slot < options_.max_slots; ++slot) {
+    SlotChange& open = produced.slots.emplace_back();
+    open.slot = slot;
+    open.sampling.temperature = 1;
+    open.sampling.top_k = kMostCandidates;
+    open.blocks.emplace_back();
+    for (int i = 0; i <= position / kBlockTokens; ++i) {
+      open.blocks[0].push_back((i + slot) % blocks);
+    }
+    produced.rows.push_back({slot, position, 0});
+    produced.samples.push_back({slot, slot, 0});
   }
-  return taken;
+  absl::Status status = Try(FirstTokens(options_.max_rows));
+  if (status.ok()) status = Try(std::move(produced));
+  if (!absl::IsResourceExhausted(status)) return status;
+  return Annotate(status,
+                  fmt::format("for steps of {} rows, or of {} agents with {} tokens each: lower "
+                              "group.kv_tokens, group.max_agents or group.max_batched_tokens",
+                              options_.max_rows, options_.max_slots, position + 1));
+}
+
+absl::StatusOr<absl::Duration> ModelRunner::MeasureStep(int rows) {
+  const StepPlan plan = FirstTokens(rows);
+  RETURN_IF_ERROR(Try(plan));  // It touches memory for the first time.
+  const absl::Time begin = absl::Now();
+  RETURN_IF_ERROR(Try(plan));
+  return absl::Now() - begin;
 }
 
 bool ModelRunner::MayBegin(const StepPlan& plan) const {

@@ -58,6 +58,11 @@ class ModelRunner : public RankSteps {
   // Both at once.
   absl::StatusOr<StepResult> Run(const StepPlan& plan);
 
+  // Runs the greatest steps that the limits allow, so that a device has by then all the memory that
+  // any step needs: kResourceExhausted where it has not. Nothing on a CPU, whose memory is the
+  // host's. Leaves nothing behind. Before the first plan; all ranks call it.
+  absl::Status Rehearse();
+
   // How long a step of the first `rows` tokens of a sequence takes (fewer, where there is less
   // room). Leaves nothing behind. Before the first plan; all ranks call it with the same number.
   absl::StatusOr<absl::Duration> MeasureStep(int rows);
@@ -106,6 +111,12 @@ class ModelRunner : public RankSteps {
   absl::StatusOr<TokenId> Take(const StepPlan& plan, const Row& row);
   absl::Status MakeBatch(const StepPlan& plan);
   absl::Status BeginSamples(const StepPlan& plan, Begun& begun);
+  // Positions that one sequence can have.
+  int MostPositions() const;
+  // The first `rows` tokens of a sequence; fewer, where there is less room.
+  StepPlan FirstTokens(int rows) const;
+  // A step that has not been: as the first one, and all is forgotten.
+  absl::Status Try(StepPlan plan);
   // Whether the slot's last sample is not known to the host yet.
   bool IsAhead(const Slot& slot) const { return slot.sampled_in > finished_; }
 

@@ -236,6 +236,22 @@ void AddLimitOptions(CLI::App& ask, AskOptions& o) {
       ->group(kGroup);
 }
 
+void AddStopOptions(CLI::App& ask, AskOptions& o) {
+  constexpr char kGroup[] = "Limits";
+  ask.add_option("--stop", o.stop, "A text that ends an answer, and is not part of it; repeatable")
+      ->type_name("TEXT")
+      ->allow_extra_args(false)
+      ->group(kGroup);
+  ask.add_option("--stop-token", o.stop_tokens, "A token that ends an agent; repeatable")
+      ->type_name("ID")
+      ->allow_extra_args(false)
+      ->group(kGroup);
+  ask.add_option("--min-tokens", o.min_tokens,
+                 "Before it has so many tokens, thinking included, no agent ends (0)")
+      ->type_name("N")
+      ->group(kGroup);
+}
+
 void AddSamplingOptions(CLI::App& ask, AskOptions& o) {
   constexpr char kGroup[] = "Sampling";
   ask.add_option("--seed", o.seed, "Key of every random draw; drawn and shown when not given")
@@ -259,6 +275,11 @@ void AddOutputOptions(CLI::App& ask, AskOptions& o) {
   constexpr char kGroup[] = "Output";
   ask.add_flag("--quiet,-q", o.quiet, "Only the answer")->group(kGroup);
   ask.add_flag("--json", o.json, "One event a line, as JSON, and nothing else")->group(kGroup);
+  ask.add_option("--logprobs", o.logprobs,
+                 "Show every token with its log-probability and so many of the likeliest beside "
+                 "it, 0 to 20")
+      ->type_name("N")
+      ->group(kGroup);
   ask.add_option("--receipt", o.receipt_file,
                  "Keep the question, the receipt and what the agents wrote there, as JSON, for "
                  "`conclave replay`; the stream then carries tokens")
@@ -281,6 +302,7 @@ void DefineAsk(CLI::App& app, AskOptions& o) {
   AddAgentOptions(ask, o);
   AddVoteOptions(ask, o);
   AddLimitOptions(ask, o);
+  AddStopOptions(ask, o);
   AddSamplingOptions(ask, o);
   AddOutputOptions(ask, o);
   ask.footer(kAskExitCodeText);

@@ -28,7 +28,8 @@ StopGoal GoalOf(const AskOptions& options) {
 std::unique_ptr<Printer> MakePrinter(const AskOptions& options) {
   if (options.json) return std::make_unique<JsonPrinter>(std::cout);
   const Surroundings around = Surroundings::Look();
-  if (!options.quiet && CanRedraw(around)) {
+  // Single tokens have no place on a screen that is drawn again and again.
+  if (!options.quiet && !options.logprobs && CanRedraw(around)) {
     return std::make_unique<LivePrinter>(Terminal(), UsesColor(around), GoalOf(options));
   }
   return std::make_unique<TextPrinter>(std::cout, std::cerr, options.quiet);

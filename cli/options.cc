@@ -63,6 +63,7 @@ absl::Status CheckUtf8(const std::string& what, const std::string& text) {
 absl::Status CheckTexts(const v1::GenerateRequest& request) {
   RETURN_IF_ERROR(CheckUtf8("--model", request.model()));
   RETURN_IF_ERROR(CheckUtf8("--request-id", request.request_id()));
+  for (const std::string& text : request.stop()) RETURN_IF_ERROR(CheckUtf8("--stop", text));
   return CheckUtf8("--answer-key", request.answer_key().argument());
 }
 
@@ -140,6 +141,10 @@ void SetLimitsAndSampling(const AskOptions& options, v1::GenerateRequest& reques
   if (options.thinking_tokens)
     request.mutable_budget()->set_thinking_tokens(*options.thinking_tokens);
   if (options.answer_tokens) request.mutable_budget()->set_answer_tokens(*options.answer_tokens);
+  if (options.min_tokens) request.mutable_budget()->set_min_tokens(*options.min_tokens);
+  for (const std::string& text : options.stop) request.add_stop(text);
+  for (const int token : options.stop_tokens) request.add_stop_tokens(token);
+  if (options.logprobs) request.set_top_logprobs(*options.logprobs);
   if (options.total_tokens) request.mutable_budget()->set_total_tokens(*options.total_tokens);
   if (options.deadline_seconds) {
     *request.mutable_budget()->mutable_deadline() = Seconds(*options.deadline_seconds);
@@ -181,8 +186,8 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const AskOptions& options) {
     request.set_on_loss(on_loss);
   }
   RETURN_IF_ERROR(CheckSeconds("--deadline", options.deadline_seconds));
-  RETURN_IF_ERROR(CheckTexts(request));
   SetLimitsAndSampling(options, request);
+  RETURN_IF_ERROR(CheckTexts(request));
   // A record holds all that the agents wrote.
   const bool keeps = !options.receipt_file.empty();
   if (keeps) request.add_include(v1::INCLUDE_TOKENS);

@@ -30,10 +30,13 @@ struct AskOptions : ServerOptions {
   std::string aggregation, stop_rule, answer_key, on_loss, vote_weight;
   std::optional<double> confidence_bar;
   std::optional<int> confidence_window;
-  std::optional<int> thinking_tokens, answer_tokens;
+  std::optional<int> thinking_tokens, answer_tokens, min_tokens;
   std::optional<int64_t> total_tokens;
   std::optional<double> deadline_seconds, patience_seconds, temperature, top_p, min_p;
   std::optional<int> top_k;
+  std::vector<std::string> stop;  // Texts.
+  std::vector<int> stop_tokens;
+  std::optional<int> logprobs;  // Tokens are shown, each with so many of the likeliest.
   std::optional<uint64_t> seed;
   std::string request_id;
   std::string receipt_file;  // Where the record is written as JSON; empty = nowhere.

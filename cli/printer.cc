@@ -11,8 +11,14 @@
 namespace conclave::cli {
 namespace {
 
-const char* ReasonText(v1::FinishReason reason) {
-  switch (reason) {
+std::string ReasonText(const v1::AgentFinished& finished) {
+  switch (finished.reason()) {
+    case v1::FINISH_REASON_STOP:
+      if (!finished.stopped_by().stop_text().empty())
+        return ", stopped by " + Quoted(finished.stopped_by().stop_text());
+      if (finished.stopped_by().cause_case() == v1::StopCause::kStopToken)
+        return fmt::format(", stopped by token {}", finished.stopped_by().stop_token());
+      return "";
     case v1::FINISH_REASON_LENGTH:
       return ", out of tokens";
     case v1::FINISH_REASON_BAR:
@@ -62,6 +68,22 @@ void TextPrinter::OnDelta(uint32_t agent, const v1::AgentDelta& delta) {
   add(delta.thinking());
   if (!delta.answer().empty() && answering_.insert(agent).second) FlushLine(agent);
   add(delta.answer());
+  for (const v1::Token& token : delta.tokens()) {
+    if (!token.text().empty() || token.top_size() > 0) OnToken(agent, token);
+  }
+}
+
+// "so" -0.25 (" so" -1.92, "So" -4.10)
+void TextPrinter::OnToken(uint32_t agent, const v1::Token& token) {
+  std::string beside;
+  for (const v1::TopToken& top : token.top()) {
+    beside +=
+        fmt::format("{}{} {:.2f}", beside.empty() ? "" : ", ", Quoted(top.text()), top.logprob());
+  }
+  const bool forced = token.kind() == v1::TOKEN_KIND_FORCED;
+  Note(fmt::format("{:<11} ~ {} {}{}", AgentName(agent), Quoted(token.text()),
+                   forced ? "forced" : fmt::format("{:.2f}", token.logprob()),
+                   beside.empty() ? "" : fmt::format(" ({})", beside)));
 }
 
 void TextPrinter::OnFinished(uint32_t agent, const v1::AgentFinished& finished) {
@@ -69,7 +91,7 @@ void TextPrinter::OnFinished(uint32_t agent, const v1::AgentFinished& finished) 
   const std::string answer =
       finished.has_answer() ? OneLine(finished.answer()) : std::string("no answer");
   Note(fmt::format("{:<11} = {:.60}  ({} tokens, confidence {:.2f}{})", AgentName(agent), answer,
-                   finished.tokens(), finished.confidence(), ReasonText(finished.reason())));
+                   finished.tokens(), finished.confidence(), ReasonText(finished)));
 }
 
 void TextPrinter::OnVote(const v1::VoteUpdate& update) {

@@ -82,6 +82,7 @@ class TextPrinter : public Printer {
 
  private:
   void OnDelta(uint32_t agent, const v1::AgentDelta& delta);
+  void OnToken(uint32_t agent, const v1::Token& token);
   void OnFinished(uint32_t agent, const v1::AgentFinished& finished);
   void OnVote(const v1::VoteUpdate& update);
   void OnCompleted(const v1::Completed& completed);

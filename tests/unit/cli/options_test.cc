@@ -44,6 +44,30 @@ TEST(AskOptionsTest, GivenNumbersReachTheRequest) {
   EXPECT_TRUE(request->has_seed());
 }
 
+TEST(AskOptionsTest, StopsTheMinimumAndLogprobsReachTheRequest) {
+  AskOptions options = Question();
+  EXPECT_FALSE(MakeRequest(options)->has_top_logprobs());
+  options.stop = {"END", "\n\n"};
+  options.stop_tokens = {0, 7};
+  options.min_tokens = 12;
+  options.logprobs = 0;
+
+  const auto request = MakeRequest(options);
+
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->stop(1), "\n\n");
+  EXPECT_EQ(request->stop_tokens(0), 0);
+  EXPECT_EQ(request->stop_tokens(1), 7);
+  EXPECT_EQ(request->budget().min_tokens(), 12);
+  EXPECT_TRUE(request->has_top_logprobs());
+}
+
+TEST(AskOptionsTest, AStopTextThatIsNoUtf8IsRefusedBeforeItIsSent) {
+  AskOptions options = Question();
+  options.stop = {"\xff"};
+  EXPECT_EQ(MakeRequest(options).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(AskOptionsTest, AnUnknownWordIsRefusedWithTheOnesThatExist) {
   AskOptions options = Question();
   options.mode = "deep";

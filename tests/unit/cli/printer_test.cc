@@ -37,6 +37,40 @@ TEST_F(TextPrinterTest, AnAgentsAnswerBeginsOnALineOfItsOwn) {
   EXPECT_EQ(notes_.str(), "agent 1     | =27\nagent 1     | 27\n");
 }
 
+TEST_F(TextPrinterTest, TokensAreShownWithThoseBesideThem) {
+  v1::GenerateResponse event = Thinking(0, "so");
+  event.mutable_agent_delta()->add_tokens()->set_id(7);  // Nothing is told of it.
+  v1::Token& token = *event.mutable_agent_delta()->add_tokens();
+  token.set_text("so\n");
+  token.set_logprob(-0.25f);
+  token.add_top()->set_text("\xe2\x82");
+  token.mutable_top(0)->set_logprob(-0.125f);
+  token.add_top()->set_text("so\n");
+  token.mutable_top(1)->set_logprob(-0.25f);
+  v1::Token& forced = *event.mutable_agent_delta()->add_tokens();
+  forced.set_text("</think>");
+  forced.set_kind(v1::TOKEN_KIND_FORCED);
+  printer_.On(event);
+
+  EXPECT_EQ(notes_.str(),
+            "agent 1     ~ \"so\\n\" -0.25 (\"\\xe2\\x82\" -0.12, \"so\\n\" -0.25)\n"
+            "agent 1     ~ \"</think>\" forced\n");
+}
+
+TEST_F(TextPrinterTest, WhatStoppedAnAgentIsSaidWhereTheRequestNamedIt) {
+  v1::GenerateResponse event = Finished(0, "27", 31);
+  event.mutable_agent_finished()->mutable_stopped_by()->set_stop_text("\n\n");
+  printer_.On(event);
+  event.mutable_agent_finished()->mutable_stopped_by()->set_stop_token(5);
+  printer_.On(event);
+  event.mutable_agent_finished()->mutable_stopped_by()->set_end_token(2);
+  printer_.On(event);
+
+  EXPECT_THAT(notes_.str(), HasSubstr("0.93, stopped by \"\\n\\n\")\n"));
+  EXPECT_THAT(notes_.str(), HasSubstr("0.93, stopped by token 5)\n"));
+  EXPECT_THAT(notes_.str(), HasSubstr("0.93)\n"));
+}
+
 TEST_F(TextPrinterTest, TheAnswerAloneGoesToStandardOutput) {
   printer_.On(AnswerText("2"));
   printer_.On(AnswerText("7"));

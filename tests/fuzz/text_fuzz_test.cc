@@ -4,11 +4,11 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "tests/fuzz/counted_memory.h"
+#include "tests/fuzz/mutate.h"
 #include "tests/unit/worker/text/fixture_texts.h"
 #include "tests/unit/worker/text/small_tokenizer.h"
 #include "worker/text/chat_template.h"
@@ -21,49 +21,6 @@ namespace conclave::worker {
 namespace {
 
 using Json = nlohmann::json;
-using Random = std::mt19937_64;
-
-size_t Below(Random& random, size_t n) { return n == 0 ? 0 : random() % n; }
-
-// One change of a text: bytes go, come, change, are repeated, or the end is cut off.
-void Mutate(Random& random, const std::vector<std::string>& words, std::string& text) {
-  const size_t at = Below(random, text.size() + 1);
-  const size_t length = Below(random, std::min<size_t>(text.size() - at, 24) + 1);
-  switch (Below(random, 7)) {
-    case 0:
-      text.resize(at);
-      break;
-    case 1:
-      text.erase(at, length);
-      break;
-    case 2:
-      text.insert(at, text.substr(at, length));
-      break;
-    case 3:
-      if (at < text.size()) text[at] = static_cast<char>(random() % 128);
-      break;
-    case 4:
-      if (at < text.size()) text[at] = static_cast<char>(random());
-      break;
-    case 5:
-      text.insert(at, text.substr(Below(random, text.size()), Below(random, 64)));
-      break;
-    default:
-      text.insert(at, words[Below(random, words.size())]);
-  }
-}
-
-// One node of a JSON tree, at random.
-Json& AnyNode(Random& random, Json& root) {
-  Json* node = &root;
-  while (node->is_structured() && !node->empty() && random() % 12 != 0) {
-    auto child = node->begin();
-    std::advance(child, static_cast<long>(Below(random, node->size())));
-    node = &*child;
-  }
-  return *node;
-}
-
 Json Surprise(Random& random, Json& root) {
   const Json kSurprises[] = {nullptr,
                              true,
@@ -144,11 +101,11 @@ TEST(TextFuzzTest, LoadsOrRefusesMutatedTokenizers) {
                                           ":",  ",",        "null",    "\\u0000", "9999999999",
                                           "-1", "\"type\"", "[[[[[[[["};
   int loaded = 0;
-  constexpr int kMutants = 4'000;
+  const int kMutants = Rounds(4'000);
   size_t peak = 0;
   for (int seed = 0; seed < kMutants; ++seed) {
     SCOPED_TRACE(seed);
-    Random random(static_cast<uint64_t>(seed));
+    Random random(SeedOf(seed));
     Json file = seeds[Below(random, seeds.size())];
     for (size_t n = Below(random, 3) + (seed % 2 == 0 ? 1 : 0); n > 0; --n) {
       Json surprise = Surprise(random, file);
@@ -275,11 +232,11 @@ TEST(TextFuzzTest, RendersOrRefusesMutatedTemplates) {
                                           " | map('map', 'map')"};
   const TemplateLimits limits = {.steps = 100'000, .output_bytes = size_t{1} << 20};
   int rendered = 0, parsed = 0;
-  constexpr int kMutants = 6'000;
+  const int kMutants = Rounds(6'000);
   size_t peak = 0;
   for (int seed = 0; seed < kMutants; ++seed) {
     SCOPED_TRACE(seed);
-    Random random(static_cast<uint64_t>(seed));
+    Random random(SeedOf(seed));
     std::string source = seeds[Below(random, seeds.size())];
     for (size_t n = 1 + Below(random, 2); n > 0; --n) Mutate(random, words, source);
     const CountedMemory memory;

@@ -106,7 +106,8 @@ class FamilyStream : public grpc::ClientBidiReactor<v1::RunRequest, v1::RunRespo
     if (event.ok()) {
       Deliver(*std::move(event));
     } else {
-      broken_ = Annotate(event.status(), "the worker's answer can't be read");
+      // Whatever is wrong with it, it is not the request.
+      broken_ = DataLoss("the worker's answer can't be read: {}", MessageOf(event.status()));
       context_.TryCancel();
     }
     StartRead(&response_);

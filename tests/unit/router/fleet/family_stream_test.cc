@@ -193,7 +193,7 @@ TEST_F(FamilyStreamTest, AnAnswerThatCannotBeReadIsALossAndEndsTheStream) {
   const auto run = Open();
   const auto lines = told_.First(1);
   ASSERT_EQ(lines.size(), 1u);
-  EXPECT_THAT(lines[0], HasSubstr("lost 3 the worker's answer can't be read"));
+  EXPECT_THAT(lines[0], HasSubstr("lost 15 the worker's answer can't be read"));
   EXPECT_THAT(served_.First(1), ElementsAre("cancelled"));
 }
 

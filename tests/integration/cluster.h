@@ -32,6 +32,10 @@ class Cluster {
   std::string RouterAddress(const std::string& name = "router") const {
     return "127.0.0.1:" + PortOf(name, "server");
   }
+  // Where NAME ("worker", "router") listens as "server", "health" or "metrics".
+  std::string AddressOf(const std::string& name, const std::string& which) const {
+    return "127.0.0.1:" + PortOf(name, which);
+  }
   const std::string& folder() const { return folder_; }
 
  private:

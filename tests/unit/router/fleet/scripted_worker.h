@@ -32,6 +32,7 @@ class ScriptedWorker {
   ~ScriptedWorker();
 
   std::shared_ptr<grpc::Channel> channel();  // As a router makes it.
+  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
 
  private:
   class Service;

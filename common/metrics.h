@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "common/metric_list.h"
+
 namespace prometheus {
 class Counter;
 class Gauge;
@@ -55,20 +57,25 @@ class Histogram {
   prometheus::Histogram* series_ = nullptr;
 };
 
-// All numbers of a program, and the page on which Prometheus reads them. Names follow Prometheus:
-// conclave_, a unit, _total for counters. Thread-safe. The same name with the same labels gives the
-// same series; a name has one kind and one help.
+// All numbers of a program, and the page on which Prometheus reads them. A metric is made by its
+// name in the list, with that kind and those labels: anything else is a bug. The same name with the
+// same labels gives the same series. What the list gives an alias stands on the page under both
+// names; the process's own numbers always do. Thread-safe.
 class Metrics {
  public:
-  Metrics();
+  // `list` must outlive it.
+  explicit Metrics(const std::vector<MetricSpec>& list = MetricList());
   ~Metrics();
 
-  Counter AddCounter(const std::string& name, const std::string& help,
-                     const MetricLabels& labels = {});
-  Gauge AddGauge(const std::string& name, const std::string& help, const MetricLabels& labels = {});
-  // `bounds`: upper ends of the buckets, rising.
-  Histogram AddHistogram(const std::string& name, const std::string& help,
-                         const std::vector<double>& bounds, const MetricLabels& labels = {});
+  Counter AddCounter(const std::string& name, const MetricLabels& labels = {});
+  Gauge AddGauge(const std::string& name, const MetricLabels& labels = {});
+  Histogram AddHistogram(const std::string& name, const MetricLabels& labels = {});
+  // Takes an Add back. The series leaves the page with the last one; nobody may use it after that.
+  void Remove(Counter series);
+  void Remove(Gauge series);
+
+  // What a series carries under its alias besides its own labels. Before Serve.
+  void SetAliasLabels(MetricLabels labels);
 
   // Serves http://address/metrics until destruction. "127.0.0.1:0" takes any port. Returns the
   // port; kUnavailable when the address can't be bound. Once.
@@ -78,11 +85,13 @@ class Metrics {
   std::string Text() const;
 
  private:
+  class Page;
   struct State;
+
+  const MetricSpec& Listed(const std::string& name, MetricKind kind,
+                           const MetricLabels& labels) const;
+
   std::unique_ptr<State> state_;
 };
-
-// Bounds for durations in seconds, 1 ms to 10 minutes.
-std::vector<double> DurationBounds();
 
 }  // namespace conclave

@@ -42,6 +42,13 @@ absl::StatusOr<Keys> Keys::Make(const std::vector<TenantOptions>& tenants) {
   return keys;
 }
 
+std::set<std::string> Keys::tenants() const {
+  if (open()) return {kAnonymous};
+  std::set<std::string> names;
+  for (const auto& [digest, name] : tenants_) names.insert(name);
+  return names;
+}
+
 absl::StatusOr<std::string> Keys::Authenticate(std::string_view authorization) const {
   if (open()) return std::string(kAnonymous);
   if (authorization.substr(0, kScheme.size()) != kScheme) {

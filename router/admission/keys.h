@@ -3,6 +3,7 @@
 #include <absl/status/statusor.h>
 
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +31,9 @@ class Keys {
 
   // `authorization` is the header's value, "Bearer KEY". The tenant's name, or kUnauthenticated.
   absl::StatusOr<std::string> Authenticate(std::string_view authorization) const;
+
+  // Whom Authenticate may name.
+  std::set<std::string> tenants() const;
 
   bool open() const { return tenants_.empty(); }
 

@@ -39,8 +39,6 @@ std::string IdOf(const v1::GenerateRequest& request) {
   return IsRequestId(request.request_id()) ? request.request_id() : fmt::format("{:016x}", Draw());
 }
 
-constexpr char kUnknown[] = "unknown";  // Mode of a request that was not understood.
-
 // A request that passed the checks.
 struct Prepared {
   RequestName name;
@@ -63,7 +61,7 @@ class ConclaveRpc::Service : public v1::ConclaveService::CallbackService {
   Service(ServiceOptions options, ServiceParts parts)
       : options_(options),
         parts_(std::move(parts)),
-        metrics_(parts_.metrics),
+        metrics_(parts_.metrics, parts_.keys.tenants()),
         requests_(options.keep, parts_.metrics),
         prompts_(parts_.admission, parts_.fleet, parts_.clock) {}
 
@@ -107,7 +105,9 @@ class ConclaveRpc::Service : public v1::ConclaveService::CallbackService {
   GenerationHooks HooksOf(const Prepared& prepared);
   void Attach(const std::shared_ptr<ClientCall>& call, const RequestName& name,
               std::shared_ptr<Generation> generation, int client);
-  void Refuse(const std::shared_ptr<ClientCall>& call, const char* mode, const std::string& id,
+  void Refuse(const std::shared_ptr<ClientCall>& call, const std::string& id,
+              const absl::Status& why);
+  void Refuse(const Prepared& prepared, const std::shared_ptr<ClientCall>& call,
               const absl::Status& why);
   void Register(const std::shared_ptr<ClientCall>& call);
 
@@ -162,17 +162,22 @@ uint64_t ConclaveRpc::Service::Begin(const grpc::CallbackServerContext& context,
     return absl::OkStatus();
   }();
   if (!begun.ok() && prepared.terms.resume) metrics_.ResumeRefused(begun);
-  if (!begun.ok()) Refuse(call, kUnknown, id, begun);
+  if (!begun.ok()) {
+    metrics_.Refused(begun);
+    Refuse(call, id, begun);
+  }
   if (prepared.plan.agents.empty()) return 0;  // Refused, or taken up.
   Register(call);
   const AdmissionQuestion question{.tenant = prepared.name.tenant,
                                    .agents = static_cast<int>(prepared.plan.agents.size()),
                                    .tokens = prepared.plan.total_tokens};
+  const absl::Time arrived = parts_.clock.Now();
   return parts_.admission.Admit(
-      question, parts_.clock.Now(),
-      [this, call, prepared = std::move(prepared)](absl::StatusOr<Ticket> ticket) {
-        if (ticket.ok()) return Start(prepared, *std::move(ticket), call);
-        Refuse(call, NameOf(prepared.plan.mode), prepared.name.id, ticket.status());
+      question, arrived,
+      [this, call, arrived, prepared = std::move(prepared)](absl::StatusOr<Ticket> ticket) {
+        if (!ticket.ok()) return Refuse(prepared, call, ticket.status());
+        metrics_.Waited(parts_.clock.Now() - arrived);
+        Start(prepared, *std::move(ticket), call);
       });
 }
 
@@ -204,7 +209,7 @@ void ConclaveRpc::Service::Start(const Prepared& prepared, Ticket ticket,
       });
   CHECK(attached.ok());  // The first one.
   const absl::Status added = requests_.Add(prepared.name, generation, prepared.terms.keep_for);
-  if (!added.ok()) return Refuse(call, NameOf(prepared.plan.mode), prepared.name.id, added);
+  if (!added.ok()) return Refuse(prepared, call, added);
   if (prepared.terms.resume) metrics_.Resumed("run_again");
   parts_.log.Info("admitted", {{"request", prepared.name.id},
                                {"tenant", prepared.name.tenant},
@@ -214,11 +219,15 @@ void ConclaveRpc::Service::Start(const Prepared& prepared, Ticket ticket,
 }
 
 GenerationHooks ConclaveRpc::Service::HooksOf(const Prepared& prepared) {
-  return {.on_completed = [this](const Receipt& receipt) { metrics_.Completed(receipt); },
+  // Shared by the hooks.
+  const auto count = std::make_shared<RequestCount>(
+      metrics_.Count(prepared.name.tenant, prepared.plan.model, prepared.plan.mode));
+  return {.on_first_token = [count](absl::Duration after) { count->FirstToken(after); },
+          .on_event = [count](const ClientEvent& event) { count->On(event); },
           .on_end =
-              [this, id = prepared.name.id, mode = prepared.plan.mode,
-               resumes = prepared.terms.resume.has_value()](const absl::Status& status) {
-                metrics_.Ended(NameOf(mode), status);
+              [this, count, id = prepared.name.id, resumes = prepared.terms.resume.has_value()](
+                  const absl::Status& status, int64_t tokens) {
+                count->Ended(status, tokens);
                 if (resumes && status.code() == absl::StatusCode::kAborted)
                   metrics_.ResumeRefused(status);
                 parts_.log.Info(
@@ -233,9 +242,14 @@ void ConclaveRpc::Service::Attach(const std::shared_ptr<ClientCall>& call, const
   });
 }
 
-void ConclaveRpc::Service::Refuse(const std::shared_ptr<ClientCall>& call, const char* mode,
-                                  const std::string& id, const absl::Status& why) {
-  metrics_.Ended(mode, why);
+void ConclaveRpc::Service::Refuse(const Prepared& prepared, const std::shared_ptr<ClientCall>& call,
+                                  const absl::Status& why) {
+  metrics_.Refused(prepared.plan.model, prepared.plan.mode, why);
+  Refuse(call, prepared.name.id, why);
+}
+
+void ConclaveRpc::Service::Refuse(const std::shared_ptr<ClientCall>& call, const std::string& id,
+                                  const absl::Status& why) {
   parts_.log.Info("refused", {{"request", id}, {"code", absl::StatusCodeToString(why.code())}});
   call->Refuse(why);
 }
@@ -249,6 +263,12 @@ void ConclaveRpc::Service::Sweep() {
   parts_.admission.Expire(parts_.clock.Now());
   requests_.Expire(parts_.clock.Now());
   metrics_.SetAdmission(parts_.admission.running(), parts_.admission.queued());
+  int groups_ready = 0;
+  for (const GroupView& group : parts_.fleet.View()) {
+    if (group.description) metrics_.Meet(group.description->model.name);
+    groups_ready += group.ready() ? 1 : 0;
+  }
+  metrics_.SetGroupsReady(groups_ready);
   std::vector<std::shared_ptr<ClientCall>> alive;
   {
     absl::MutexLock lock(&mutex_);

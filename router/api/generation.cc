@@ -68,7 +68,8 @@ Generation::Generation(const GenerationParts& parts, Plan plan, const Limits& li
       log_place_(std::move(log)),
       replays_(plan.request.replay.has_value()),
       contemplation_(std::in_place, plan, limits),
-      ticket_(std::move(ticket)) {
+      ticket_(std::move(ticket)),
+      admitted_(parts.clock.Now()) {
   question_.model = plan.model;
   question_.prompt_tokens = EstimateTokens(plan.request.messages);
   question_.prefix = PrefixOf(plan.request.messages);
@@ -133,7 +134,15 @@ void Generation::Handle(Item item) {
   Feed(std::get<decltype(Event::what)>(std::move(item)));
 }
 
+void Generation::CountTokens(const decltype(Event::what)& what) {
+  const auto* delta = std::get_if<Delta>(&what);
+  if (delta == nullptr || delta->delta.tokens.empty()) return;
+  if (received_tokens_ == 0) hooks_.on_first_token(parts_.clock.Now() - admitted_);
+  received_tokens_ += static_cast<int64_t>(delta->delta.tokens.size());
+}
+
 void Generation::Feed(decltype(Event::what) what) {
+  CountTokens(what);
   std::vector<Command> commands =
       contemplation_->On({.at = parts_.clock.Now(), .what = std::move(what)});
   for (Command& command : commands) {
@@ -198,8 +207,8 @@ void Generation::Do(Emit& command) {
     const Receipt& receipt = completed->receipt;
     used_tokens_ = receipt.thinking_tokens + receipt.answer_tokens + receipt.aggregation_tokens +
                    receipt.discarded_tokens + receipt.prompt.computed;
-    hooks_.on_completed(receipt);
   }
+  hooks_.on_event(command.event);
   const int64_t bytes = TakeBytes(command.event);
   bool unwanted = false;
   {
@@ -316,7 +325,7 @@ void Generation::Conclude(const absl::Status& status) {
     absl::MutexLock lock(&mutex_);
     if (!differs_.ok()) end = differs_;
   }
-  hooks_.on_end(end);
+  hooks_.on_end(end, received_tokens_);
   absl::MutexLock lock(&mutex_);
   end_ = end;
   ended_ = true;

@@ -43,8 +43,10 @@ struct LogPlace {
 // Who wants to know of a generation. Called by its task, without a lock, before its client can
 // learn of it.
 struct GenerationHooks {
-  std::function<void(const Receipt&)> on_completed;
-  std::function<void(const absl::Status&)> on_end;  // Once.
+  std::function<void(absl::Duration)> on_first_token;  // Once, if one comes: after admission.
+  std::function<void(const ClientEvent&)> on_event;    // Each, whatever the client includes.
+  // Once, last. `tokens`: that groups sent for its agents, in all attempts.
+  std::function<void(const absl::Status&, int64_t tokens)> on_end;
 };
 
 // One request that runs: gives Contemplation its events, one after another on the task pool, and
@@ -104,6 +106,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Drain();
   void Handle(Item item);
   void Feed(decltype(Event::what) what);
+  void CountTokens(const decltype(Event::what)& what);
   void Do(OpenRun& command);
   void Do(AddGang& command);
   void Do(CancelAgents& command);
@@ -138,6 +141,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::unique_ptr<FamilyRun> run_;
   TimerThread::Id timer_ = 0, place_timer_ = 0;
   int64_t used_tokens_ = 0;
+  const absl::Time admitted_;
+  int64_t received_tokens_ = 0;
 
   mutable absl::Mutex mutex_;
   std::deque<Item> mailbox_ ABSL_GUARDED_BY(mutex_);

@@ -11,11 +11,9 @@ namespace conclave::router {
 
 KeptRequests::KeptRequests(KeepOptions options, Metrics& metrics)
     : options_(options),
-      outlived_(metrics.AddCounter("conclave_requests_outlived_total",
-                                   "Requests that were kept when their client's stream ended.")),
-      kept_(metrics.AddGauge("conclave_requests_kept", "Requests without a client that are kept.")),
-      log_bytes_(metrics.AddGauge("conclave_kept_log_bytes",
-                                  "Bytes held so that streams can be taken up again.")) {}
+      outlived_(metrics.AddCounter("conclave_requests_outlived_total")),
+      kept_(metrics.AddGauge("conclave_requests_kept")),
+      log_bytes_(metrics.AddGauge("conclave_kept_log_bytes")) {}
 
 KeptRequests::~KeptRequests() {
   Entries leaving;

@@ -1,31 +1,87 @@
 #pragma once
 
+#include <absl/base/thread_annotations.h>
 #include <absl/status/status.h>
+#include <absl/synchronization/mutex.h>
+#include <absl/time/time.h>
+
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
 
 #include "common/metrics.h"
-#include "router/contemplation/client_event.h"
+#include "router/api/generation.h"
 
 namespace conclave::router {
 
 const char* NameOf(Mode mode);
 
-// What is counted of requests, whoever their client is. Thread-safe.
+class RequestMetrics;
+
+// Counts one request that was admitted, in the words of its receipt: the sums of all receipts are
+// the counters. One thread at a time; the RequestMetrics must outlive it.
+class RequestCount {
+ public:
+  void FirstToken(absl::Duration after_admission);
+  void On(const ClientEvent& event);
+  // Once, last. `tokens`: all that it produced; without a receipt they count as cancelled.
+  void Ended(const absl::Status& status, int64_t tokens);
+
+ private:
+  friend class RequestMetrics;
+  RequestCount(RequestMetrics& metrics, std::string tenant, std::string model, Mode mode)
+      : metrics_(metrics), tenant_(std::move(tenant)), model_(std::move(model)), mode_(mode) {}
+
+  void Observe(const char* name, absl::Duration duration);
+  void Ends(AgentId agent, std::string_view outcome);
+  void Take(const Receipt& receipt);
+  void TakeAgents(const Receipt& receipt);
+  void TakeVote(const Receipt& receipt);
+
+  RequestMetrics& metrics_;
+  const std::string tenant_, model_;
+  const Mode mode_;
+  struct Started {
+    int grant = 0;
+    std::string_view outcome;  // As far as it is known.
+  };
+  std::map<AgentId, Started> agents_;
+  bool answered_ = false;
+};
+
+// What is counted of requests, whoever their client is. Labels are bounded: models are what groups
+// serve, tenants are the config's, all others are enums. Thread-safe.
 class RequestMetrics {
  public:
-  explicit RequestMetrics(Metrics& metrics);
+  RequestMetrics(Metrics& metrics, const std::set<std::string>& tenants);
 
-  // Each request, once: refused, or at its end. `mode` is NameOf's, or "unknown".
-  void Ended(const char* mode, const absl::Status& status);
-  void Completed(const Receipt& receipt);
+  // The model's series are there, at 0, from now on: a rate sees their first count.
+  void Meet(const std::string& model);
+
+  RequestCount Count(const std::string& tenant, const std::string& model, Mode mode);
+  // From arrival to admission.
+  void Waited(absl::Duration wait) { queue_wait_.Observe(absl::ToDoubleSeconds(wait)); }
+  // A request that was not admitted; of an unknown model and mode, where it was not understood.
+  void Refused(const absl::Status& why) { Ended("", "unknown", why); }
+  void Refused(const std::string& model, Mode mode, const absl::Status& why) {
+    Ended(model, NameOf(mode), why);
+  }
   // `how`: "reattached" or "run_again".
   void Resumed(const char* how);
   void ResumeRefused(const absl::Status& why);
   void SetAdmission(int running, int queued);
+  void SetGroupsReady(int groups) { groups_ready_.Set(groups); }
 
  private:
+  friend class RequestCount;
+  void Ended(const std::string& model, const char* mode, const absl::Status& status);
+
   Metrics& metrics_;
-  Gauge running_, queued_;
-  Histogram duration_, first_answer_;
+  Gauge running_, queued_, groups_ready_;
+  Histogram queue_wait_;
+  absl::Mutex mutex_;
+  std::set<std::string> met_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace conclave::router

@@ -14,14 +14,10 @@ Discovery::Discovery(DiscoveryOptions options, Resolver& resolver, Fleet& fleet,
       fleet_(fleet),
       make_(std::move(make)),
       logger_(logger.With({{"dns", options_.dns}})),
-      resolved_(metrics.AddCounter("conclave_dns_resolutions_total",
-                                   "Times that workers.dns was resolved", {{"result", "ok"}})),
-      failed_(metrics.AddCounter("conclave_dns_resolutions_total",
-                                 "Times that workers.dns was resolved", {{"result", "failed"}})),
-      addresses_(metrics.AddGauge("conclave_dns_addresses",
-                                  "Addresses that workers.dns had when it last resolved")),
-      left_out_(
-          metrics.AddGauge("conclave_groups_left_out", "Addresses beyond workers.max_groups")) {}
+      resolved_(metrics.AddCounter("conclave_dns_resolutions_total", {{"result", "ok"}})),
+      failed_(metrics.AddCounter("conclave_dns_resolutions_total", {{"result", "failed"}})),
+      addresses_(metrics.AddGauge("conclave_dns_addresses")),
+      left_out_(metrics.AddGauge("conclave_groups_left_out")) {}
 
 Discovery::~Discovery() {
   {

@@ -44,10 +44,9 @@ Fleet::Fleet(std::vector<FleetMember> members, Logger logger, Metrics& metrics, 
       metrics_(metrics),
       clock_(clock),
       backoff_(backoff),
-      waiting_(metrics.AddGauge("conclave_families_waiting", "Families that wait for a group")),
-      members_(metrics.AddGauge("conclave_groups", "Groups that are members")),
-      leaving_(metrics.AddGauge("conclave_groups_leaving",
-                                "Groups that are no longer members, and end what they serve")) {
+      waiting_(metrics.AddGauge("conclave_families_waiting")),
+      members_(metrics.AddGauge("conclave_groups")),
+      leaving_(metrics.AddGauge("conclave_groups_leaving")) {
   for (FleetMember& member : members) Add(std::move(member));
 }
 

@@ -10,21 +10,22 @@ Fleet::Group::Group(FleetMember from, Fleet& owner, int number)
     : member(std::move(from)),
       fleet(owner),
       logger(owner.logger_.With({{"group", member.address}})),
-      ready(owner.metrics_.AddGauge("conclave_group_ready", "1 when the group takes families",
-                                    {{"group", member.address}})),
-      credits(owner.metrics_.AddGauge("conclave_group_credits",
-                                      "Agents that the group would take now",
-                                      {{"group", member.address}})),
-      losses(owner.metrics_.AddCounter("conclave_group_losses_total",
-                                       "Families that lost the group",
-                                       {{"group", member.address}})),
-      rests(owner.metrics_.AddCounter("conclave_group_rests_total",
-                                      "Times the group was left alone for what it lost",
-                                      {{"group", member.address}})) {
+      metrics(owner.metrics_),
+      labels({{"group", member.address}}),
+      ready(metrics.AddGauge("conclave_group_ready", labels)),
+      credits(metrics.AddGauge("conclave_group_credits", labels)),
+      losses(metrics.AddCounter("conclave_group_losses_total", labels)),
+      rests(metrics.AddCounter("conclave_group_rests_total", labels)) {
   view.number = number;
   view.address = member.address;
   view.address_hash = HashOfAddress(member.address);
   view.trouble = "not reached yet";
+}
+
+Fleet::Group::~Group() {
+  watch.reset();
+  for (const Gauge gauge : {ready, credits}) metrics.Remove(gauge);
+  for (const Counter counter : {losses, rests}) metrics.Remove(counter);
 }
 
 void Fleet::Group::OnDescribed(GroupDescription description) {
@@ -64,11 +65,7 @@ void Fleet::Group::OnGone(absl::Status why) {
   fleet.Changed(nullptr);  // Those that rest may be the only ones left.
 }
 
-void Fleet::Group::Forget() {
-  watch.reset();
-  ready.Set(0);
-  credits.Set(0);
-}
+void Fleet::Group::Forget() { watch.reset(); }
 
 // Tells the fleet how a family ended.
 class Fleet::SeatedEvents : public FamilyEvents {

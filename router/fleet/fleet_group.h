@@ -10,6 +10,7 @@ namespace conclave::router {
 // One group and what it said last. Its events arrive one at a time.
 struct Fleet::Group : public GroupEvents {
   Group(FleetMember from, Fleet& owner, int number);
+  ~Group() override;  // Its series leave the page.
 
   void OnDescribed(GroupDescription description) override;
   void OnLoad(GroupLoad load) override;
@@ -20,6 +21,8 @@ struct Fleet::Group : public GroupEvents {
   FleetMember member;
   Fleet& fleet;
   const Logger logger;
+  Metrics& metrics;  // Of its own: events that are still held may outlive the fleet.
+  const MetricLabels labels;
   Gauge ready, credits;
   Counter losses, rests;
   // Guarded by the fleet's mutex.

@@ -87,13 +87,15 @@ struct FamilySpec {
 // What routers may still send, and how full the engine is.
 struct EngineLoad {
   int agents_running = 0, agents_max = 0;
+  int agents_waiting = 0;                 // Of the running: hold no KV (not begun, or preempted).
   int64_t queued_prompt_tokens = 0;       // Accepted, not yet computed.
   int blocks_free = 0, blocks_total = 0;  // Of the fullest pool; evictable blocks count as free.
   int64_t steps = 0, prompt_tokens_computed = 0, tokens_sampled = 0, preemptions = 0,
           prefix_hit_tokens = 0;
-  int64_t evictions = 0;  // Blocks of ended or preempted agents whose content was given up.
-  int64_t overrun = 0;    // Tokens drawn and dropped: their agent had ended, or had others forced.
-  absl::Duration busy;    // Time with a step in flight, by the engine's clock.
+  int64_t prompt_tokens = 0;  // Of all agents that were accepted.
+  int64_t evictions = 0;      // Blocks of ended or preempted agents whose content was given up.
+  int64_t overrun = 0;  // Tokens drawn and dropped: their agent had ended, or had others forced.
+  absl::Duration busy;  // Time with a step in flight, by the engine's clock.
 };
 
 struct EngineOptions {

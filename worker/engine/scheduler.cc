@@ -104,6 +104,7 @@ void Scheduler::Enter(Family& family, std::unique_ptr<Sequence> entering) {
   family.ids.insert(sequence.id);
   family.serials[sequence.id] = sequence.origin.serial;
   family.counters.prompt_shared += sequence.tokens.prompt_length();
+  load_.prompt_tokens += sequence.tokens.prompt_length();
   const auto it = live_.emplace(sequence.origin.serial, std::move(entering)).first;
   const int first = sequence.tokens.count();
   std::vector<TokenEvent> forced;
@@ -288,6 +289,7 @@ EngineLoad Scheduler::load() const {
   for (const auto& [serial, sequence] : live_) {
     const int missing = sequence->tokens.prompt_length() - sequence->computed;
     if (sequence->prefilling) load.queued_prompt_tokens += std::max(0, missing);
+    if (sequence->table.size() == 0) ++load.agents_waiting;
   }
   load.blocks_free = cache_.available();
   load.blocks_total = cache_.total();

@@ -2,36 +2,36 @@
 
 namespace conclave::worker {
 
-EngineMetrics::EngineMetrics(Metrics& metrics, int64_t epoch)
-    : agents_running_(metrics.AddGauge("conclave_worker_agents_running", "Agents that run.")),
-      agents_max_(metrics.AddGauge("conclave_worker_agents_max", "Agents that can run at a time.")),
-      families_(metrics.AddGauge("conclave_worker_families", "Families that are open.")),
-      queued_prompt_tokens_(metrics.AddGauge("conclave_worker_queued_prompt_tokens",
-                                             "Prompt tokens accepted and not yet computed.")),
-      kv_usage_(metrics.AddGauge("conclave_worker_kv_usage_ratio",
-                                 "Share of the KV blocks that running agents hold.")),
-      ready_(metrics.AddGauge("conclave_worker_ready", "1 while families are taken.")),
-      steps_(metrics.AddCounter("conclave_worker_steps_total", "Steps of the group.")),
-      prompt_computed_(metrics.AddCounter("conclave_worker_prompt_tokens_computed_total",
-                                          "Prompt tokens that were run through the model.")),
-      prefix_hits_(metrics.AddCounter("conclave_worker_prefix_hit_tokens_total",
-                                      "Tokens whose KV was found in the cache.")),
-      sampled_(metrics.AddCounter("conclave_worker_tokens_sampled_total", "Tokens drawn.")),
-      preemptions_(metrics.AddCounter("conclave_worker_preemptions_total",
-                                      "Agents that had to give their blocks away.")),
-      evictions_(metrics.AddCounter("conclave_worker_evicted_blocks_total",
-                                    "KV blocks of the prefix cache given up for others.")),
-      overrun_(metrics.AddCounter(
-          "conclave_worker_overrun_tokens_total",
-          "Tokens drawn and dropped: what came before them ended the agent, or forced others.")) {
-  metrics.AddGauge("conclave_worker_epoch", "Counts up each time the group is formed anew.")
-      .Set(static_cast<double>(epoch));
-  metrics.AddCounter("conclave_worker_losses_total", "Times that the group was lost.")
-      .Add(static_cast<double>(epoch - 1));
+EngineMetrics::EngineMetrics(Metrics& metrics, const MeasuredGroup& group)
+    : metrics_(metrics),
+      agents_running_(metrics.AddGauge("conclave_worker_agents_running")),
+      agents_waiting_(metrics.AddGauge("conclave_worker_agents_waiting")),
+      agents_max_(metrics.AddGauge("conclave_worker_agents_max")),
+      families_(metrics.AddGauge("conclave_worker_families")),
+      queued_prompt_tokens_(metrics.AddGauge("conclave_worker_queued_prompt_tokens")),
+      kv_usage_(metrics.AddGauge("conclave_worker_kv_usage_ratio")),
+      ready_(metrics.AddGauge("conclave_worker_ready")),
+      steps_(metrics.AddCounter("conclave_worker_steps_total")),
+      prompt_tokens_(metrics.AddCounter("conclave_worker_prompt_tokens_total")),
+      prompt_computed_(metrics.AddCounter("conclave_worker_prompt_tokens_computed_total")),
+      prefix_hits_(metrics.AddCounter("conclave_worker_prefix_hit_tokens_total")),
+      sampled_(metrics.AddCounter("conclave_worker_tokens_sampled_total")),
+      preemptions_(metrics.AddCounter("conclave_worker_preemptions_total")),
+      evictions_(metrics.AddCounter("conclave_worker_evicted_blocks_total")),
+      overrun_(metrics.AddCounter("conclave_worker_overrun_tokens_total")) {
+  metrics.SetAliasLabels({{"model_name", group.model}, {"engine", "0"}});
+  metrics
+      .AddGauge("conclave_worker_info", {{"model", group.model},
+                                         {"fingerprint", group.fingerprint},
+                                         {"ranks", std::to_string(group.ranks)}})
+      .Set(1);
+  metrics.AddGauge("conclave_worker_epoch").Set(static_cast<double>(group.epoch));
+  metrics.AddCounter("conclave_worker_losses_total").Add(static_cast<double>(group.epoch - 1));
 }
 
 void EngineMetrics::Update(const EngineLoad& load, int families, bool ready) {
-  agents_running_.Set(load.agents_running);
+  agents_running_.Set(load.agents_running - load.agents_waiting);
+  agents_waiting_.Set(load.agents_waiting);
   agents_max_.Set(load.agents_max);
   families_.Set(families);
   queued_prompt_tokens_.Set(static_cast<double>(load.queued_prompt_tokens));
@@ -39,10 +39,18 @@ void EngineMetrics::Update(const EngineLoad& load, int families, bool ready) {
   if (load.blocks_total > 0) {
     kv_usage_.Set(1.0 - static_cast<double>(load.blocks_free) / load.blocks_total);
   }
+  if (load.blocks_total > 0 && last_.blocks_total == 0) {
+    metrics_
+        .AddGauge("conclave_worker_cache_info",
+                  {{"block_size", std::to_string(kBlockTokens)},
+                   {"num_gpu_blocks", std::to_string(load.blocks_total)}})
+        .Set(1);
+  }
   const auto add = [](Counter& counter, int64_t before, int64_t now) {
     counter.Add(static_cast<double>(now - before));
   };
   add(steps_, last_.steps, load.steps);
+  add(prompt_tokens_, last_.prompt_tokens, load.prompt_tokens);
   add(prompt_computed_, last_.prompt_tokens_computed, load.prompt_tokens_computed);
   add(prefix_hits_, last_.prefix_hit_tokens, load.prefix_hit_tokens);
   add(sampled_, last_.tokens_sampled, load.tokens_sampled);

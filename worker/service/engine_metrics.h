@@ -1,21 +1,33 @@
 #pragma once
 
+#include <string>
+
 #include "common/metrics.h"
 #include "worker/engine/engine.h"
 
 namespace conclave::worker {
 
-// The engine's counters as Prometheus reads them: conclave_worker_*. One thread calls Update.
+// Whose numbers they are.
+struct MeasuredGroup {
+  std::string model, fingerprint;
+  int ranks = 1;
+  int64_t epoch = 1;  // Every epoch after the first began with a loss.
+};
+
+// The engine's counters as Prometheus reads them: conclave_worker_*, and the names under which
+// vLLM's users and Kubernetes' inference gateways look for them. One thread calls Update.
 class EngineMetrics {
  public:
-  // `epoch`: of this group; every epoch after the first began with a loss.
-  EngineMetrics(Metrics& metrics, int64_t epoch);
+  EngineMetrics(Metrics& metrics, const MeasuredGroup& group);
 
   void Update(const EngineLoad& load, int families, bool ready);
 
  private:
-  Gauge agents_running_, agents_max_, families_, queued_prompt_tokens_, kv_usage_, ready_;
-  Counter steps_, prompt_computed_, prefix_hits_, sampled_, preemptions_, evictions_, overrun_;
+  Metrics& metrics_;
+  Gauge agents_running_, agents_waiting_, agents_max_, families_, queued_prompt_tokens_, kv_usage_,
+      ready_;
+  Counter steps_, prompt_tokens_, prompt_computed_, prefix_hits_, sampled_, preemptions_,
+      evictions_, overrun_;
   EngineLoad last_;  // Counters have no Set.
 };
 

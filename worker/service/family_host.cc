@@ -3,9 +3,11 @@
 #include <utility>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/status.h"
 #include "common/status_details.h"
 #include "worker/service/family_session.h"
+#include "worker/service/timed_sink.h"
 
 namespace conclave::worker {
 
@@ -63,6 +65,11 @@ bool FamilyHost::AwaitEmpty(absl::Duration timeout) {
 int FamilyHost::families() const {
   absl::MutexLock lock(&mutex_);
   return static_cast<int>(sessions_.size());
+}
+
+std::shared_ptr<FamilySink> FamilyHost::Timed(std::shared_ptr<FamilySink> sink) {
+  return std::make_shared<TimedSink>(std::move(sink), std::make_unique<RealClock>(),
+                                     options_.inter_token);
 }
 
 }  // namespace conclave::worker

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "common/log.h"
+#include "common/metrics.h"
 #include "worker/engine/engine.h"
 #include "worker/service/agent_factory.h"
 #include "worker/service/work_pool.h"
@@ -22,6 +23,7 @@ struct FamilyHostOptions {
   std::string fingerprint;  // A family that names another one is refused.
   int max_families = 256;
   absl::Duration retry_after = absl::Seconds(1);  // Told to routers that are refused.
+  Histogram inter_token = {};  // Takes the times between the tokens of each agent.
 };
 
 // What all families of a group share: where they run, and who is here. Thread-safe. Must outlive
@@ -44,6 +46,8 @@ class FamilyHost {
   // Waits until nobody is here; false when `timeout` was over first.
   bool AwaitEmpty(absl::Duration timeout);
   int families() const;
+  // The same sink, with its tokens' times measured.
+  std::shared_ptr<FamilySink> Timed(std::shared_ptr<FamilySink> sink);
 
   Engine& engine() { return engine_; }
   const AgentFactory& factory() const { return factory_; }

@@ -104,8 +104,8 @@ absl::Status FamilySession::Obey(const FamilyCommand& command) {
 absl::Status FamilySession::Open(const FamilyOpening& opening) {
   if (opening_) return InvalidArgument("open came twice");
   RETURN_IF_ERROR(host_.Enter(shared_from_this(), opening));
-  ASSIGN_OR_RETURN(stream_,
-                   engine_.Open({.seed = opening.seed, .salt = opening.salt}, shared_from_this()));
+  ASSIGN_OR_RETURN(stream_, engine_.Open({.seed = opening.seed, .salt = opening.salt},
+                                         host_.Timed(shared_from_this())));
   opening_ = opening;
   host_.log().Info("family opened",
                    {{"request", opening.request_id}, {"messages", opening.messages.size()}});

@@ -7,10 +7,8 @@ namespace conclave::worker {
 TimedRunner::TimedRunner(StepRunner& runner, Clock& clock, Metrics& metrics)
     : runner_(runner),
       clock_(clock),
-      seconds_(metrics.AddHistogram("conclave_worker_step_seconds",
-                                    "From a plan's submission to its result.", DurationBounds())),
-      rows_(metrics.AddHistogram("conclave_worker_step_rows", "Rows of one step.",
-                                 {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096})) {}
+      seconds_(metrics.AddHistogram("conclave_worker_step_seconds")),
+      rows_(metrics.AddHistogram("conclave_worker_step_rows")) {}
 
 absl::Status TimedRunner::Submit(StepPlan plan) {
   rows_.Observe(static_cast<double>(plan.rows.size()));

@@ -65,9 +65,13 @@ struct WorkerService::Parts {
         unary_pool(1, kMostUnary),
         host({.fingerprint = model.fingerprint,
               .max_families = options.max_families,
-              .retry_after = options.retry_after},
+              .retry_after = options.retry_after,
+              .inter_token = metric_page.AddHistogram("conclave_worker_inter_token_seconds")},
              engine, factory, pool, std::move(log)),
-        metrics(metric_page, options.epoch) {}
+        metrics(metric_page, {.model = model.name,
+                              .fingerprint = model.fingerprint,
+                              .ranks = model.tensor_parallel,
+                              .epoch = options.epoch}) {}
 
   const ModelDescription model;
   const TextModel& text;

@@ -340,18 +340,6 @@ TEST(ConclaveServiceTest, RequestsAreLoggedByIdAndTheirTextsNever) {
   EXPECT_EQ(all.find("Answer"), std::string::npos);
 }
 
-TEST(ConclaveServiceTest, TokensOfEndedRequestsAreCountedAsTheReceiptSays) {
-  ApiRig rig;
-  const Heard heard = Listen(rig, Ask(v1::MODE_CONTEMPLATING, 3));
-  const v1::Receipt& receipt = heard.completed().receipt();
-
-  const std::string page = rig.metrics().Text();
-  EXPECT_THAT(page, HasSubstr(fmt::format("conclave_tokens_total{{kind=\"thinking\"}} {}",
-                                          receipt.thinking_tokens())));
-  EXPECT_THAT(page, HasSubstr(fmt::format("conclave_tokens_total{{kind=\"answer\"}} {}",
-                                          receipt.answer_tokens())));
-}
-
 // Calls a method by its path with an empty message, and gives its status.
 grpc::Status CallByName(ApiRig& rig, const std::string& method, const std::string& authorization) {
   grpc::GenericStub stub(rig.channel());

@@ -107,6 +107,15 @@ struct Preempted {
   }
 };
 
+TEST_P(PreemptionTest, WhoeverHoldsNoKvIsCountedAsWaiting) {
+  Preempted p(Options());
+  const EngineLoad load = p.group.core->load();
+
+  EXPECT_EQ(load.agents_running, 2);
+  EXPECT_EQ(load.agents_waiting, 1);
+  EXPECT_EQ(load.prompt_tokens, 8);
+}
+
 TEST_P(PreemptionTest, AnAgentThatWaitsAtRunToGivesWayWhenNobodyElseCan) {
   Preempted p(Options());
 

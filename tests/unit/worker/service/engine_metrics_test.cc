@@ -8,9 +8,11 @@ namespace {
 
 using testing::HasSubstr;
 
+const MeasuredGroup kGroup = {.model = "demo", .fingerprint = "f00d", .ranks = 2, .epoch = 3};
+
 TEST(EngineMetricsTest, CountersFollowTheEnginesFromUpdateToUpdate) {
   Metrics page;
-  EngineMetrics metrics(page, /*epoch=*/1);
+  EngineMetrics metrics(page, kGroup);
   EngineLoad load;
   load.tokens_sampled = 100;
   load.preemptions = 2;
@@ -27,6 +29,33 @@ TEST(EngineMetricsTest, CountersFollowTheEnginesFromUpdateToUpdate) {
   EXPECT_THAT(text, HasSubstr("\nconclave_worker_preemptions_total 2"));
   EXPECT_THAT(text, HasSubstr("\nconclave_worker_evicted_blocks_total 6"));
   EXPECT_THAT(text, HasSubstr("\nconclave_worker_overrun_tokens_total 11"));
+}
+
+TEST(EngineMetricsTest, TheGaugesOfInferenceGatewaysSayWhoRunsWhoWaitsAndHowFullItIs) {
+  Metrics page;
+  EngineMetrics metrics(page, kGroup);
+  EngineLoad load;
+  load.agents_running = 7;
+  load.agents_waiting = 3;
+  load.blocks_total = 64;
+  load.blocks_free = 48;
+
+  metrics.Update(load, 0, true);
+
+  const std::string text = page.Text(), labels = "{engine=\"0\",model_name=\"demo\"} ";
+  EXPECT_THAT(text, HasSubstr("\nvllm:num_requests_running" + labels + "4\n"));
+  EXPECT_THAT(text, HasSubstr("\nvllm:num_requests_waiting" + labels + "3\n"));
+  EXPECT_THAT(text, HasSubstr("\nvllm:kv_cache_usage_perc" + labels + "0.25\n"));
+  EXPECT_THAT(text, HasSubstr("\nvllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"64\","));
+}
+
+TEST(EngineMetricsTest, EveryEpochAfterTheFirstIsALoss) {
+  Metrics page;
+  const EngineMetrics metrics(page, kGroup);
+
+  EXPECT_THAT(page.Text(), HasSubstr("\nconclave_worker_losses_total 2\n"));
+  EXPECT_THAT(page.Text(),
+              HasSubstr("conclave_worker_info{fingerprint=\"f00d\",model=\"demo\",ranks=\"2\"} 1"));
 }
 
 }  // namespace

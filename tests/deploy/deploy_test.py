@@ -279,13 +279,23 @@ class Compose(unittest.TestCase):
             for port in service.get("ports", []):
                 self.assertTrue(port.startswith("127.0.0.1:"), port)
 
-    def test_prometheus_looks_at_both_programs(self):
-        path = DEPLOY / "prometheus/prometheus.yaml"
-        if not path.exists():
-            self.skipTest("no scrape config")
-        text = path.read_text()
-        for target in ("router:9105", "worker:9103"):
-            self.assertIn(target, text)
+    def test_prometheus_looks_where_the_programs_have_their_metrics(self):
+        [scrape] = manifests.documents(DEPLOY / "prometheus/prometheus.yaml")
+        looks = {(name, each["port"]) for job in scrape["scrape_configs"] for each in job["dns_sd_configs"] for name in each["names"]}
+        configs = {name: manifests.documents(self.FOLDER / f"{name}.yaml")[0] for name in ("router", "worker")}
+        self.assertEqual(looks, {(name, int(config["metrics"]["listen"].split(":")[1])) for name, config in configs.items()})
+        command = " ".join(self.SERVICES["prometheus"]["command"])
+        self.assertIn("--config.file=/etc/prometheus/prometheus.yaml", command)
+        self.assertIn("../prometheus:/etc/prometheus:ro", self.SERVICES["prometheus"]["volumes"])
+
+    def test_grafana_finds_prometheus_and_the_dashboard(self):
+        [source] = manifests.documents(self.FOLDER / "grafana/datasources/prometheus.yaml")
+        self.assertEqual(source["datasources"][0]["url"], "http://prometheus:9090")
+        [provider] = manifests.documents(self.FOLDER / "grafana/dashboards/conclave.yaml")
+        folder = provider["providers"][0]["options"]["path"]
+        self.assertIn(f"../grafana:{folder}:ro", self.SERVICES["grafana"]["volumes"])
+        home = self.SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+        self.assertTrue((DEPLOY / "grafana" / home.removeprefix(folder + "/")).exists(), home)
 
 
 class Drains(unittest.TestCase):

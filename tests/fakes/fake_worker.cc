@@ -1,5 +1,7 @@
 #include "tests/fakes/fake_worker.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 

@@ -49,7 +49,7 @@ class EmulatedMemoryTest : public testing::Test {
 
     StepPlan last;
     last.number = 2;
-    last.slots.push_back({.kind = SlotChange::Kind::kClose, .slot = 0});
+    last.slots.emplace_back().kind = SlotChange::Kind::kClose;
     for (int slot = 0; slot < kSlots; ++slot) {
       SlotChange& open = last.slots.emplace_back();
       open.slot = slot;

@@ -170,7 +170,8 @@ std::string Long(size_t bytes) {
 TEST(EventWireTest, NoEventOutgrowsAMessage) {
   constexpr size_t kMostMessage = 4 << 20;
   const std::string answer = Long(5 << 20), vote = Long(100'000);
-  Completed completed{.answer = answer, .incomplete = false, .method = {}, .receipt = {}};
+  Completed completed;
+  completed.answer = answer;
   VoteUpdate update;
   for (int i = 0; i < 64; ++i) {
     completed.receipt.agents.emplace_back().answer = vote + std::to_string(i);

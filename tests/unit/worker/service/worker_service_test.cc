@@ -85,7 +85,7 @@ TEST(WorkerServiceTest, ACallersTextNeverBecomesAControlToken) {
 
 TEST(WorkerServiceTest, ARenderingTellsWhoWroteWhatAndWhatEachTokenSays) {
   ServiceRig rig;
-  const TokenId end = rig.text().stop_tokens().front();
+  const TokenId end = rig.text().end_tokens().front();
   const std::string content(rig.text().tokenizer().token_bytes(end));
   v1::RenderResponse response;
   grpc::ClientContext context;

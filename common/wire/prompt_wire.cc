@@ -36,8 +36,8 @@ absl::StatusOr<Prompt> Read(const Wire& wire) {
   prompt.text = wire.text();
   for (const v1::PromptRun& run : wire.runs()) {
     const size_t end = static_cast<size_t>(run.end());
-    if (run.end() < 0 || end > prompt.text.size() ||
-        (!prompt.runs.empty() && end <= prompt.runs.back().end)) {
+    const size_t begin = prompt.runs.empty() ? 0 : prompt.runs.back().end;
+    if (run.end() <= 0 || end > prompt.text.size() || end <= begin) {
       return Internal("a run of the prompt ends at byte {} of {}", run.end(), prompt.text.size());
     }
     prompt.runs.push_back({end, run.author() == v1::AUTHOR_CALLER});

@@ -111,7 +111,7 @@ absl::StatusOr<StopCause> FromWire(const v1::StopCause& wire, std::string_view p
       cause = {.kind = StopCause::Kind::kStopText, .token = 0, .text = wire.stop_text()};
       break;
     case v1::StopCause::CAUSE_NOT_SET:
-      return BadField(path, "is empty");
+      break;  // A cause that a later version knows: it informs, nothing hangs on it.
   }
   if (cause.token < 0) return BadField(path, fmt::format("token {} is negative", cause.token));
   if (cause.text.size() > kMostStopBytes) {

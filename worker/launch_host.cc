@@ -90,9 +90,13 @@ absl::Status LaunchHost(const WorkerConfig& config, const GroupPlace& place,
   const size_t colon = config.health_listen.rfind(':');
   Tell("health.listen", fmt::format("{}:{}", config.health_listen.substr(0, colon), health.port()),
        arguments);
-  if (place.hosts > 1 && config.group.device != DeviceKind::kCuda) {
-    log.Warning("what CPU ranks exchange between hosts is neither encrypted nor signed",
+  if (place.hosts > 1) {
+    log.Warning("what ranks exchange between hosts is neither encrypted nor signed",
                 {{"hosts", place.hosts}});
+    if (!config.group.hosts_tls.enabled()) {
+      log.Warning("hosts join in plaintext: whoever reaches the port may take a host's place",
+                  {{"key", "group.hosts.tls"}});
+    }
   }
   return place.host == 0 ? Supervise(config, place, std::move(arguments), health, log)
                          : Join(config, place, std::move(arguments), health, log);

@@ -89,6 +89,10 @@ void ReadHosts(ConfigNode node, WorkerConfig::Group& group) {
   node.Read("port", &hosts.port, {1, 65'535, "ports"});
   node.Read("address", &hosts.address);
   group.hosts_tls = ReadServerTlsOptions(node.Section("tls"));
+  const auto& tls = group.hosts_tls;
+  if (tls.enabled() && (tls.certificate_file.empty() || tls.authority_file.empty())) {
+    node.Fail("tls", "certificate, key and authority go together: hosts prove themselves");
+  }
   if (hosts.from_environment) return;  // Whoever starts the worker knows it, and may not be here.
   const auto place = FindPlace(hosts, group.tensor_parallel, [](const char*) { return nullptr; });
   if (!place.ok()) node.Fail("count", MessageOf(place.status()));

@@ -116,7 +116,13 @@ absl::StatusOr<std::string> OwnAddress(const GroupPlace& place) {
   const int error = errno;
   if (fd >= 0) close(fd);
   if (!found) return Unavailable("no way to host 0 at {}: {}", towards, std::strerror(error));
-  return Numbers(reinterpret_cast<const sockaddr*>(&own), size);
+  ASSIGN_OR_RETURN(std::string numbers, Numbers(reinterpret_cast<const sockaddr*>(&own), size));
+  // As Debian's /etc/hosts has it for a machine's own name: no other host would find this one.
+  const bool loopback = numbers.starts_with("127.") || numbers == "::1";
+  if (loopback && numbers != towards && towards != "localhost") {
+    return InvalidArgument("{} is {} here: set group.hosts.address", towards, numbers);
+  }
+  return numbers;
 }
 
 }  // namespace conclave::worker

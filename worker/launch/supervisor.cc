@@ -191,6 +191,7 @@ std::optional<absl::Status> Supervisor::EndDrain(const absl::Status& how) {
   absl::Status end = End(how);
   if (!drain_for_host_) return end;
   drain_for_host_ = false;
+  last_loss_ = how.ok() ? "" : std::string(MessageOf(how));
   drain_until_.reset();
   form_at_ = now_;
   return std::nullopt;

@@ -26,6 +26,7 @@ inline DeviceOptions DeviceOptionsOf(const WorkerConfig& config, int rank, int r
   options.threads = config.group.threads;
   options.cuda = config.group.cuda;
   options.rank = rank, options.ranks = ranks;
+  options.group_ranks = config.group.tensor_parallel;
   return options;
 }
 

@@ -72,7 +72,7 @@ absl::StatusOr<ChosenDevice> ChooseDevice(const DeviceOptions& options, const Cu
                                  "GPUs, or group.device to cuda, where ranks share them",
                                  cuda->devices, options.ranks));
   }
-  if (options.ranks > 1) {
+  if (std::max(options.ranks, options.group_ranks) > 1) {
     const absl::Status joins = cuda->module->CheckCollective();
     if (!joins.ok() && automatic) return ChooseCpu(options, std::string(MessageOf(joins)));
     RETURN_IF_ERROR(joins);

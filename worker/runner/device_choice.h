@@ -23,7 +23,8 @@ struct DeviceOptions {
   int threads = 1;
   CudaOptions cuda =
       {};  // The ordinal is the rank's: with fewer GPUs than ranks, ranks share them.
-  int rank = 0, ranks = 1;
+  int rank = 0, ranks = 1;  // Of this host.
+  int group_ranks = 1;      // Of all hosts.
 };
 
 struct ChosenDevice {

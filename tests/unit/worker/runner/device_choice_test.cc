@@ -93,6 +93,9 @@ TEST_F(DeviceChoiceTest, RanksThatNothingJoinsLeaveAutoOnTheCpu) {
   EXPECT_EQ(ChooseDevice(options, kCuda).status().code(), absl::StatusCode::kFailedPrecondition);
   options.rank = 0, options.ranks = 1;
   EXPECT_EQ(ChooseDevice(options, kCuda).status().message(), "GPU 0") << "one needs none";
+
+  options.kind = DeviceKind::kAuto, options.group_ranks = 2;
+  EXPECT_THAT(ChooseDevice(options, kCuda)->why_no_cuda, HasSubstr("NCCL")) << "over two hosts";
 }
 
 TEST_F(DeviceChoiceTest, SettingsOfAGpuThatTheCpuDoesNotHeedAreNamed) {

@@ -4,7 +4,7 @@ set -eu
 packages="g++ cmake ninja-build ccache lld make python3 ca-certificates pkg-config
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libre2-dev libpcre2-dev libicu-dev
   libssl-dev libyaml-cpp-dev prometheus-cpp-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev libgloo-dev
-  libgtest-dev libgmock-dev python3-protobuf"
+  libgtest-dev libgmock-dev python3-protobuf python3-yaml"
 missing=""
 for package in $packages; do
   dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -q '^installed$' || missing="$missing $package"

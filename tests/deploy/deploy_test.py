@@ -281,7 +281,8 @@ class Compose(unittest.TestCase):
 
     def test_prometheus_looks_where_the_programs_have_their_metrics(self):
         [scrape] = manifests.documents(DEPLOY / "prometheus/prometheus.yaml")
-        looks = {(name, each["port"]) for job in scrape["scrape_configs"] for each in job["dns_sd_configs"] for name in each["names"]}
+        targets = [target for job in scrape["scrape_configs"] for each in job["static_configs"] for target in each["targets"]]
+        looks = {(name, int(port)) for name, port in (target.split(":") for target in targets)}
         configs = {name: manifests.documents(self.FOLDER / f"{name}.yaml")[0] for name in ("router", "worker")}
         self.assertEqual(looks, {(name, int(config["metrics"]["listen"].split(":")[1])) for name, config in configs.items()})
         command = " ".join(self.SERVICES["prometheus"]["command"])

@@ -10,6 +10,28 @@
 namespace conclave::router {
 namespace {
 
+int64_t BytesOf(const std::vector<Vote>& votes) {
+  size_t bytes = votes.size() * sizeof(Vote);
+  for (const Vote& vote : votes) bytes += vote.answer.size();
+  return static_cast<int64_t>(bytes);
+}
+
+int64_t BytesOf(const std::optional<std::string>& answer) {
+  return answer.has_value() ? static_cast<int64_t>(answer->size()) : 0;
+}
+
+// Texts of an event, which is kept whole although a message may carry less of them.
+int64_t TextBytesOf(const ClientEvent& event) {
+  if (const auto* votes = std::get_if<VoteUpdate>(&event.what)) return BytesOf(votes->votes);
+  if (const auto* ended = std::get_if<AgentFinished>(&event.what)) return BytesOf(ended->answer);
+  const auto* completed = std::get_if<Completed>(&event.what);
+  if (completed == nullptr) return 0;
+  int64_t bytes = static_cast<int64_t>(completed->answer.size());
+  bytes += BytesOf(completed->receipt.votes);
+  for (const AgentUsage& agent : completed->receipt.agents) bytes += BytesOf(agent.answer);
+  return bytes;
+}
+
 // What it takes to keep an event: a delta's text merges into others, so its own weight is small.
 int64_t BytesOf(const ClientEvent& event) {
   if (const auto* answer = std::get_if<AnswerDelta>(&event.what)) {
@@ -22,7 +44,7 @@ int64_t BytesOf(const ClientEvent& event) {
     }
     return static_cast<int64_t>(bytes);
   }
-  return static_cast<int64_t>(sizeof event + ToWire(event).ByteSizeLong());
+  return static_cast<int64_t>(sizeof event + ToWire(event).ByteSizeLong()) + TextBytesOf(event);
 }
 
 }  // namespace

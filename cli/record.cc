@@ -125,7 +125,8 @@ void Transcript::On(const v1::GenerateResponse& event) {
   } else if (event.has_answer_delta()) {
     answer_ += event.answer_delta().text();
   } else if (event.has_completed()) {
-    answer_ = event.completed().answer();
+    // The deltas joined are all of it; this may be a great one's beginning.
+    if (answer_.size() < event.completed().answer().size()) answer_ = event.completed().answer();
     complete_ = true;
   }
 }

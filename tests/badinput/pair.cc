@@ -12,8 +12,9 @@ namespace {
 
 constexpr absl::Duration kPatience = absl::Seconds(60);
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+std::shared_ptr<grpc::Channel> Connect(const std::string& address, bool own_connection = false) {
   grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, own_connection ? 1 : 0);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetMaxSendMessageSize(-1);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
@@ -85,7 +86,9 @@ void Pair::ExpectGoodEnd() {
 
 grpc::Status Pair::Call(const std::string& method, std::string_view message,
                         const std::function<void(grpc::ClientContext&)>& change) {
-  grpc::GenericStub stub(channel_);
+  // A connection of its own where the call itself is odd: the server may end it, with all that it
+  // carries.
+  grpc::GenericStub stub(change ? Connect(address_, true) : channel_);
   grpc::ClientContext context;
   if (change) change(context);
   const grpc::Slice slice(message.data(), message.size());

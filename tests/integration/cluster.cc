@@ -1,5 +1,6 @@
 #include "tests/integration/cluster.h"
 
+#include <fmt/format.h>
 #include <grpcpp/grpcpp.h>
 
 #include <filesystem>
@@ -68,9 +69,10 @@ std::unique_ptr<Program> Cluster::Start(const std::string& kind, const std::stri
   const bool again = std::filesystem::exists(ports);
   std::vector<std::string> first = {"--config", kRoot + "/configs/" + kind + ".yaml"};
   std::vector<std::string> settings = {"ports_file=" + ports};
-  for (const char* server : {"server", "health", "metrics"}) {
-    settings.push_back(std::string(server) +
-                       ".listen=127.0.0.1:" + (again ? PortOf(name, server) : "0"));
+  // Others find it where it was; who asks for the rest reads the ports anew.
+  settings.push_back("server.listen=127.0.0.1:" + (again ? PortOf(name, "server") : "0"));
+  for (const char* other : {"health", "metrics"}) {
+    settings.push_back(fmt::format("{}.listen=127.0.0.1:0", other));
   }
   AddSettings(settings, first);
   first.insert(first.end(), arguments.begin(), arguments.end());

@@ -1,5 +1,6 @@
 #include "tests/integration/groups.h"
 
+#include <fmt/format.h>
 #include <signal.h>
 
 #include <filesystem>
@@ -63,9 +64,10 @@ void Groups::StartProgram(const std::string& kind, const std::string& name,
   programs_.erase(name);
   const std::string ports = folder_ + "/" + name + ".ports";
   const std::string before = FileText(ports);
-  for (const char* server : {"server", "health", "metrics"}) {
-    const std::string port = before.empty() ? "0" : Port(before, server);
-    settings.push_back(std::string(server) + ".listen=127.0.0.1:" + port);
+  // Others find it where it was; who asks for the rest reads the ports anew.
+  settings.push_back("server.listen=127.0.0.1:" + (before.empty() ? "0" : Port(before, "server")));
+  for (const char* other : {"health", "metrics"}) {
+    settings.push_back(fmt::format("{}.listen=127.0.0.1:0", other));
   }
   settings.push_back("ports_file=" + ports);
   std::vector<std::string> arguments = {"--config", kRoot + "/configs/" + kind + ".yaml"};

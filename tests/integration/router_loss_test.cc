@@ -303,7 +303,7 @@ TEST_F(RouterLossTest, CtrlCBringsTheReceiptOfWhatThereIs) {
   EXPECT_EQ(exit_code, 130) << FileText(log);
   const json written = json::parse(FileText(receipt), nullptr, false);
   ASSERT_TRUE(written.is_object()) << FileText(receipt);
-  EXPECT_EQ(written["decisions"][0]["kind"], "KIND_STOP_NOW");
+  EXPECT_EQ(written["receipt"]["decisions"][0]["kind"], "KIND_STOP_NOW");
 }
 
 }  // namespace

@@ -50,7 +50,8 @@ TEST(BashCompletionTest, TheFirstWordIsASubcommand) {
 }
 
 TEST(BashCompletionTest, OptionsOfTheSubcommandAreOffered) {
-  EXPECT_EQ(Offered("conclave ask --stop"), "--stop-rule\n--stop-votes\n--stop-certainty\n");
+  EXPECT_EQ(Offered("conclave ask --stop-"),
+            "--stop-rule\n--stop-votes\n--stop-certainty\n--stop-token\n");
   EXPECT_EQ(Offered("conclave ask --agents 8 --js"), "--json\n");
   EXPECT_THAT(Offered("conclave models --"), Not(HasSubstr("--agents")));
 }

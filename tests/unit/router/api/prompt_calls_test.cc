@@ -93,7 +93,7 @@ TEST(PromptCallsTest, WhatCannotBeRenderedIsRefusedWithTheField) {
   };
   EXPECT_THAT(refused({}).error_message(), HasSubstr("messages has 0 entries; 1 to 1024"));
   EXPECT_THAT(refused(Render(static_cast<v1::Mode>(9))).error_message(),
-              HasSubstr("mode: has no value 9"));
+              HasSubstr("mode has no value 9"));
   v1::RenderPromptRequest other = Render(v1::MODE_THINKING);
   other.set_model("other");
   EXPECT_EQ(refused(other).error_code(), grpc::StatusCode::NOT_FOUND);

@@ -11,7 +11,7 @@ namespace conclave::worker {
 struct MeasuredGroup {
   std::string model, fingerprint;
   int ranks = 1;
-  int64_t epoch = 1;  // Every epoch after the first began with a loss.
+  int64_t epoch = 1;  // Every epoch after the first began with a loss, or a host that drained.
 };
 
 // The engine's counters as Prometheus reads them: conclave_worker_*, and the names under which

@@ -169,6 +169,8 @@ void TextPrinter::On(const v1::GenerateResponse& event) {
     case v1::GenerateResponse::kCompleted:
       OnCompleted(event.completed());
       break;
+    case v1::GenerateResponse::kProbeAnswer:  // Not sent yet.
+    case v1::GenerateResponse::kCheckerVerdict:
     case v1::GenerateResponse::EVENT_NOT_SET:
       break;
   }

@@ -129,6 +129,8 @@ absl::StatusOr<bool> JoinedStream::Take(v1::GenerateResponse& event) {
     case v1::GenerateResponse::kAgentFinished:
     case v1::GenerateResponse::kAgentCut:
     case v1::GenerateResponse::kAggregationStarted:
+    case v1::GenerateResponse::kProbeAnswer:
+    case v1::GenerateResponse::kCheckerVerdict:
       news = happened_.emplace(event.event_case(), agent).second;
       break;
     case v1::GenerateResponse::kAgentDelta:

@@ -113,6 +113,8 @@ void Round::On(const v1::GenerateResponse& event) {
     case v1::GenerateResponse::kAggregationStarted:
       return AddNotice(
           {fmt::format("the model merges {} answers", event.aggregation_started().candidates())});
+    case v1::GenerateResponse::kProbeAnswer:  // Not sent yet.
+    case v1::GenerateResponse::kCheckerVerdict:
     case v1::GenerateResponse::EVENT_NOT_SET:
       return;
   }

@@ -392,6 +392,7 @@ absl::StatusOr<FamilyEvent> FromWire(const v1::RunResponse& response) {
       return ReadDelta(response.delta());
     case v1::RunResponse::kFamilyEnd:
       return ReadTotals(response.family_end());
+    case v1::RunResponse::kProbe:  // Nobody asks for one yet.
     case v1::RunResponse::EVENT_NOT_SET:
       break;
   }

@@ -18,7 +18,7 @@ Contemplation& Contemplation::operator=(Contemplation&&) noexcept = default;
 std::vector<Command> Contemplation::On(const Event& event) { return course_->On(event); }
 
 Contemplation::Course::Course(Plan plan, const Limits& limits)
-    : plan_(std::move(plan)), limits_(limits), planned_(static_cast<int>(plan_.agents.size())) {
+    : CourseState(std::move(plan), limits) {
   CHECK(!plan_.agents.empty());
   agents_.reserve(plan_.agents.size() + 1);  // References to agents stay valid.
   for (const AgentRecipe& recipe : plan_.agents) agents_.emplace_back().recipe = recipe;

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <absl/time/time.h>
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "router/contemplation/agent.h"
+#include "router/contemplation/ballot.h"
+#include "router/contemplation/decision_script.h"
+#include "router/contemplation/event.h"
+#include "router/contemplation/plan.h"
+#include "router/contemplation/receipt.h"
+#include "router/contemplation/tally.h"
+
+namespace conclave::router {
+
+// What is known of one request while it runs. It knows no rule: Contemplation::Course (course.h)
+// moves it.
+class CourseState {
+ protected:
+  CourseState(Plan plan, const Limits& limits)
+      : plan_(std::move(plan)), limits_(limits), planned_(static_cast<int>(plan_.agents.size())) {}
+
+  enum class Stage : uint8_t {
+    kNew,
+    kThink,       // The agents of the round.
+    kSynthesise,  // The aggregation pass.
+    kSettle,      // The answer is known; the family's totals are awaited.
+    kDone,
+  };
+  enum class Line : uint8_t { kNone, kPlacing, kOpen, kFinished };
+  struct Result {
+    std::string answer;
+    bool incomplete = false;
+    std::optional<Aggregation> method;
+    int64_t critical_path = 0;
+  };
+
+  const Plan plan_;
+  const Limits limits_;
+  std::vector<Command> out_;
+
+  Stage stage_ = Stage::kNew;
+  std::vector<Agent> agents_;  // The plan's, in order of id; then the synthesiser, once it runs.
+  Tally tally_;
+  Ballot ballot_;
+  std::vector<AgentId> counted_;  // In order of counting.
+  int planned_ = 0;               // N: the plan's agents less those kept out by a Narrow.
+  int dropped_ = 0;
+  int64_t reached_ = 0;  // Greatest clock of a counted end, or of a cut agent that voted.
+  std::vector<Decision> decisions_;
+  std::optional<DecisionScript> script_;  // Of a replay; then the clock decides nothing.
+
+  int attempt_ = 0;
+  Line line_ = Line::kNone;
+  std::optional<std::string> fingerprint_;  // Of the first group; then the only one that will do.
+  std::string words_;                       // Of the group that serves.
+  int credits_ = 0;
+  int gang_limit_ = 0;  // Most agents of a gang, after refusals; 0 = any.
+  bool first_gang_entered_ = false;
+  std::vector<AgentId> join_;               // The gang that is on its way late.
+  std::deque<std::vector<AgentId>> asked_;  // Gangs sent on the live attempt, not answered yet.
+  PromptBill prompts_;
+  int losses_ = 0, resumes_ = 0;  // Losses since the last new token; resumptions in all.
+  bool returning_ = false;        // A loss was not made good yet.
+
+  absl::Time now_ = absl::InfinitePast();
+  absl::Time started_, first_answer_ = absl::InfiniteFuture();
+  absl::Time deadline_due_ = absl::InfiniteFuture();
+  absl::Time place_due_ = absl::InfiniteFuture();   // Then the minimum will do.
+  int least_ = 1;                                   // That minimum.
+  absl::Time reopen_due_ = absl::InfiniteFuture();  // Then a group is looked for again.
+  absl::Time narrow_due_ = absl::InfiniteFuture();
+  absl::Time resume_due_ = absl::InfiniteFuture();
+  absl::Time retry_due_ = absl::InfinitePast();  // Before it, nothing is sent without credits.
+  absl::Time receipt_due_ = absl::InfiniteFuture();
+  absl::Time wake_ = absl::InfiniteFuture();  // As the driver knows it.
+  Result result_;
+};
+
+}  // namespace conclave::router

@@ -129,7 +129,6 @@ absl::Status RefuseUnbuilt(const v1::Contemplation& how) {
     return NotBuilt("contemplation.stop_rule", v1::StopRule_Name(how.stop_rule()));
   if (how.aggregation() >= v1::AGGREGATION_SELECT)
     return NotBuilt("contemplation.aggregation", v1::Aggregation_Name(how.aggregation()));
-  if (how.has_wave()) return NotBuilt("contemplation.wave", "a wave");
   if (how.effort() != v1::EFFORT_UNSPECIFIED) return NotBuilt("contemplation.effort", "effort");
   if (!how.roles().empty()) return NotBuilt("contemplation.roles", "a role");
   if (!how.temperatures().empty()) return NotBuilt("contemplation.temperatures", "a ladder");
@@ -163,6 +162,10 @@ absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) 
     request.aggregation = Aggregation::kSynthesise;
   if (how.aggregation() == v1::AGGREGATION_WEIGHTED_VOTE)
     request.aggregation = Aggregation::kWeightedVote;
+  if (how.has_wave()) {
+    RETURN_IF_ERROR(CheckRange("contemplation.wave", how.wave(), 1, kMostAgents));
+    request.wave = how.wave();
+  }
   if (how.has_patience()) {
     ASSIGN_OR_RETURN(request.patience, ParseWait("contemplation.patience", how.patience()));
   }

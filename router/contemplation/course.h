@@ -62,7 +62,7 @@ class Contemplation::Course : private CourseState {
   void Visit(const Accepted& accepted);
   void Visit(const Refused& refused);
   void SendAgents();
-  void SendFirstGang();
+  void SendWave();
   void SendReturning(const std::vector<AgentId>& unsent);
   void SendJoin();
   void Send(const std::vector<AgentId>& agents);
@@ -79,6 +79,13 @@ class Contemplation::Course : private CourseState {
   bool InFlight() const;
   std::vector<AgentId> Unsent() const;
   std::vector<AgentId> Waiting() const;
+
+  // family_waves.cc: agents that enter at a token time, without a decision.
+  void OpenWave(int64_t clock);
+  bool WaveWaits() const;
+  std::vector<AgentId> ToEnter() const;
+  void NarrowWaiting();
+  void WaveRefused(const Refused& refused);
 
   // family_tokens.cc: what agents say, and the counting of their ends.
   void Visit(const Delta& delta);

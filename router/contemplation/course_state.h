@@ -62,7 +62,11 @@ class CourseState {
   std::string words_;                       // Of the group that serves.
   int credits_ = 0;
   int gang_limit_ = 0;  // Most agents of a gang, after refusals; 0 = any.
-  bool first_gang_entered_ = false;
+  // Agents enter by waves: those of agents_ below opened_ may have entered.
+  std::deque<int> to_open_;  // Widths of the waves that follow.
+  size_t opened_ = 0;
+  int64_t opened_at_ = 0;                   // Where those start that find room at once.
+  bool gang_entered_ = false;               // Of the wave that was opened last.
   std::vector<AgentId> join_;               // The gang that is on its way late.
   std::deque<std::vector<AgentId>> asked_;  // Gangs sent on the live attempt, not answered yet.
   PromptBill prompts_;

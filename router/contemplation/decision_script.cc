@@ -84,7 +84,8 @@ absl::Status CheckCuts(const Decision& decision, int planned, int most, Named& n
 
 }  // namespace
 
-absl::Status DecisionScript::Check(const std::vector<Decision>& decisions, int planned, int most) {
+absl::Status DecisionScript::Check(const std::vector<Decision>& decisions, int planned, int first,
+                                   int most) {
   Named named;
   int64_t clock = 0;
   for (size_t i = 0; i < decisions.size(); ++i) {
@@ -101,11 +102,12 @@ absl::Status DecisionScript::Check(const std::vector<Decision>& decisions, int p
     if (!status.ok()) return InvalidArgument("{} {}", NameOf(decision), MessageOf(status));
   }
   const bool stopped = !decisions.empty() && decisions.back().kind == Kind::kStopNow;
-  if (named.joined.size() + named.kept_out.size() >= static_cast<size_t>(planned) &&
-      !(stopped && named.joined.empty())) {
-    return InvalidArgument("let none of the {} agents begin", planned);
+  for (int i = 0; i < first; ++i) {
+    const AgentId agent = MakeAgentId(kThinkStage, 0, i);
+    if (!named.joined.contains(agent) && !named.kept_out.contains(agent)) return absl::OkStatus();
   }
-  return absl::OkStatus();
+  if (stopped && named.joined.empty()) return absl::OkStatus();
+  return InvalidArgument("let none of the {} agents begin", first);
 }
 
 std::optional<int> DecisionScript::CutOf(AgentId agent) const {

@@ -20,9 +20,10 @@ class DecisionScript {
   // kInvalidArgument when no run could have made them: numbers that do not count up from 1, clocks
   // that go back, agents that are not `planned` (the synthesiser, `last`, may only be given up or
   // cut), an agent that joins, is narrowed or is cut twice, cuts above `most` tokens, or lists that
-  // do not belong to their kind (or are empty where somebody must be named), or nobody who begins
-  // (unless it is stopped before anybody does).
-  static absl::Status Check(const std::vector<Decision>& decisions, int planned, int most);
+  // do not belong to their kind (or are empty where somebody must be named), or none of the `first`
+  // agents who begins (unless it is stopped before anybody does).
+  static absl::Status Check(const std::vector<Decision>& decisions, int planned, int first,
+                            int most);
 
   // The first one that was not taken yet; null when all were.
   const Decision* next() const { return next_ < decisions_.size() ? &decisions_[next_] : nullptr; }
@@ -30,7 +31,7 @@ class DecisionScript {
 
   // The count at which a decision cuts it.
   std::optional<int> CutOf(AgentId agent) const;
-  // Whether it neither joins late nor stays out: it starts with the first gang.
+  // Whether it neither joins late nor stays out: it starts where its wave is opened.
   bool Starts(AgentId agent) const;
 
  private:

@@ -22,6 +22,7 @@ Contemplation::Course::Course(Plan plan, const Limits& limits)
   CHECK(!plan_.agents.empty());
   agents_.reserve(plan_.agents.size() + 1);  // References to agents stay valid.
   for (const AgentRecipe& recipe : plan_.agents) agents_.emplace_back().recipe = recipe;
+  to_open_.assign(plan_.waves.begin(), plan_.waves.end());
   if (plan_.request.replay) script_.emplace(plan_.request.replay->decisions);
 }
 
@@ -45,15 +46,13 @@ void Contemplation::Course::Visit(const Started&) {
   started_ = now_;
   // A replay takes the time it takes: its cuts are counts. Only the server's own limit ends it.
   deadline_due_ = now_ + (script_ ? limits_.deadline : plan_.deadline);
+  OpenWave(0);
   if (script_) {
-    for (const Agent& agent : agents_) {
-      if (script_->Starts(agent.recipe.id)) tally_.Enter(agent.recipe.id, 0);
-    }
     // It was stopped before anybody had entered: no group is needed to come to that again.
     if (!tally_.Any(Tally::State::kRuns)) return Admit(plan_.fingerprint);
     OpenAttempt(1, 1);
   } else {
-    OpenAttempt(std::min(planned_, std::max(plan_.group_agents, plan_.min_agents)),
+    OpenAttempt(std::min(plan_.waves.front(), std::max(plan_.group_agents, plan_.min_agents)),
                 plan_.min_agents);
   }
 }
@@ -98,10 +97,7 @@ void Contemplation::Course::FireTimers() {
     GiveUpLost(fmt::format("its agents did not run again within {} ms",
                            absl::ToInt64Milliseconds(limits_.resume_wait)));
   }
-  if (due(narrow_due_) && stage_ == Stage::kThink) {
-    AdvanceRound();
-    if (!Waiting().empty()) Narrow(NarrowOf(Waiting()));
-  }
+  if (due(narrow_due_) && stage_ == Stage::kThink) NarrowWaiting();
   if (now_ >= StragglerDue()) DropStragglers();
 }
 
@@ -111,8 +107,8 @@ absl::Time Contemplation::Course::NextDue() const {
   // One that can't be given up is looked at again when something happens.
   if (const absl::Time straggler = StragglerDue(); straggler > now_) due = std::min(due, straggler);
   if (line_ == Line::kOpen && retry_due_ > now_ && stage_ != Stage::kSettle) {
-    const bool joins = first_gang_entered_ && !script_ && join_.empty() && !Waiting().empty();
-    if (joins || !Unsent().empty()) due = std::min(due, retry_due_);
+    const bool joins = gang_entered_ && !script_ && join_.empty() && !Waiting().empty();
+    if (joins || WaveWaits() || !Unsent().empty()) due = std::min(due, retry_due_);
   }
   return due;
 }

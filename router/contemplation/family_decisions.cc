@@ -177,6 +177,15 @@ bool Contemplation::Course::TakeFromScript() {
     Differs(fmt::format("{} comes after the round", NameOf(decision)));
     return false;
   }
+  if (decision.kind == Decision::Kind::kJoin) {
+    const std::vector<AgentId> waiting = Waiting();
+    for (AgentId id : decision.agents) {
+      if (std::find(waiting.begin(), waiting.end(), id) != waiting.end()) continue;
+      Differs(fmt::format("{} comes before the wave of agent {}", NameOf(decision),
+                          static_cast<uint32_t>(id)));
+      return false;
+    }
+  }
   script_->Take();
   switch (decision.kind) {
     case Decision::Kind::kJoin:

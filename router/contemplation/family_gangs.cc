@@ -19,11 +19,12 @@ bool TakeOff(std::deque<std::vector<AgentId>>& asked, const std::vector<AgentId>
 
 }  // namespace
 
-// Agents of the round that have not entered and may still.
+// Agents of the round that were to enter by now, have not, and may still.
 std::vector<AgentId> Contemplation::Course::Waiting() const {
   std::vector<AgentId> waiting;
   if (stage_ != Stage::kThink) return waiting;
-  for (const Agent& agent : agents_) {
+  for (size_t i = 0; i < opened_; ++i) {
+    const Agent& agent = agents_[i];
     if (!agent.kept_out && tally_.StateOf(agent.recipe.id) == Tally::State::kAbsent) {
       waiting.push_back(agent.recipe.id);
     }
@@ -59,17 +60,23 @@ int Contemplation::Course::Allowance() const {
 
 void Contemplation::Course::SendAgents() {
   if (line_ != Line::kOpen) return;
-  if (stage_ == Stage::kThink && !script_ && !first_gang_entered_) return SendFirstGang();
+  if (stage_ == Stage::kThink && !script_ && !gang_entered_) return SendWave();
   if (const std::vector<AgentId> unsent = Unsent(); !unsent.empty()) return SendReturning(unsent);
   if (stage_ == Stage::kThink && !script_ && join_.empty()) SendJoin();
 }
 
-void Contemplation::Course::SendFirstGang() {
+// The gang with which a wave begins. Of the first wave, as many as the group is known to have room
+// for; of those behind it all are tried, in the places of those that were counted.
+void Contemplation::Course::SendWave() {
   if (tally_.Any(Tally::State::kRuns)) return;  // It is on its way.
+  const bool first = !AnyEntered();
+  if (!first && now_ < retry_due_) return;
   std::vector<AgentId> gang = Waiting();
-  const int most = gang_limit_ > 0 ? gang_limit_ : std::max(credits_, plan_.min_agents);
-  if (gang.size() > static_cast<size_t>(most)) gang.resize(static_cast<size_t>(most));
-  for (AgentId id : gang) tally_.Enter(id, 0);
+  const int room = first ? std::max(credits_, plan_.min_agents) : static_cast<int>(gang.size());
+  const auto most = static_cast<size_t>(gang_limit_ > 0 ? gang_limit_ : room);
+  if (gang.size() > most) gang.resize(most);
+  if (gang.empty()) return;
+  for (AgentId id : gang) tally_.Enter(id, opened_at_);
   Send(gang);
 }
 
@@ -140,9 +147,10 @@ void Contemplation::Course::Visit(const Accepted& accepted) {
     const Agent& agent = At(id);
     EmitEvent(id, AgentStarted{.prompt_tokens = agent.prompt_tokens, .grant = agent.recipe.grant});
   }
-  if (!entered.empty() && !std::exchange(first_gang_entered_, true) && !Waiting().empty()) {
-    if (!script_) narrow_due_ = now_ + limits_.narrow_wait;
-    retry_due_ = now_ + limits_.retry_wait;
+  if (!entered.empty() && !std::exchange(gang_entered_, true)) {
+    const bool others = !Waiting().empty();
+    narrow_due_ = others && !script_ ? now_ + limits_.narrow_wait : absl::InfiniteFuture();
+    if (others) retry_due_ = now_ + limits_.retry_wait;
   }
   if (Unsent().empty() && !InFlight()) resume_due_ = absl::InfiniteFuture();
 }
@@ -180,6 +188,7 @@ void Contemplation::Course::Visit(const Refused& refused) {
 void Contemplation::Course::FirstGangRefused(const Refused& refused) {
   const int size = static_cast<int>(refused.agents.size());
   for (AgentId id : refused.agents) tally_.Withdraw(id);
+  if (AnyEntered()) return WaveRefused(refused);
   if (absl::IsResourceExhausted(refused.why)) {
     if (size > plan_.min_agents) {
       gang_limit_ = std::max(plan_.min_agents, size / 2);

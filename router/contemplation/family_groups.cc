@@ -157,7 +157,7 @@ void Contemplation::Course::Return(const absl::Status& why) {
   const int unsent = static_cast<int>(Unsent().size());
   if (AnyEntered()) least_ = 1;
   if (losses_ == 1) {
-    const int wanted = AnyEntered() ? unsent : planned_;
+    const int wanted = std::max(unsent, static_cast<int>(gang_entered_ ? 0 : Waiting().size()));
     OpenAttempt(std::max(least_, std::min(wanted, plan_.group_agents)), least_);
   } else {
     reopen_due_ = now_ + limits_.retry_wait;
@@ -186,10 +186,9 @@ void Contemplation::Course::GiveUpLost(std::string_view why) {
   if (line_ == Line::kPlacing) CloseAttempt();
   returning_ = false;
   if (!lost.empty()) GiveUp(lost);
-  if (stage_ == Stage::kThink && line_ == Line::kNone && !Waiting().empty()) {
+  if (stage_ == Stage::kThink && line_ == Line::kNone && !ToEnter().empty()) {
     AdvanceRound();
-    if (stage_ != Stage::kThink) return;
-    Narrow(NarrowOf(Waiting()));
+    if (stage_ == Stage::kThink) Narrow(NarrowOf(ToEnter()));
   }
 }
 

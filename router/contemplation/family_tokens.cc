@@ -87,7 +87,11 @@ void Contemplation::Course::AdvanceRound() {
   while (stage_ == Stage::kThink) {
     const bool over =
         !tally_.Any(Tally::State::kRuns) && !tally_.Any(Tally::State::kEnded) && Waiting().empty();
-    if (over) return EndRound(tally_.clock());
+    if (over && to_open_.empty()) return EndRound(tally_.clock());
+    if (over) {
+      OpenWave(tally_.clock());
+      continue;
+    }
     if (TakeFromScript()) continue;
     if (stage_ != Stage::kThink) return;
     const std::optional<AgentId> end = tally_.NextCountable();

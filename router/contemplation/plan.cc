@@ -36,7 +36,7 @@ absl::StatusOr<Mode> ResolveMode(const Request& request, const PromptProfile& pr
   if (mode == Mode::kThinking && !profile.thinks) {
     return Wrong("mode", "is THINKING; the model does not think");
   }
-  if (mode != Mode::kContemplating && (request.min_agents || request.max_agents)) {
+  if (mode != Mode::kContemplating && (request.min_agents || request.max_agents || request.wave)) {
     return Wrong("contemplation", "is for MODE_CONTEMPLATING");
   }
   return mode;
@@ -143,6 +143,10 @@ absl::StatusOr<Width> ResolveWidth(const Request& request, const ModelDescriptio
     return Wrong("contemplation.min_agents",
                  fmt::format("is {}; the limit is {}", width.least, width.most));
   }
+  if (request.wave && (*request.wave < 1 || *request.wave > width.most)) {
+    return Wrong("contemplation.wave",
+                 fmt::format("is {}; the limit is {}", *request.wave, width.most));
+  }
   if (model.max_agents > 0 && width.least > model.max_agents) {
     return Wrong("contemplation.min_agents",
                  fmt::format("is {}; a group of {} runs {} at a time", width.least, model.name,
@@ -230,12 +234,22 @@ absl::Status ResolveReplay(const Request& request, Plan& plan) {
     return Aborted("the replay differs: decision_version is {}, this server's is {}",
                    replay.decision_version, kDecisionVersion);
   }
-  const absl::Status checked = DecisionScript::Check(
-      replay.decisions, static_cast<int>(plan.agents.size()), plan.agents.front().grant);
+  const absl::Status checked =
+      DecisionScript::Check(replay.decisions, static_cast<int>(plan.agents.size()),
+                            plan.waves.front(), plan.agents.front().grant);
   if (!checked.ok()) return Wrong("replay.decisions", std::string(MessageOf(checked)));
   plan.seed = replay.seed;
   plan.time_of_day = replay.time_of_day;
   return absl::OkStatus();
+}
+
+// How many agents enter together, until all have: the first ones are at least the minimum.
+std::vector<int> Waves(int agents, int wave, int least) {
+  std::vector<int> waves = {std::min(agents, std::max(wave, least))};
+  for (int left = agents - waves.front(); left > 0; left -= waves.back()) {
+    waves.push_back(std::min(left, wave));
+  }
+  return waves;
 }
 
 void MakeAgents(const AgentRecipe& recipe, int agents, Plan& plan) {
@@ -290,6 +304,7 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
   if (plan.mode == Mode::kContemplating) ResolveConfidence(request, plan, recipe);
   ASSIGN_OR_RETURN(plan.stop, ResolveStop(request, width.most));
   MakeAgents(recipe, width.most, plan);
+  plan.waves = Waves(width.most, request.wave.value_or(width.most), width.least);
 
   plan.deadline = request.deadline.value_or(limits.deadline);
   if (plan.deadline > limits.deadline) {

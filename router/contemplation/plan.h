@@ -51,9 +51,12 @@ struct Plan {
   VoteWeight vote_weight = VoteWeight::kOne;  // Of every vote of the round.
   int confidence_window = kUsualConfidenceWindow;
   // Stage kThinkStage, in order of id, each with its grant and budgets, nothing produced: the
-  // planned maximum N. All start at clock 0 if there is room; those for whom there is none wait
-  // and join later.
+  // planned maximum N. Of a wave all start together if there is room; those for whom there is none
+  // wait and join later.
   std::vector<AgentRecipe> agents;
+  // How many of them enter together: the first wave at clock 0, each other one when all before it
+  // are counted. Their sum is N; the first is at least the minimum.
+  std::vector<int> waves;
   std::optional<AnswerKey> answer_key;  // None: nothing can be compared.
   PromptProfile profile;
   Settings settings;                // Of every agent, for the client.

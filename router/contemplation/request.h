@@ -80,6 +80,7 @@ struct Request {
   std::optional<Mode> mode;       // Open: thinking where the model can, else instant.
   std::optional<int> min_agents;  // For contemplating only.
   std::optional<int> max_agents;
+  std::optional<int> wave;  // Agents that enter together. For contemplating only.
   StopRule stop_rule = StopRule::kSettled;
   std::optional<double> stop_certainty;    // kBeta.
   std::optional<int> stop_votes;           // kWindow, kFirst, kQuorum.

@@ -94,6 +94,8 @@ std::vector<Bad> BadChoices() {
        "is 0; it can be 1 to 64"},
       {"TooManyAgents", [](auto& r) { Width(r).set_max_agents(65); }, "contemplation.max_agents",
        "is 65; it can be 1 to 64"},
+      {"WaveOfNobody", [](auto& r) { Width(r).set_wave(0); }, "contemplation.wave",
+       "is 0; it can be 1 to 64"},
       {"NegativeMinimum", [](auto& r) { Width(r).set_min_agents(-3); }, "contemplation.min_agents",
        "is -3; it can be 1 to 64"},
       {"Strategy", [](auto& r) { Width(r).set_strategy(static_cast<v1::Strategy>(77)); },

@@ -86,6 +86,7 @@ TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {
   wire.set_mode(v1::MODE_CONTEMPLATING);
   wire.mutable_contemplation()->set_min_agents(1);
   wire.mutable_contemplation()->set_max_agents(64);
+  wire.mutable_contemplation()->set_wave(4);
   wire.mutable_contemplation()->set_strategy(v1::STRATEGY_SAMPLE);
   wire.mutable_contemplation()->set_stop_rule(v1::STOP_RULE_NONE);
   wire.mutable_contemplation()->set_aggregation(v1::AGGREGATION_SYNTHESISE);
@@ -122,6 +123,7 @@ TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {
   EXPECT_EQ(request->mode, Mode::kContemplating);
   EXPECT_EQ(request->min_agents, 1);
   EXPECT_EQ(request->max_agents, 64);
+  EXPECT_EQ(request->wave, 4);
   EXPECT_EQ(request->stop_rule, StopRule::kNone);
   EXPECT_EQ(request->aggregation, Aggregation::kSynthesise);
   EXPECT_EQ(request->patience, absl::Milliseconds(1));

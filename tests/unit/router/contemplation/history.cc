@@ -148,6 +148,17 @@ Scenario MakeWeightedScenario(uint64_t seed) {
   return scenario;
 }
 
+void AddWaves(Scenario& scenario) {
+  Request& request = scenario.request;
+  if (request.mode != Mode::kContemplating) return;
+  Random random(scenario.seed ^ 0x3a7e5);
+  random.Next();
+  const int most = std::max(*request.max_agents, random.Between(2, 16));
+  request.max_agents = most;
+  request.wave = random.Between(1, random.Chance(50) ? std::min(most, 4) : most);
+  if (random.Chance(50)) request.min_agents = 1;
+}
+
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather) {
   Random random(weather);
   Scenario replay = scenario;
@@ -277,6 +288,8 @@ Expected Reckon(const Plan& plan, const World& world) {
     int length = 0;
     std::string text;
     bool barred = false;
+    int64_t start = 0;
+    int64_t clock() const { return start + length; }
   };
   const auto whole = [&](AgentId id, int length) {
     return length == static_cast<int>(world.StreamOf(id).tokens.size());
@@ -296,9 +309,18 @@ Expected Reckon(const Plan& plan, const World& world) {
             .votes = {},
             .critical_path = ends[0].length};
   }
-  std::sort(ends.begin(), ends.end(), [](const Ended& a, const Ended& b) {
-    return std::pair(a.length, a.id) < std::pair(b.length, b.id);
-  });
+  // Each wave starts where the one before it was counted.
+  std::vector<size_t> wave_ends;
+  for (const int wave : plan.waves) {
+    const auto first =
+        ends.begin() + static_cast<ptrdiff_t>(wave_ends.empty() ? 0 : wave_ends.back());
+    const int64_t start = first == ends.begin() ? 0 : std::prev(first)->clock();
+    std::for_each(first, first + wave, [&](Ended& end) { end.start = start; });
+    std::sort(first, first + wave, [](const Ended& a, const Ended& b) {
+      return std::pair(a.length, a.id) < std::pair(b.length, b.id);
+    });
+    wave_ends.push_back(static_cast<size_t>(first + wave - ends.begin()));
+  }
   std::vector<std::pair<Vote, const Ended*>> votes;  // With the first who gave it.
   const auto leads = [&] {
     std::stable_sort(votes.begin(), votes.end(),
@@ -321,7 +343,7 @@ Expected Reckon(const Plan& plan, const World& world) {
   std::vector<std::pair<Vote, const Ended*>> in_order;
   while (counted < ends.size()) {
     const Ended& end = ends[counted++];
-    clock = end.length;
+    clock = end.clock();
     expected.kept[end.id] = end.length;
     const auto answer = end.barred ? std::nullopt : plan.answer_key->Extract(end.text);
     if (answer) {
@@ -352,8 +374,12 @@ Expected Reckon(const Plan& plan, const World& world) {
                                               : false;
     if (stop) break;
   }
-  for (size_t i = counted; i < ends.size(); ++i) {
-    expected.kept[ends[i].id] = static_cast<int>(clock);
+  // The rest of the wave is cut there; those behind it never were.
+  const size_t entered =
+      *std::find_if(wave_ends.begin(), wave_ends.end(), [&](size_t end) { return end >= counted; });
+  for (size_t i = counted; i < entered; ++i) {
+    const auto kept = static_cast<int>(clock - ends[i].start);
+    if (kept > 0) expected.kept[ends[i].id] = kept;
   }
   const double lead = leads();
   for (const auto& vote : votes) expected.votes.push_back(vote.first);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ struct Scenario {
 Scenario MakeScenario(uint64_t seed);
 // The same with votes by weight, a bar, or both.
 Scenario MakeWeightedScenario(uint64_t seed);
+// In waves, of more agents.
+void AddWaves(Scenario& scenario);
 // The same request again, in other weather, led by what the receipt says.
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather);
 
@@ -63,6 +66,7 @@ class Watcher {
 
  private:
   void SeeGang(const AddGang& gang);
+  void CheckWave(AgentId agent);
   void ReadEvent(const ClientEvent& event);
   void ReadDelta(AgentId agent, const AgentDelta& delta);
   void ReadDecision(const Decision& decision);
@@ -81,6 +85,7 @@ class Watcher {
   std::optional<Completed> completed_;
   bool closed_by_completed_ = false;
 
+  std::set<AgentId> out_;            // Counted, cut, or kept out.
   std::map<AgentId, int64_t> held_;  // Granted; once it is counted or cut, kept.
   std::map<AgentId, int> read_;      // Tokens that the client has.
   std::map<AgentId, std::string> thinking_, answers_;

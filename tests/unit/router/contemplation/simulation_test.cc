@@ -28,8 +28,10 @@ struct Taken {
 struct Totals {
   int histories = 0, undisturbed = 0, decided = 0, replayed = 0, refused = 0;
   int weighted = 0, overturned = 0, barred = 0;
-  int resumed = 0;             // Requests whose agents were resumed.
-  std::array<Taken, 5> taken;  // By kind.
+  int in_waves = 0, later_waves = 0;  // Requests; those in which a second wave entered.
+  int unasked = 0;                    // Those whose last wave nobody needed.
+  int resumed = 0;                    // Requests whose agents were resumed.
+  std::array<Taken, 5> taken;         // By kind.
   int64_t events = 0;
   std::map<std::string, int> ends;
 };
@@ -117,9 +119,21 @@ void CountConfidence(const Completed& completed, Totals& totals) {
   }
 }
 
+// How far requests in waves came.
+void CountWaves(const Plan& plan, const Completed& completed, Totals& totals) {
+  if (plan.waves.size() < 2) return;
+  ++totals.in_waves;
+  size_t entered = 0;
+  for (const AgentUsage& usage : completed.receipt.agents)
+    entered += StageOf(usage.agent) == kThinkStage ? 1 : 0;
+  totals.later_waves += entered > static_cast<size_t>(plan.waves.front()) ? 1 : 0;
+  totals.unasked += entered < plan.agents.size() && completed.receipt.decisions.empty() ? 1 : 0;
+}
+
 void RunOne(uint64_t seed, Totals& totals) {
   const bool weighted = seed / 4 % 3 == 1;
-  const Scenario scenario = weighted ? MakeWeightedScenario(seed) : MakeScenario(seed);
+  Scenario scenario = weighted ? MakeWeightedScenario(seed) : MakeScenario(seed);
+  if (seed / 4 % 5 < 2) AddWaves(scenario);
   ++totals.histories;
   const auto plan = MakePlan(scenario.request, scenario.model, scenario.limits);
   if (!plan.ok()) {
@@ -133,6 +147,7 @@ void RunOne(uint64_t seed, Totals& totals) {
   ExpectAllowed(scenario, outcome.status);
   if (!outcome.completed) return;
   CountConfidence(*outcome.completed, totals);
+  CountWaves(*plan, *outcome.completed, totals);
   CountTaken(outcome.completed->receipt.decisions, totals);
   totals.resumed += outcome.completed->receipt.resumes > 0 ? 1 : 0;
   const bool decided = !outcome.completed->receipt.decisions.empty();
@@ -169,11 +184,14 @@ TEST_P(SimulationTest, EveryHistoryKeepsTheRulesAndReplaysToTheSameBytes) {
   PrintTaken(totals);
   fmt::print(
       "{} histories:{} {} undisturbed, {} decided, {} replayed, {} resumed, {} plans refused, "
-      "{} weighted votes, {} not as counts say, {} agents below their bar, {} events\n",
+      "{} weighted votes, {} not as counts say, {} agents below their bar, {} in waves, {} beyond "
+      "the first, {} with a wave unasked, {} events\n",
       totals.histories, ends, totals.undisturbed, totals.decided, totals.replayed, totals.resumed,
-      totals.refused, totals.weighted, totals.overturned, totals.barred, totals.events);
+      totals.refused, totals.weighted, totals.overturned, totals.barred, totals.in_waves,
+      totals.later_waves, totals.unasked, totals.events);
   if (totals.histories < 500) return;
-  for (const int reached : {totals.weighted, totals.overturned, totals.barred}) {
+  for (const int reached :
+       {totals.weighted, totals.overturned, totals.barred, totals.later_waves, totals.unasked}) {
     EXPECT_GT(reached, 0);
   }
 }

@@ -25,8 +25,13 @@ void Watcher::See(const std::vector<Command>& commands, absl::Time now) {
       outbox_.Push(emit->event);
       if (const auto* cut = std::get_if<AgentCut>(&emit->event.what)) {
         held_[emit->event.agent] = cut->kept;
+        out_.insert(emit->event.agent);
       } else if (const auto* finished = std::get_if<AgentFinished>(&emit->event.what)) {
         held_[emit->event.agent] = finished->tokens;
+        out_.insert(emit->event.agent);
+      } else if (const auto* decision = std::get_if<Decision>(&emit->event.what)) {
+        if (decision->kind == Decision::Kind::kNarrow)
+          out_.insert(decision->agents.begin(), decision->agents.end());
       }
     } else if (const auto* gang = std::get_if<AddGang>(&command)) {
       SeeGang(*gang);
@@ -48,7 +53,23 @@ void Watcher::See(const std::vector<Command>& commands, absl::Time now) {
 
 void Watcher::SeeGang(const AddGang& gang) {
   ASSERT_FALSE(gang.agents.empty());
-  for (const AgentRecipe& recipe : gang.agents) held_[recipe.id] = recipe.grant;
+  for (const AgentRecipe& recipe : gang.agents) {
+    held_[recipe.id] = recipe.grant;
+    CheckWave(recipe.id);
+  }
+}
+
+// Nobody is sent before all of the waves before his are counted, cut or kept out.
+void Watcher::CheckWave(AgentId agent) {
+  if (StageOf(agent) != kThinkStage) return;
+  size_t before = 0;
+  for (const int wave : plan_.waves) {
+    if (before + static_cast<size_t>(wave) > static_cast<size_t>(IndexOf(agent))) break;
+    before += static_cast<size_t>(wave);
+  }
+  for (size_t i = 0; i < before; ++i) {
+    ASSERT_TRUE(out_.contains(plan_.agents[i].id)) << "a wave before its time";
+  }
 }
 
 void Watcher::CheckBudget() {

@@ -10,6 +10,7 @@
 
 #include <absl/synchronization/mutex.h>
 
+#include <algorithm>
 #include <deque>
 #include <iostream>
 #include <memory>
@@ -30,8 +31,9 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kGrant = 400;  // As in the model's own measurement.
-constexpr int kFamiliesAtOnce = 8;
+constexpr int kGrant = 400;       // As in the model's own measurement.
+constexpr int kMostFamilies = 8;  // At once.
+constexpr int kSlots = 192;
 constexpr uint64_t kSeed = 12345;
 
 // Collects the answers of one problem's agents.
@@ -127,19 +129,20 @@ absl::Status Measure(const std::string& dir, int samples, int tp, int window) {
   LocalRunnerOptions options;
   options.model_dir = dir;
   options.tp = tp;
-  options.max_slots = 128;
-  options.kv_tokens = 65536;
+  options.max_slots = kSlots;
+  options.kv_tokens = 98304;
   ASSIGN_OR_RETURN(const auto runner, LocalRunner::Create(options));
   RealClock clock;
   Engine engine({}, *runner, clock);
   std::deque<Running> running;
+  const size_t most = static_cast<size_t>(std::clamp(kSlots / (samples + 1), 1, kMostFamilies));
   uint64_t number = 0;
   const auto print_oldest = [&running] {
     std::cout << running.front().answers->Wait().dump() << '\n';
     running.pop_front();
   };
   for (std::string line; std::getline(std::cin, line);) {
-    if (running.size() >= kFamiliesAtOnce) print_oldest();
+    if (running.size() >= most) print_oldest();
     ASSIGN_OR_RETURN(Running next,
                      Start(*text, engine, json::parse(line), number++, samples, window));
     running.push_back(std::move(next));

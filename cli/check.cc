@@ -40,7 +40,7 @@ const std::vector<Looks>& AllLooks() {
                                "profile",
                                "a model's profile",
                                {"thinking", "answer", "aggregation", "splitting", "joining",
-                                "recommended_tokens", "sampling"}}};
+                                "refining", "recommended_tokens", "sampling"}}};
   return looks;
 }
 

@@ -29,6 +29,10 @@ v1::Profile ToWire(const PromptProfile& profile) {
   wire.set_aggregate_text(profile.aggregate_text);
   wire.set_candidate_line(profile.candidate_line);
   wire.set_max_candidates(profile.max_candidates);
+  wire.set_split_text(profile.split_text);
+  wire.set_join_text(profile.join_text);
+  wire.set_join_line(profile.join_line);
+  wire.set_refine_text(profile.refine_text);
   wire.set_end_thinking_tokens(profile.end_thinking_tokens);
   wire.set_thinks(profile.thinks);
   wire.set_thinking_tokens(profile.thinking_tokens);
@@ -42,6 +46,10 @@ absl::StatusOr<PromptProfile> FromWire(const v1::Profile& wire) {
   constexpr int kMostTokens = 1 << 30;
   RETURN_IF_ERROR(CheckText("profile.aggregate_text", wire.aggregate_text(), kMostTextBytes));
   RETURN_IF_ERROR(CheckText("profile.candidate_line", wire.candidate_line(), kMostTextBytes));
+  RETURN_IF_ERROR(CheckText("profile.split_text", wire.split_text(), kMostTextBytes));
+  RETURN_IF_ERROR(CheckText("profile.join_text", wire.join_text(), kMostTextBytes));
+  RETURN_IF_ERROR(CheckText("profile.join_line", wire.join_line(), kMostTextBytes));
+  RETURN_IF_ERROR(CheckText("profile.refine_text", wire.refine_text(), kMostTextBytes));
   RETURN_IF_ERROR(CheckNumber("profile.max_candidates", wire.max_candidates(), 2, 1024));
   RETURN_IF_ERROR(
       CheckNumber("profile.end_thinking_tokens", wire.end_thinking_tokens(), 0, kMostTokens));
@@ -60,6 +68,10 @@ absl::StatusOr<PromptProfile> FromWire(const v1::Profile& wire) {
   profile.aggregate_text = wire.aggregate_text();
   profile.candidate_line = wire.candidate_line();
   profile.max_candidates = wire.max_candidates();
+  profile.split_text = wire.split_text();
+  profile.join_text = wire.join_text();
+  profile.join_line = wire.join_line();
+  profile.refine_text = wire.refine_text();
   profile.end_thinking_tokens = wire.end_thinking_tokens();
   profile.thinks = wire.thinks();
   profile.thinking_tokens = wire.thinking_tokens();

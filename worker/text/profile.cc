@@ -119,6 +119,11 @@ void ReadWording(ConfigNode root, Profile& profile) {
   ConfigNode joining = root.Section("joining");
   ReadText(joining, "text", &profile.join_text, {"{question}", "{candidates}"});
   ReadText(joining, "candidate_line", &profile.join_line, {"{part}", "{answer}"});
+  if (profile.join_text.empty() != profile.join_line.empty()) {
+    joining.Fail("", "has only one of text and candidate_line");
+  }
+  ConfigNode refining = root.Section("refining");
+  ReadText(refining, "text", &profile.refine_text, {"{question}", "{candidates}"});
   if (profile.aggregate_text.empty() || profile.candidate_line.empty()) {
     aggregation.Fail("", "has to have text and candidate_line");
   }

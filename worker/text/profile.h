@@ -45,6 +45,9 @@ struct Profile {
   std::string split_text;
   // A user turn with {question} and {candidates}; one line of them with {index}, {part}, {answer}.
   std::string join_text, join_line;
+  // A user turn with {question} and {candidates}, for an agent that answers anew having seen
+  // drafts. Empty: aggregate_text.
+  std::string refine_text;
 
   int recommended_tokens = 0;  // Prompt and output together, as it was trained. 0 = unknown.
   int thinking_tokens = 0, answer_tokens = 0;  // Default budgets. 0 = the request's.

@@ -163,6 +163,10 @@ PromptProfile TextModel::prompt_profile() const {
   out.aggregate_text = profile_.aggregate_text;
   out.candidate_line = profile_.candidate_line;
   out.max_candidates = profile_.max_candidates;
+  out.split_text = profile_.split_text;
+  out.join_text = profile_.join_text;
+  out.join_line = profile_.join_line;
+  out.refine_text = profile_.refine_text;
   out.end_thinking_tokens = static_cast<int>(markers_.force_end.size());
   out.thinks = profile_.thinks();
   out.thinking_tokens = profile_.thinking_tokens;

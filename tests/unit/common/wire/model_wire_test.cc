@@ -25,6 +25,10 @@ ModelDescription Model() {
   model.profile.aggregate_text = "{question} {candidates}";
   model.profile.candidate_line = "{index}. {answer}";
   model.profile.max_candidates = 6;
+  model.profile.split_text = "Split {question}";
+  model.profile.join_text = "Join {question} {candidates}";
+  model.profile.join_line = "{index}. {part} {answer}";
+  model.profile.refine_text = "Again {question} {candidates}";
   model.profile.end_thinking_tokens = 3;
   model.profile.thinks = true;
   model.profile.thinking_tokens = 200;
@@ -43,6 +47,10 @@ TEST(ModelWireTest, ADescriptionComesBack) {
   EXPECT_EQ(read->profile.end_tokens, Model().profile.end_tokens);
   EXPECT_EQ(read->profile.answer_key, Model().profile.answer_key);
   EXPECT_EQ(read->profile.sampling, Model().profile.sampling);
+  EXPECT_EQ(read->profile.split_text, Model().profile.split_text);
+  EXPECT_EQ(read->profile.join_text, Model().profile.join_text);
+  EXPECT_EQ(read->profile.join_line, Model().profile.join_line);
+  EXPECT_EQ(read->profile.refine_text, Model().profile.refine_text);
 }
 
 TEST(ModelWireTest, EachFieldOutOfRangeIsNamed) {
@@ -70,6 +78,18 @@ TEST(ModelWireTest, EachFieldOutOfRangeIsNamed) {
       {"profile.aggregate_text",
        [](v1::ModelDescription& m) {
          m.mutable_profile()->set_aggregate_text(std::string(70'000, 'x'));
+       }},
+      {"profile.split_text",
+       [](v1::ModelDescription& m) {
+         m.mutable_profile()->set_split_text(std::string(70'000, 'x'));
+       }},
+      {"profile.join_line",
+       [](v1::ModelDescription& m) {
+         m.mutable_profile()->set_join_line(std::string(70'000, 'x'));
+       }},
+      {"profile.refine_text",
+       [](v1::ModelDescription& m) {
+         m.mutable_profile()->set_refine_text(std::string(70'000, 'x'));
        }},
       {"profile.sampling.top_p",
        [](v1::ModelDescription& m) { m.mutable_profile()->mutable_sampling()->set_top_p(7); }},

@@ -141,6 +141,33 @@ TEST_F(TextModelFilesTest, GiveEndsAndDefaultsToTheDescription) {
   EXPECT_FLOAT_EQ(profile.sampling.repetition_penalty, 1.1f);
 }
 
+// What a model was not trained to be told, it is not told; one without a profile is told all.
+TEST_F(TextModelFilesTest, GiveTheWordingOfEachPassToTheDescription) {
+  const PromptProfile own = (*TextModel::Load(folder_, kFallback))->prompt_profile();
+  EXPECT_THAT(own.split_text, testing::StartsWith("Split the question into parts"));
+  EXPECT_THAT(own.join_text, testing::HasSubstr("answered parts of a question"));
+  EXPECT_EQ(own.join_line, "Agent {index}: {part} {answer}");
+  EXPECT_EQ(own.refine_text, "");
+
+  fs::remove(folder_ / "conclave.yaml");
+  const PromptProfile usual = (*TextModel::Load(folder_, kFallback))->prompt_profile();
+  EXPECT_THAT(usual.refine_text, testing::HasSubstr("{candidates}"));
+}
+
+TEST_F(TextModelFilesTest, NameWhatTheirWordingLacks) {
+  const auto with = [this](const char* wording) {
+    std::ofstream(folder_ / "conclave.yaml")
+        << "aggregation: {text: '{question}{candidates}', candidate_line: '{answer}'}\n"
+        << wording;
+    return WhyNot();
+  };
+
+  EXPECT_THAT(with("refining: {text: 'Again: {question}'}"),
+              testing::HasSubstr("refining.text: lacks the placeholder {candidates}"));
+  EXPECT_THAT(with("joining: {text: '{question}{candidates}'}"),
+              testing::HasSubstr("joining: has only one of text and candidate_line"));
+}
+
 // A replay asks for a fingerprint: with other defaults there is none that is equal.
 TEST_F(TextModelFilesTest, EnterTheFingerprint) {
   const std::string before = (*TextModel::Load(folder_, kFallback))->hash();

@@ -6,30 +6,44 @@
 
 namespace conclave {
 
+namespace {
+
+// Where it stands among others of its kind: " of round 2"; empty in the first round.
+std::string PlaceOf(AgentId agent) {
+  if (StageOf(agent) == kPartStage) return fmt::format(" of part {}", RoundOf(agent) + 1);
+  return RoundOf(agent) == 0 ? "" : fmt::format(" of round {}", RoundOf(agent) + 1);
+}
+
+}  // namespace
+
 std::string AgentName(AgentId agent) {
   if (StageOf(agent) == kAggregateStage) return "synthesiser";
-  return fmt::format("agent {}", IndexOf(agent) + 1);
+  if (StageOf(agent) == kSplitStage) return "splitter";
+  return fmt::format("agent {}{}", IndexOf(agent) + 1, PlaceOf(agent));
 }
 
 std::string AgentNames(std::vector<AgentId> agents) {
   std::sort(agents.begin(), agents.end());
-  std::vector<int64_t> thinkers;
-  std::vector<AgentId> others;
-  for (const AgentId agent : agents) {
-    if (StageOf(agent) == kThinkStage && RoundOf(agent) == 0) {
-      thinkers.push_back(IndexOf(agent) + 1);
-    } else {
-      others.push_back(agent);
+  std::vector<std::string> names, others;
+  for (size_t i = 0; i < agents.size();) {
+    const AgentId first = agents[i];
+    if (StageOf(first) == kAggregateStage || StageOf(first) == kSplitStage) {
+      others.push_back(fmt::format("the {}", AgentName(first)));
+      ++i;
+      continue;
     }
+    std::vector<int64_t> numbers;
+    for (; i < agents.size() && StageOf(agents[i]) == StageOf(first) &&
+           RoundOf(agents[i]) == RoundOf(first);
+         ++i) {
+      numbers.push_back(IndexOf(agents[i]) + 1);
+    }
+    const std::string ranges = Ranges(numbers);
+    const bool one = ranges.find_first_of(",-") == std::string::npos;
+    names.push_back(fmt::format("agent{} {}{}", one ? "" : "s", ranges, PlaceOf(first)));
   }
-  std::string text;
-  if (!thinkers.empty()) {
-    text = fmt::format("agent{} {}", thinkers.size() == 1 ? "" : "s", Ranges(thinkers));
-  }
-  for (const AgentId agent : others) {
-    text += fmt::format("{}the {}", text.empty() ? "" : " and ", AgentName(agent));
-  }
-  return text;
+  names.insert(names.end(), others.begin(), others.end());
+  return fmt::format("{}", fmt::join(names, " and "));
 }
 
 std::string Ranges(std::vector<int64_t> numbers) {

@@ -23,7 +23,9 @@ constexpr int RoundOf(AgentId id) {
 constexpr int IndexOf(AgentId id) { return static_cast<int>(static_cast<uint32_t>(id) & 0xffffu); }
 
 // Stages of a contemplating request, as they stand in AgentId.
-inline constexpr int kThinkStage = 0;      // The agents of the first round.
+inline constexpr int kThinkStage = 0;      // Agents that answer the question, round by round.
 inline constexpr int kAggregateStage = 1;  // The synthesiser.
+inline constexpr int kSplitStage = 2;      // The one that splits the question.
+inline constexpr int kPartStage = 3;       // Agents that answer a part; its number is the round.
 
 }  // namespace conclave

@@ -30,6 +30,31 @@ std::string Fill(std::string_view text, const Placeholders& placeholders) {
   return filled;
 }
 
+std::vector<Message> WithLastTurn(const std::vector<Message>& messages, std::string text) {
+  CHECK(!messages.empty());
+  std::vector<Message> result = messages;
+  result.back().parts = {{.text = std::move(text)}};
+  return result;
+}
+
+std::vector<Message> Asked(const std::string& text, const std::vector<Message>& messages,
+                           const std::string& lines) {
+  CHECK(!messages.empty());
+  const std::string question = TextOf(messages.back());
+  return WithLastTurn(messages, Fill(text, {{"{question}", question}, {"{candidates}", lines}}));
+}
+
+std::string CandidateLines(const PromptProfile& profile,
+                           const std::vector<std::string>& candidates) {
+  std::string lines;
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    if (i > 0) lines += '\n';
+    lines += Fill(profile.candidate_line,
+                  {{"{index}", fmt::format("{}", i + 1)}, {"{answer}", candidates[i]}});
+  }
+  return lines;
+}
+
 // Texts that say the same, in order of counting.
 struct Choice {
   std::vector<const std::string*> texts;
@@ -93,21 +118,53 @@ bool CanSynthesise(const PromptProfile& profile) {
   return !profile.aggregate_text.empty() && profile.max_candidates > 0;
 }
 
+bool CanRefine(const PromptProfile& profile) {
+  return !(profile.refine_text.empty() && profile.aggregate_text.empty()) &&
+         !profile.candidate_line.empty() && profile.max_candidates > 0;
+}
+
+bool CanDecompose(const PromptProfile& profile) {
+  return !profile.split_text.empty() && !profile.join_text.empty() && !profile.join_line.empty();
+}
+
 std::vector<Message> AggregationMessages(const PromptProfile& profile,
                                          const std::vector<Message>& messages,
                                          const std::vector<std::string>& candidates) {
-  CHECK(!messages.empty());
+  return Asked(profile.aggregate_text, messages, CandidateLines(profile, candidates));
+}
+
+std::vector<Message> RefineMessages(const PromptProfile& profile,
+                                    const std::vector<Message>& messages,
+                                    const std::vector<std::string>& drafts) {
+  const bool own = !profile.refine_text.empty();
+  return Asked(own ? profile.refine_text : profile.aggregate_text, messages,
+               CandidateLines(profile, drafts));
+}
+
+std::vector<Message> SplitMessages(const PromptProfile& profile,
+                                   const std::vector<Message>& messages) {
+  return Asked(profile.split_text, messages, "");
+}
+
+std::vector<Message> PartMessages(const std::vector<Message>& messages, const std::string& part) {
+  return WithLastTurn(messages, part);
+}
+
+std::vector<Message> JoinMessages(const PromptProfile& profile,
+                                  const std::vector<Message>& messages,
+                                  const std::vector<PartAnswer>& parts) {
+  return Asked(profile.join_text, messages, PartLines(profile, parts));
+}
+
+std::string PartLines(const PromptProfile& profile, const std::vector<PartAnswer>& parts) {
   std::string lines;
-  for (size_t i = 0; i < candidates.size(); ++i) {
-    const std::string index = fmt::format("{}", i + 1);
+  for (size_t i = 0; i < parts.size(); ++i) {
     if (i > 0) lines += '\n';
-    lines += Fill(profile.candidate_line, {{"{index}", index}, {"{answer}", candidates[i]}});
+    lines += Fill(profile.join_line, {{"{index}", fmt::format("{}", i + 1)},
+                                      {"{part}", parts[i].part},
+                                      {"{answer}", parts[i].answer}});
   }
-  const std::string question = TextOf(messages.back());
-  std::vector<Message> result = messages;
-  result.back().parts = {
-      {.text = Fill(profile.aggregate_text, {{"{question}", question}, {"{candidates}", lines}})}};
-  return result;
+  return lines;
 }
 
 }  // namespace conclave::router

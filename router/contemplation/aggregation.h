@@ -39,8 +39,11 @@ bool VoteIsSure(const Ballot& ballot, int counted);
 std::vector<std::string> Candidates(const Ballot& ballot, const std::vector<CountedAnswer>& counted,
                                     int most);
 
-// Whether the model knows an aggregation pass.
+// Whether the model has words for an aggregation pass; for a round behind the first; for splitting
+// a question and joining what its parts came to.
 bool CanSynthesise(const PromptProfile& profile);
+bool CanRefine(const PromptProfile& profile);
+bool CanDecompose(const PromptProfile& profile);
 
 // The conversation with its last turn in the words of the profile: {question} becomes the text of
 // the last turn, {candidates} the candidates' lines. What callers and agents wrote is put in once
@@ -48,5 +51,25 @@ bool CanSynthesise(const PromptProfile& profile);
 std::vector<Message> AggregationMessages(const PromptProfile& profile,
                                          const std::vector<Message>& messages,
                                          const std::vector<std::string>& candidates);
+
+// The same for an agent of a further round, with drafts in place of candidates.
+std::vector<Message> RefineMessages(const PromptProfile& profile,
+                                    const std::vector<Message>& messages,
+                                    const std::vector<std::string>& drafts);
+
+// A part of the question, and what it came to: empty when nothing was found.
+struct PartAnswer {
+  std::string part, answer;
+};
+
+// The conversation for the splitter; with a part in place of the question; for the pass that joins.
+std::vector<Message> SplitMessages(const PromptProfile& profile,
+                                   const std::vector<Message>& messages);
+std::vector<Message> PartMessages(const std::vector<Message>& messages, const std::string& part);
+std::vector<Message> JoinMessages(const PromptProfile& profile,
+                                  const std::vector<Message>& messages,
+                                  const std::vector<PartAnswer>& parts);
+// The lines of that pass's {candidates}.
+std::string PartLines(const PromptProfile& profile, const std::vector<PartAnswer>& parts);
 
 }  // namespace conclave::router

@@ -31,15 +31,26 @@ struct Named {
   std::set<AgentId> joined, kept_out, cut;
 };
 
-bool IsThinker(AgentId agent, int planned) {
-  return StageOf(agent) == kThinkStage && RoundOf(agent) == 0 && IndexOf(agent) < planned;
+// Whether it is of a round.
+bool IsThinker(AgentId agent, const DecisionScript::Cast& cast) {
+  const int round = RoundOf(agent), index = IndexOf(agent);
+  switch (StageOf(agent)) {
+    case kThinkStage:
+      return round <= cast.rounds && index < cast.agents;
+    case kSplitStage:
+      return cast.splits && round == 0 && index == 0;
+    case kPartStage:
+      return cast.splits && round < cast.agents && index < cast.agents;
+    default:
+      return false;
+  }
 }
 
-absl::Status CheckAgents(const Decision& decision, int planned, Named& named) {
+absl::Status CheckAgents(const Decision& decision, const DecisionScript::Cast& cast, Named& named) {
   const bool stops = decision.kind == Kind::kDeadline || decision.kind == Kind::kStopNow;
   if (decision.agents.empty() && !stops) return InvalidArgument("names no agent");
   for (AgentId agent : decision.agents) {
-    const bool thinker = IsThinker(agent, planned);
+    const bool thinker = IsThinker(agent, cast);
     const bool synthesiser = agent == MakeAgentId(kAggregateStage, 0, 0);
     if (!thinker && !(synthesiser && decision.kind == Kind::kDrop)) {
       return InvalidArgument("names agent {}", static_cast<uint32_t>(agent));
@@ -59,7 +70,8 @@ absl::Status CheckAgents(const Decision& decision, int planned, Named& named) {
   return absl::OkStatus();
 }
 
-absl::Status CheckCuts(const Decision& decision, int planned, int most, Named& named) {
+absl::Status CheckCuts(const Decision& decision, const DecisionScript::Cast& cast, int most,
+                       Named& named) {
   if (decision.kind == Kind::kJoin || decision.kind == Kind::kNarrow) {
     return decision.cuts.empty() ? absl::OkStatus() : InvalidArgument("has cuts");
   }
@@ -69,7 +81,7 @@ absl::Status CheckCuts(const Decision& decision, int planned, int most, Named& n
   }
   for (const Cut& cut : decision.cuts) {
     const auto id = static_cast<uint32_t>(cut.agent);
-    if (!IsThinker(cut.agent, planned) && cut.agent != MakeAgentId(kAggregateStage, 0, 0)) {
+    if (!IsThinker(cut.agent, cast) && cut.agent != MakeAgentId(kAggregateStage, 0, 0)) {
       return InvalidArgument("cuts agent {}", id);
     }
     if (named.kept_out.contains(cut.agent) || !named.cut.insert(cut.agent).second) {
@@ -84,7 +96,7 @@ absl::Status CheckCuts(const Decision& decision, int planned, int most, Named& n
 
 }  // namespace
 
-absl::Status DecisionScript::Check(const std::vector<Decision>& decisions, int planned, int first,
+absl::Status DecisionScript::Check(const std::vector<Decision>& decisions, const Cast& cast,
                                    int most) {
   Named named;
   int64_t clock = 0;
@@ -97,13 +109,14 @@ absl::Status DecisionScript::Check(const std::vector<Decision>& decisions, int p
       return InvalidArgument("{} is earlier than clock {}", NameOf(decision), clock);
     }
     clock = decision.clock;
-    absl::Status status = CheckAgents(decision, planned, named);
-    if (status.ok()) status = CheckCuts(decision, planned, most, named);
+    absl::Status status = CheckAgents(decision, cast, named);
+    if (status.ok()) status = CheckCuts(decision, cast, most, named);
     if (!status.ok()) return InvalidArgument("{} {}", NameOf(decision), MessageOf(status));
   }
   const bool stopped = !decisions.empty() && decisions.back().kind == Kind::kStopNow;
+  const int first = cast.splits ? 1 : cast.first;
   for (int i = 0; i < first; ++i) {
-    const AgentId agent = MakeAgentId(kThinkStage, 0, i);
+    const AgentId agent = MakeAgentId(cast.splits ? kSplitStage : kThinkStage, 0, i);
     if (!named.joined.contains(agent) && !named.kept_out.contains(agent)) return absl::OkStatus();
   }
   if (stopped && named.joined.empty()) return absl::OkStatus();

@@ -17,13 +17,18 @@ class DecisionScript {
  public:
   explicit DecisionScript(std::vector<Decision> decisions) : decisions_(std::move(decisions)) {}
 
+  // Who may be named: `agents` (`first` of them enter first) in each of the first round and `rounds`
+  // behind it and, where the question is split, the splitter and as many for its parts.
+  struct Cast {
+    int agents = 1, first = 1, rounds = 0;
+    bool splits = false;
+  };
   // kInvalidArgument when no run could have made them: numbers that do not count up from 1, clocks
-  // that go back, agents that are not `planned` (the synthesiser, `last`, may only be given up or
+  // that go back, agents that are not of the `cast` (the synthesiser may only be given up or
   // cut), an agent that joins, is narrowed or is cut twice, cuts above `most` tokens, or lists that
-  // do not belong to their kind (or are empty where somebody must be named), or none of the `first`
-  // agents who begins (unless it is stopped before anybody does).
-  static absl::Status Check(const std::vector<Decision>& decisions, int planned, int first,
-                            int most);
+  // do not belong to their kind (or are empty where somebody must be named), or none who begins of
+  // those that enter first (unless it is stopped before anybody does).
+  static absl::Status Check(const std::vector<Decision>& decisions, const Cast& cast, int most);
 
   // The first one that was not taken yet; null when all were.
   const Decision* next() const { return next_ < decisions_.size() ? &decisions_[next_] : nullptr; }

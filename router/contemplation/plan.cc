@@ -6,6 +6,7 @@
 
 #include "common/status.h"
 #include "common/status_details.h"
+#include "router/contemplation/aggregation.h"
 #include "router/contemplation/decision_script.h"
 
 namespace conclave::router {
@@ -165,23 +166,60 @@ absl::StatusOr<int64_t> ResolveTotal(const Request& request, int64_t usual, cons
   return total;
 }
 
+// What the strategy costs: a unit of width over all rounds, what splits, what merges.
+struct Price {
+  int64_t each = 0, split = 0, merge = 0;
+  int64_t Of(int width) const { return each * width + split + merge; }
+};
+
+Price PriceOf(const Request& request, int grant, const Plan& plan) {
+  const bool splits = plan.strategy == Strategy::kDecompose;
+  const bool merges = splits || Synthesises(request.aggregation);
+  return {.each = int64_t{grant} * (1 + plan.rounds),
+          .split = splits ? plan.split.grant : 0,
+          .merge = merges ? plan.synthesis.grant : 0};
+}
+
 // Narrows the width, and the reserve of kAuto, to what the total allows.
-absl::Status FitTotal(const Request& request, int grant, Width& width, Plan& plan) {
-  const int64_t reserve = Synthesises(request.aggregation) ? plan.synthesis.grant : 0;
-  const int64_t usual = int64_t{grant} * width.most + reserve;
+absl::Status FitTotal(const Request& request, Price price, Width& width, Plan& plan) {
   const int64_t total = plan.total_tokens;
-  const int64_t least = int64_t{grant} * width.least;
-  plan.aggregation_reserve = request.aggregation == Aggregation::kAuto
-                                 ? std::clamp<int64_t>(total - least, 0, reserve)
-                                 : reserve;
+  const bool lean =
+      request.aggregation == Aggregation::kAuto && plan.strategy != Strategy::kDecompose;
+  const int64_t usual = price.Of(width.most);
+  if (lean) price.merge = std::clamp<int64_t>(total - price.each * width.least, 0, price.merge);
+  plan.aggregation_reserve = price.merge;
   if (usual <= total) return absl::OkStatus();
-  if (least + plan.aggregation_reserve > total) {
-    return Wrong("budget.total_tokens",
-                 fmt::format("is {}; {} agents of {} tokens and {} for the aggregation need {}",
-                             total, width.least, grant, plan.aggregation_reserve,
-                             least + plan.aggregation_reserve));
+  if (price.Of(width.least) > total) {
+    return Wrong(
+        "budget.total_tokens",
+        fmt::format("is {}; {} agents of {} tokens and {} for the aggregation need {}", total,
+                    width.least, price.each, price.merge + price.split, price.Of(width.least)));
   }
-  width.most = static_cast<int>((total - plan.aggregation_reserve) / grant);
+  width.most = static_cast<int>((total - price.merge - price.split) / price.each);
+  return absl::OkStatus();
+}
+
+// How the work is shared, as far as the model has words for it.
+absl::Status ResolveStrategy(const Request& request, const PromptProfile& profile, int agents,
+                             Plan& plan) {
+  plan.digest_bytes = request.digest_bytes.value_or(plan.digest_bytes);
+  if (request.drafts && (*request.drafts < 1 || *request.drafts > agents)) {
+    return Wrong("contemplation.drafts",
+                 fmt::format("is {}; it can be 1 to {}", *request.drafts, agents));
+  }
+  if (request.strategy == Strategy::kRefine && CanRefine(profile)) {
+    plan.strategy = Strategy::kRefine;
+    plan.rounds = request.rounds.value_or(1);
+    plan.drafts = request.drafts.value_or(0);
+  } else if (request.strategy == Strategy::kDecompose && CanDecompose(profile)) {
+    plan.strategy = Strategy::kDecompose;
+    plan.split = plan.synthesis;
+    plan.split.id = MakeAgentId(kSplitStage, 0, 0);
+    // What ends the answer, and how long it has to be, is said of the answer.
+    plan.split.stop.clear();
+    plan.split.stop_tokens.clear();
+    plan.split.messages = SplitMessages(profile, request.messages);
+  }
   return absl::OkStatus();
 }
 
@@ -234,9 +272,12 @@ absl::Status ResolveReplay(const Request& request, Plan& plan) {
     return Aborted("the replay differs: decision_version is {}, this server's is {}",
                    replay.decision_version, kDecisionVersion);
   }
+  const DecisionScript::Cast cast = {.agents = static_cast<int>(plan.agents.size()),
+                                     .first = plan.waves.front(),
+                                     .rounds = plan.rounds,
+                                     .splits = plan.strategy == Strategy::kDecompose};
   const absl::Status checked =
-      DecisionScript::Check(replay.decisions, static_cast<int>(plan.agents.size()),
-                            plan.waves.front(), plan.agents.front().grant);
+      DecisionScript::Check(replay.decisions, cast, plan.agents.front().grant);
   if (!checked.ok()) return Wrong("replay.decisions", std::string(MessageOf(checked)));
   plan.seed = replay.seed;
   plan.time_of_day = replay.time_of_day;
@@ -281,10 +322,10 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
     ASSIGN_OR_RETURN(width, ResolveWidth(request, model, limits));
     plan.synthesis = recipe;
     plan.synthesis.id = MakeAgentId(kAggregateStage, 0, 0);
-    const int passes = Synthesises(request.aggregation) ? 1 : 0;
-    const int64_t usual = int64_t{agent.grant} * (width.most + passes);
-    ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, usual, limits));
-    RETURN_IF_ERROR(FitTotal(request, agent.grant, width, plan));
+    RETURN_IF_ERROR(ResolveStrategy(request, model.profile, width.most, plan));
+    const Price price = PriceOf(request, agent.grant, plan);
+    ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, price.Of(width.most), limits));
+    RETURN_IF_ERROR(FitTotal(request, price, width, plan));
   } else {
     ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, agent.grant, limits));
     recipe.grant = static_cast<int>(std::min<int64_t>(agent.grant, plan.total_tokens));

@@ -59,7 +59,12 @@ struct Plan {
   std::vector<int> waves;
   std::optional<AnswerKey> answer_key;  // None: nothing can be compared.
   PromptProfile profile;
-  Settings settings;                // Of every agent, for the client.
+  Settings settings;  // Of every agent, for the client.
+  Strategy strategy = Strategy::kSample;
+  int rounds = 0;  // kRefine: behind the first, each as wide as the first was planned.
+  int drafts = 0;  // kRefine: that an agent of those sees; 0 = as many as the model takes.
+  int digest_bytes = 16 * 1024;     // Of what others wrote, in one prompt.
+  AgentRecipe split;                // kDecompose: the one that splits the question.
   int64_t total_tokens = 0;         // Kept tokens of all agents and the aggregation pass.
   int64_t aggregation_reserve = 0;  // Of total_tokens, never granted to an agent.
   AgentRecipe synthesis;    // The aggregation pass: an agent like the others, without words.
@@ -75,15 +80,17 @@ struct Plan {
 // does not think), at most the model's positions. The sum of grants and the aggregation's reserve
 // never exceeds total_tokens: the width is narrowed to what fits, and with AGGREGATION_AUTO the
 // reserve shrinks before the width goes below the minimum (without tokens left for a synthesis,
-// the vote decides). One agent alone gets min(grant, total_tokens). Whether prompt + grant fits the
-// model's positions is the worker's check. Token ids that the request names are checked against the
-// model's vocabulary.
+// the vote decides; a question that is split needs the reserve for what joins its parts, and one
+// more grant for what splits it). Each round of kRefine has the same width. One agent alone gets
+// min(grant, total_tokens). Whether prompt + grant fits the model's positions is the worker's
+// check. Token ids that the request names are checked against the model's vocabulary.
 //
 // kInvalidArgument (with the field's path as detail) when a value exceeds its limit, or the
 // minimum of agents does not fit total_tokens, or seed and replay.seed differ, or the request's
 // answer key cannot be parsed. kUnimplemented: the model is served by workers of an earlier
 // version, which would not heed what is asked for. kAborted when a replay's decision_version is not
-// ours. A key that does not suit the question is no error: what cannot be compared is synthesised.
+// ours. A strategy that the model has no words for is kSample. A key that does not suit the
+// question is no error: what cannot be compared is synthesised.
 absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& model,
                               const Limits& limits);
 

@@ -17,6 +17,8 @@
 namespace conclave::router {
 
 enum class Mode : uint8_t { kInstant, kThinking, kContemplating };
+// How agents share the work. In the order of the API's.
+enum class Strategy : uint8_t { kSample, kRoles, kDecompose, kRefine, kAuto };
 enum class StopRule : uint8_t { kNone, kSettled, kBeta, kWindow, kFirst, kQuorum };
 enum class Aggregation : uint8_t { kAuto, kVote, kSynthesise, kWeightedVote };
 // What a vote weighs; vote_weight.h says how.
@@ -80,6 +82,10 @@ struct Request {
   std::optional<Mode> mode;       // Open: thinking where the model can, else instant.
   std::optional<int> min_agents;  // For contemplating only.
   std::optional<int> max_agents;
+  Strategy strategy = Strategy::kSample;  // For contemplating only.
+  std::optional<int> rounds;              // kRefine: further ones.
+  std::optional<int> drafts;              // kRefine: that an agent of those sees.
+  std::optional<int> digest_bytes;        // For contemplating only.
   std::optional<int> wave;  // Agents that enter together. For contemplating only.
   StopRule stop_rule = StopRule::kSettled;
   std::optional<double> stop_certainty;    // kBeta.

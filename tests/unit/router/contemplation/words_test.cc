@@ -300,7 +300,8 @@ struct Script {
 class BadScriptTest : public testing::TestWithParam<Script> {};
 
 TEST_P(BadScriptTest, IsRefused) {
-  EXPECT_TRUE(absl::IsInvalidArgument(DecisionScript::Check(GetParam().decisions, 4, 4, 50)));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      DecisionScript::Check(GetParam().decisions, {.agents = 4, .first = 4}, 50)));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -328,7 +329,7 @@ TEST(DecisionScriptTest, KnowsWhoStartsWithTheFirstGang) {
   const std::vector<Decision> decisions = {Made(1, Kind::kJoin, 4, {A(2)}),
                                            Made(2, Kind::kNarrow, 6, {A(3)}),
                                            Made(3, Kind::kDrop, 9, {A(1)}, {{A(1), 9}})};
-  ASSERT_TRUE(DecisionScript::Check(decisions, 4, 4, 50).ok());
+  ASSERT_TRUE(DecisionScript::Check(decisions, {.agents = 4, .first = 4}, 50).ok());
   const DecisionScript script(decisions);
   EXPECT_TRUE(script.Starts(A(0)));
   EXPECT_TRUE(script.Starts(A(1)));

@@ -12,46 +12,11 @@
 #include <vector>
 
 #include "common/types.h"
+#include "worker/backend/device_memory.h"
 #include "worker/backend/shard_draw.h"
 #include "worker/backend/tensor.h"
 
 namespace conclave::worker {
-
-// Memory of a device, owned. Aligned to 64 bytes, zeroed.
-class Buffer {
- public:
-  virtual ~Buffer() = default;
-  virtual void* data() = 0;
-  float* floats() { return static_cast<float*>(data()); }
-};
-
-// A matrix as its backend packed it: opaque.
-class Weight {
- public:
-  virtual ~Weight() = default;
-  virtual int64_t in() const = 0;
-  virtual int64_t out() const = 0;
-};
-
-// Gives a matrix row by row while it is packed: row i is the weights of output i.
-class RowSource {
- public:
-  virtual ~RowSource() = default;
-  virtual int64_t rows() const = 0;
-  virtual int64_t cols() const = 0;
-  virtual DType dtype() const = 0;
-  // Whether a device may keep it in fewer bits than the file, where it is told to.
-  virtual bool may_be_quantised() const { return false; }
-  // `to` has cols() elements of dtype().
-  virtual void Read(int64_t row, void* to) const = 0;
-};
-
-// One KV pool on one rank: [layer][block], keys and values of kv_heads heads of head_width, in the
-// device's own layout and type.
-struct KvPool {
-  std::unique_ptr<Buffer> keys, values;
-  int layers = 0, num_blocks = 0, kv_heads = 0, head_width = 0;
-};
 
 // Consecutive rows of one sequence, at consecutive positions.
 struct Run {
@@ -73,6 +38,12 @@ struct Batch {
 // How many rows the operations compute: at least what was given, for a device may round up.
 struct BatchSize {
   int64_t rows = 0, prompt_rows = 0, logits_rows = 0;
+};
+
+// A norm of whole rows, as RmsNorm(): gain [cols].
+struct RowNorm {
+  const float* gain = nullptr;
+  float eps = 0;
 };
 
 // cos and sin of every position: [positions][E / 2] each.
@@ -128,7 +99,7 @@ class Device {
   virtual absl::StatusOr<KvPool> AllocateKv(int layers, int num_blocks, int kv_heads,
                                             int head_width) = 0;
 
-  // Begin() never rounds a batch of at most `rows` rows, or logits rows, up to more than this.
+  // The most to which Begin() rounds a batch of at most `rows` rows, or logits rows, up.
   virtual int64_t Padded(int64_t rows) const = 0;
   // The operations that follow are about these rows. What it points to must live until Repeat()
   // has returned.
@@ -152,6 +123,17 @@ class Device {
   // Every head of every row alone (heads = 1: the whole row): out = x * rsqrt(mean(x^2) + eps) *
   // gain [cols / heads]; out may be x.
   virtual void RmsNorm(Tensor x, int heads, const float* gain, float eps, Tensor out) = 0;
+  // As RmsNorm(x, 1, ..., normed), then Linear or GateUp of it, bit for bit; `normed` is scratch.
+  virtual void NormLinear(Tensor x, const RowNorm& norm, Tensor normed, int64_t prompt_rows,
+                          const Weight& weight, Tensor out) {
+    RmsNorm(x, 1, norm.gain, norm.eps, normed);
+    Linear(normed, prompt_rows, weight, /*add=*/false, out);
+  }
+  virtual void NormGateUp(Tensor x, const RowNorm& norm, Tensor normed, int64_t prompt_rows,
+                          const Weight& weight, const float* bias, Tensor out) {
+    RmsNorm(x, 1, norm.gain, norm.eps, normed);
+    GateUp(normed, prompt_rows, weight, bias, out);
+  }
   // x += y, and x += bias [D] when it is given.
   virtual void Add(Tensor x, Tensor y, const float* bias) = 0;
   virtual void AddBias(Tensor x, const float* bias) = 0;

@@ -66,6 +66,7 @@ class Decoder : public Model {
   absl::Status FeedForward(Layer& layer);
   absl::Status AddProduct(Tensor from, const Weight& weight, const Memory& bias);
   absl::Status AddRanks(Tensor part, const Memory& bias);
+  RowNorm Norm(const Memory& gain) const { return {gain->floats(), config_.norm_eps}; }
   Tensor View(const Memory& buffer, DType dtype, int64_t cols) const {
     return Tensor::Dense(buffer->data(), dtype, size_.rows, cols);
   }
@@ -248,8 +249,7 @@ absl::Status Decoder::Attention(Layer& layer, int number, KvPool& pool) {
   const Tensor q = qkv.Columns(0, q_width()), k = qkv.Columns(q_width(), kv_width());
   const Tensor v = qkv.Columns(q_width() + kv_width(), kv_width());
   const Tensor attended = View(attended_, activations_, q_width());
-  device_.RmsNorm(x(), 1, layer.attention_norm->floats(), config_.norm_eps, y());
-  device_.Linear(y(), size_.prompt_rows, *layer.qkv, /*add=*/false, qkv);
+  device_.NormLinear(x(), Norm(layer.attention_norm), y(), size_.prompt_rows, *layer.qkv, qkv);
   if (layer.qkv_bias) device_.AddBias(qkv, layer.qkv_bias->floats());
   if (config_.qk_norm) {
     const int heads = shard_.heads.size(), kv_heads = shard_.kv_heads.size();
@@ -263,8 +263,8 @@ absl::Status Decoder::Attention(Layer& layer, int number, KvPool& pool) {
 }
 
 absl::Status Decoder::FeedForward(Layer& layer) {
-  device_.RmsNorm(x(), 1, layer.mlp_norm->floats(), config_.norm_eps, y());
   if (layer.router) {
+    device_.RmsNorm(x(), 1, layer.mlp_norm->floats(), config_.norm_eps, y());
     const Tensor scores = View(scores_, DType::kF32, config_.experts.count);
     device_.Linear(y(), size_.prompt_rows, *layer.router, /*add=*/false, scores);
     device_.MixExperts(y(), scores, layer.experts,
@@ -272,8 +272,8 @@ absl::Status Decoder::FeedForward(Layer& layer) {
     return AddRanks(part(), nullptr);
   }
   const Tensor middle = View(middle_, activations_, shard_.ffn.size());
-  device_.GateUp(y(), size_.prompt_rows, *layer.mlp.gate_up, FloatsOf(layer.mlp.gate_up_bias),
-                 middle);
+  device_.NormGateUp(x(), Norm(layer.mlp_norm), y(), size_.prompt_rows, *layer.mlp.gate_up,
+                     FloatsOf(layer.mlp.gate_up_bias), middle);
   return AddProduct(middle, *layer.mlp.down, layer.mlp.down_bias);
 }
 
@@ -289,11 +289,10 @@ absl::Status Decoder::Layers(KvPool& pool, Tensor logits) {
   const Tensor last = part().Rows(0, size_.logits_rows);
   const Tensor normed = y().Rows(0, size_.logits_rows);
   device_.SelectLogitsRows(x(), last);
-  device_.RmsNorm(last, 1, norm_->floats(), config_.norm_eps, normed);
   // Every row of the head is a produced token's.
   if (shard_.vocab.size() > 0) {
-    device_.Linear(normed, /*prompt_rows=*/0, head_ ? *head_ : *embedding_, /*add=*/false,
-                   logits.Rows(0, size_.logits_rows));
+    device_.NormLinear(last, Norm(norm_), normed, /*prompt_rows=*/0, head_ ? *head_ : *embedding_,
+                       logits.Rows(0, size_.logits_rows));
   }
   return absl::OkStatus();
 }

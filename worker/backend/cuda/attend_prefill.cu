@@ -8,7 +8,6 @@ namespace conclave::worker::cuda {
 namespace {
 
 using prefill::Loader;
-using prefill::Pack;
 using prefill::PrefillArgs;
 using prefill::Shape;
 using prefill::Shared;
@@ -103,7 +102,7 @@ __device__ inline void Weigh(const float (&scores)[kColumns][4], float scale, fl
       const float high = Exp2(fmaf(scores[j][2 * r + 1], scale, -reference));
       part += low;
       part += high;
-      weights[j / 2][j % 2 * 2 + r] = Pack(low, high);
+      weights[j / 2][j % 2 * 2 + r] = PackBF16(low, high);
     }
     sum[r] = fmaf(sum[r], factor[r], part);
   }
@@ -198,7 +197,7 @@ __device__ inline void Finish(const PrefillArgs& args, const Shared<S>& shared, 
 #pragma unroll
       for (int j = 0; j < S::kWidth / 8; ++j) {
         *reinterpret_cast<uint32_t*>(to + j * 8) =
-            Pack(sums[m][j][2 * r] * inverse, sums[m][j][2 * r + 1] * inverse);
+            PackBF16(sums[m][j][2 * r] * inverse, sums[m][j][2 * r + 1] * inverse);
       }
     }
   }

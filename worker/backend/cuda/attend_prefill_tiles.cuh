@@ -3,15 +3,10 @@
 #include <bit>
 
 #include "worker/backend/cuda/attend.h"
+#include "worker/backend/cuda/octets.h"
 
 // Of AttendPrefill's kernel: its shapes, its shared memory, and how key tiles come there.
 namespace conclave::worker::cuda::prefill {
-
-// Two neighbours as bf16, the lower one in the lower half.
-__device__ inline uint32_t Pack(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&pair);
-}
 
 // How one CTA attends a tile of up to kRows prompt rows for one query head. Each warp owns
 // 16 * kRowTiles rows. Keys and values come by tiles of kKeys positions at multiples of kKeys, in
@@ -163,7 +158,7 @@ struct Loader {
   __device__ static uint32_t Widen2(uint32_t pair) {
     const __half2 both(
         __nv_cvt_fp8x2_to_halfraw2(static_cast<__nv_fp8x2_storage_t>(pair), __NV_E4M3));
-    return Pack(__low2float(both), __high2float(both));
+    return PackBF16(__low2float(both), __high2float(both));
   }
   __device__ static void Widen16(const unsigned char* from, __nv_bfloat16* to) {
     const uint4 raw = *reinterpret_cast<const uint4*>(from);

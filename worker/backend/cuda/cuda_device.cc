@@ -83,6 +83,18 @@ class Gpu : public CudaDevice {
               Tensor out) override {
     Note(products_->GateUp(x, prompt_rows, weight, bias, out));
   }
+  void NormLinear(Tensor x, const RowNorm& norm, Tensor normed, int64_t prompt_rows,
+                  const Weight& weight, Tensor out) override {
+    if (!products_->NormLinear(x, norm, normed.dtype, prompt_rows, weight, out)) {
+      Device::NormLinear(x, norm, normed, prompt_rows, weight, out);
+    }
+  }
+  void NormGateUp(Tensor x, const RowNorm& norm, Tensor normed, int64_t prompt_rows,
+                  const Weight& weight, const float* bias, Tensor out) override {
+    if (!products_->NormGateUp(x, norm, normed.dtype, prompt_rows, weight, bias, out)) {
+      Device::NormGateUp(x, norm, normed, prompt_rows, weight, bias, out);
+    }
+  }
   void Embed(TokenId first, const Weight& table, Tensor out) override {
     const BatchView& batch = upload_.view();
     CHECK(out.rows == batch.rows && out.cols == table.in());

@@ -32,6 +32,11 @@ struct Scratch {
   __host__ __device__ int value_count() const { return (width + kValueGroup - 1) / kValueGroup; }
 };
 
+// Device memory is one round trip away, the launch's own arguments are here.
+__device__ const DeviceDraw& DrawOf(const DrawArgs& args, int draw) {
+  return args.draws != nullptr ? args.draws[draw] : args.few.of[draw];
+}
+
 __device__ float Infinity() { return __uint_as_float(0x7f800000u); }
 __device__ float Clean(float x) { return x == x ? x : -Infinity(); }
 // exp(x - greatest), also where both are infinite.
@@ -165,7 +170,7 @@ __global__ void __launch_bounds__(kScanThreads) ScanSegments(DrawArgs args, Scra
   __shared__ uint64_t bests[kWarps];
   GridDependencyWait();
   GridDependencyLaunch();
-  const DeviceDraw draw = args.draws[blockIdx.y];
+  const DeviceDraw draw = DrawOf(args, static_cast<int>(blockIdx.y));
   const int width = scratch.width;
   const int warp = static_cast<int>(threadIdx.x) / kWarp,
             lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -258,7 +263,7 @@ __device__ void MergeSegments(const DrawArgs& args, const Scratch& scratch, floa
   Candidate chosen{-Infinity(), 0, -1};
   if (best != 0) {
     const int position = PositionOf(best);
-    chosen = {ValueOf(best), Clean(args.draws[draw].logits[position]), args.first + position};
+    chosen = {ValueOf(best), Clean(DrawOf(args, draw).logits[position]), args.first + position};
   }
   args.best[draw] = chosen;
   if (args.drawn != nullptr) args.drawn[draw] = chosen.id;
@@ -294,7 +299,7 @@ __device__ void FindTop(const DrawArgs& args, const Scratch& scratch, float* hea
   const int draw = static_cast<int>(blockIdx.x), i = static_cast<int>(threadIdx.x);
   const GroupKeys groups{scratch.raw_groups + static_cast<int64_t>(draw) * scratch.raw_count(),
                          scratch.raw_count()};
-  const int found = Greatest<kRawGroup>(RawValues{args.draws[draw].logits}, groups, scratch.width,
+  const int found = Greatest<kRawGroup>(RawValues{DrawOf(args, draw).logits}, groups, scratch.width,
                                         kConfidenceTokens, room);
   if (i >= kConfidenceTokens) return;
   head[2 + i] = i < found ? ValueOf(room.list[i]) : -Infinity();
@@ -304,7 +309,7 @@ __device__ void FindTop(const DrawArgs& args, const Scratch& scratch, float* hea
 
 // The greatest of what is drawn from.
 __device__ void KeepGreatest(const DrawArgs& args, const Scratch& scratch, GreatestRoom& room) {
-  const DeviceDraw draw = args.draws[blockIdx.x];
+  const DeviceDraw draw = DrawOf(args, static_cast<int>(blockIdx.x));
   Candidate* kept = args.kept + static_cast<int64_t>(blockIdx.x) * args.most_kept;
   int found = 0;
   const DrawValues values{draw.logits, args.adjustments + draw.first_adjustment,

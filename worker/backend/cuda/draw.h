@@ -19,16 +19,24 @@ struct DeviceDraw {
 // where there are fewer), and the ids of these (-1 where there are fewer).
 inline constexpr int kDrawHead = 2 + 2 * kConfidenceTokens;
 
+// Draws that travel with the launch instead of by a copy.
+inline constexpr int kFewDraws = 16;
+struct FewDraws {
+  DeviceDraw of[kFewDraws];
+};
+
 // What comes back for one draw, in fixed places: its head, the best candidate, and `kept`
 // candidates. A logit that is not a number counts as minus infinity.
 struct DrawArgs {
-  const DeviceDraw* draws = nullptr;  // [num_draws], device memory, like all that follows.
+  const DeviceDraw* draws = nullptr;  // [num_draws], device memory; null: they are in `few`.
+  FewDraws few = {};
   int num_draws = 0;
-  const Adjustment* adjustments = nullptr;
+  const Adjustment* adjustments = nullptr;  // Device memory, like `scratch` and `drawn`.
   int64_t width = 0;
   TokenId first = 0;
-  int most_kept = 0;          // The greatest `keep`; at most 1024.
-  void* scratch = nullptr;    // DrawScratchBytes(...)
+  int most_kept = 0;        // The greatest `keep`; at most 1024.
+  void* scratch = nullptr;  // DrawScratchBytes(...)
+  // What the host reads: device memory, or pinned memory of the host, which the kernels only write.
   float* heads = nullptr;     // [num_draws][kDrawHead]; ids as their bits.
   Candidate* best = nullptr;  // [num_draws]; id -1 when width is 0 or keep > 0.
   int32_t* drawn = nullptr;   // [num_draws], or null: the ids of `best` once more.

@@ -69,9 +69,18 @@ absl::Status DrawCall::Upload(const std::vector<ShardDraw>& draws, int64_t width
     args->most_kept = std::max(args->most_kept, draw.keep);
   }
   args->most_kept = static_cast<int>(std::min<int64_t>(args->most_kept, width));
+  args->num_draws = static_cast<int>(draws.size());
+  args->width = width, args->first = first;
+  const int64_t scratch = DrawScratchBytes(args->num_draws, width, args->most_kept);
+  bool moved = false;  // Draws are never recorded.
+  RETURN_IF_ERROR(scratch_.Reserve(static_cast<size_t>(scratch), stream, &moved));
+  args->scratch = scratch_.data();
+  if (adjustments.empty() && device_draws.size() <= kFewDraws) {
+    std::copy(device_draws.begin(), device_draws.end(), args->few.of);
+    return absl::OkStatus();
+  }
   const size_t draw_bytes = (device_draws.size() * sizeof(DeviceDraw) + 63) / 64 * 64;
   const size_t bytes = draw_bytes + adjustments.size() * sizeof(Adjustment);
-  bool moved = false;  // Draws are never recorded.
   RETURN_IF_ERROR(input_.Reserve(bytes, stream, &moved));
   ASSIGN_OR_RETURN(void* const host, staging_.Next(bytes));
   std::memcpy(host, device_draws.data(), device_draws.size() * sizeof(DeviceDraw));
@@ -81,12 +90,9 @@ absl::Status DrawCall::Upload(const std::vector<ShardDraw>& draws, int64_t width
   }
   RETURN_IF_ERROR(staging_.CopyTo(input_.data(), bytes, stream));
   args->draws = static_cast<const DeviceDraw*>(input_.data());
-  args->num_draws = static_cast<int>(draws.size());
   args->adjustments =
       reinterpret_cast<const Adjustment*>(static_cast<const char*>(input_.data()) + draw_bytes);
-  args->width = width, args->first = first;
-  const int64_t scratch = DrawScratchBytes(args->num_draws, width, args->most_kept);
-  return scratch_.Reserve(static_cast<size_t>(scratch), stream, &moved);
+  return absl::OkStatus();
 }
 
 absl::Status DrawCall::Launch(const std::vector<ShardDraw>& draws, int64_t width, TokenId first,
@@ -95,8 +101,6 @@ absl::Status DrawCall::Launch(const std::vector<ShardDraw>& draws, int64_t width
   RETURN_IF_ERROR(Upload(draws, width, first, stream, &args));
   result->most_kept = static_cast<size_t>(args.most_kept);
   const Places places(draws.size(), result->most_kept);
-  bool moved = false;
-  RETURN_IF_ERROR(output_.Reserve(places.size, stream, &moved));
   const size_t most_drawn = std::max(draws.size(), kLeastDrawn);
   RETURN_IF_ERROR(drawn_.Reserve(most_drawn * sizeof(int32_t), stream, &moved_));
   if (result->bytes < places.size) {
@@ -105,16 +109,13 @@ absl::Status DrawCall::Launch(const std::vector<ShardDraw>& draws, int64_t width
     ASSIGN_OR_RETURN(result->memory, AllocatePinned(room));
     result->bytes = room;
   }
-  char* const device = static_cast<char*>(output_.data());
-  args.scratch = scratch_.data();
-  args.heads = reinterpret_cast<float*>(device);
-  args.best = reinterpret_cast<Candidate*>(device + places.best);
+  char* const host = static_cast<char*>(result->memory.get());  // The kernels write it.
+  args.heads = reinterpret_cast<float*>(host);
+  args.best = reinterpret_cast<Candidate*>(host + places.best);
   args.drawn = static_cast<int32_t*>(drawn_.data());
-  args.kept = reinterpret_cast<Candidate*>(device + places.kept);
+  args.kept = reinterpret_cast<Candidate*>(host + places.kept);
   Draw(args, stream);
-  return StatusOf(
-      cudaMemcpyAsync(result->memory.get(), device, places.size, cudaMemcpyDeviceToHost, stream),
-      "a draw");
+  return absl::OkStatus();
 }
 
 absl::Status DrawCall::Begin(const std::vector<ShardDraw>& draws, int64_t width, TokenId first,

@@ -13,8 +13,8 @@
 
 namespace conclave::worker::cuda {
 
-// Device::BeginDraw() and what follows it: the draws go up in one copy, the results come back in
-// one, to one of two places in turn. One thread.
+// Device::BeginDraw() and what follows it: few draws go up with the launch, more of them in one
+// copy; the kernels write the results to one of two places of the host in turn. One thread.
 class DrawCall {
  public:
   // REQUIRES: at most one draw is not taken.
@@ -45,7 +45,7 @@ class DrawCall {
                       cudaStream_t stream, Result* result);
 
   Staging staging_;
-  Scratch input_, output_, scratch_, drawn_;
+  Scratch input_, scratch_, drawn_;
   bool moved_ = false;
   Result results_[2];
   uint64_t begun_ = 0, taken_ = 0;  // Draws; that of number n has results_[n % 2].

@@ -2,6 +2,7 @@
 
 #include "worker/backend/cuda/matrix.h"
 #include "worker/backend/cuda/platform.h"
+#include "worker/backend/device.h"
 #include "worker/backend/tensor.h"
 
 namespace conclave::worker::cuda {
@@ -20,13 +21,20 @@ struct LinearRowsArgs {
 };
 void LinearRows(const LinearRowsArgs& args, cudaStream_t stream);
 
+// Whether a product can norm x itself, on its way: one row of f32, and a weight whose x is bf16.
+bool CanNorm(const Tensor& x, const RowNorm& norm, const Matrix& w);
+// The same bits as RmsNorm of args.x to bf16, then LinearRows without `add`. REQUIRES: CanNorm.
+void NormLinearRow(const LinearRowsArgs& args, const RowNorm& norm, cudaStream_t stream);
+
 // out [N, F] = silu(x G^T + bias[:F]) * (x U^T + bias[F:]); w is [G; U], 2F rows.
 struct GateUpRowsArgs {
   Tensor x;
   Matrix w;
-  Tensor out;                   // The type of x.
+  Tensor out;                   // The type of x, once normed.
   const float* bias = nullptr;  // [2F], or null.
 };
 void GateUpRows(const GateUpRowsArgs& args, cudaStream_t stream);
+// As NormLinearRow.
+void NormGateUpRow(const GateUpRowsArgs& args, const RowNorm& norm, cudaStream_t stream);
 
 }  // namespace conclave::worker::cuda

@@ -1,19 +1,20 @@
 #include "common/check.h"
 #include "worker/backend/cuda/octets.h"
+#include "worker/backend/cuda/row_norm.cuh"
 #include "worker/backend/cuda/rows.h"
 #include "worker/backend/cuda/warp.h"
 
 // out = x * rsqrt(mean(x^2) + eps) * gain, for every head of every row.
 // Narrow heads (of q and k): one warp each, one octet a lane. Wide ones (the residual): one block
-// each, octets dealt out in turn. Sums: an octet in order, a thread's octets in order, lanes as a
-// tree, warps in order. Bound by latency for few rows (so the gain, which no kernel writes, is read
-// before the wait), by memory for many: x is read once and kept in registers.
+// each, octets dealt out in turn, as row_norm.cuh says. Bound by latency for few rows (so the gain,
+// which no kernel writes, is read before the wait), by memory for many: x is read once and kept in
+// registers.
 namespace conclave::worker::cuda {
 namespace {
 
 constexpr int kNarrow = kWarp * kOctet;  // Widest head of one warp.
 constexpr int kNarrowHeads = 4;          // Heads of one block.
-constexpr int kWideThreads = 256;
+constexpr int kWideThreads = kNormThreads;
 constexpr int kMostSteps = 8;  // Octets of one thread: rows up to 16,384 wide.
 
 template <typename X, typename Out>
@@ -44,20 +45,16 @@ __global__ void __launch_bounds__(kNarrowHeads* kWarp) NormNarrow(NormArgs<X, Ou
   if (unit >= args.units) return;
 
   LoadOctet<kWhole>(args.From(unit), at, args.width, v);
-  float sum = 0;
-#pragma unroll
-  for (int i = 0; i < kOctet; ++i) sum = fmaf(v[i], v[i], sum);
+  const float sum = AddSquares(v, 0);
   const float scale = rsqrtf(WarpSum(sum) / static_cast<float>(args.width) + args.eps);
-#pragma unroll
-  for (int i = 0; i < kOctet; ++i) v[i] = v[i] * scale * gain[i];
+  ScaleOctet(scale, gain, v);
   StoreOctet<kWhole>(args.To(unit), at, args.width, v);
 }
 
 // kSteps * kWideThreads octets cover the width.
 template <bool kWhole, int kSteps, typename X, typename Out>
 __global__ void __launch_bounds__(kWideThreads) NormWide(NormArgs<X, Out> args) {
-  constexpr int kWarps = kWideThreads / kWarp;
-  __shared__ float sums[kWarps];
+  __shared__ float sums[kNormWarps];
   const int first = static_cast<int>(threadIdx.x) * kOctet;
   float gain[kSteps][kOctet], v[kSteps][kOctet];
 #pragma unroll
@@ -74,23 +71,16 @@ __global__ void __launch_bounds__(kWideThreads) NormWide(NormArgs<X, Out> args) 
 
   float sum = 0;
 #pragma unroll
-  for (int s = 0; s < kSteps; ++s) {
-#pragma unroll
-    for (int i = 0; i < kOctet; ++i) sum = fmaf(v[s][i], v[s][i], sum);
-  }
+  for (int s = 0; s < kSteps; ++s) sum = AddSquares(v[s], sum);
   sum = WarpSum(sum);
   if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = sum;
   __syncthreads();
-  float total = 0;
-#pragma unroll
-  for (int w = 0; w < kWarps; ++w) total += sums[w];
-  const float scale = rsqrtf(total / static_cast<float>(args.width) + args.eps);
+  const float scale = NormScale(sums, args.width, args.eps);
 
   Out* to = args.To(blockIdx.x);
 #pragma unroll
   for (int s = 0; s < kSteps; ++s) {
-#pragma unroll
-    for (int i = 0; i < kOctet; ++i) v[s][i] = v[s][i] * scale * gain[s][i];
+    ScaleOctet(scale, gain[s], v[s]);
     StoreOctet<kWhole>(to, first + s * kWideThreads * kOctet, args.width, v[s]);
   }
 }

@@ -78,6 +78,22 @@ absl::Status Products::GateUp(Tensor x, int64_t prompt_rows, const Weight& weigh
   return absl::OkStatus();
 }
 
+bool Products::NormLinear(Tensor x, const RowNorm& norm, DType normed, int64_t prompt_rows,
+                          const Weight& weight, Tensor out) {
+  const Matrix& w = MatrixOf(weight);
+  if (prompt_rows > 0 || normed != DType::kBF16 || !CanNorm(x, norm, w)) return false;
+  NormLinearRow({.x = x, .w = w, .out = out}, norm, stream_);
+  return true;
+}
+
+bool Products::NormGateUp(Tensor x, const RowNorm& norm, DType normed, int64_t prompt_rows,
+                          const Weight& weight, const float* bias, Tensor out) {
+  const Matrix& w = MatrixOf(weight);
+  if (prompt_rows > 0 || normed != DType::kBF16 || !CanNorm(x, norm, w)) return false;
+  NormGateUpRow({.x = x, .w = w, .out = out, .bias = bias}, norm, stream_);
+  return true;
+}
+
 absl::Status Products::MixExperts(Tensor x, Tensor scores,
                                   const std::vector<ExpertWeights>& experts,
                                   const ExpertChoice& choice, Tensor out) {

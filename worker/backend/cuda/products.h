@@ -29,6 +29,11 @@ class Products {
   absl::Status Linear(Tensor x, int64_t prompt_rows, const Weight& weight, bool add, Tensor out);
   absl::Status GateUp(Tensor x, int64_t prompt_rows, const Weight& weight, const float* bias,
                       Tensor out);
+  // Where one kernel does both: one produced row of bf16 products. Else false, and nothing is done.
+  bool NormLinear(Tensor x, const RowNorm& norm, DType normed, int64_t prompt_rows,
+                  const Weight& weight, Tensor out);
+  bool NormGateUp(Tensor x, const RowNorm& norm, DType normed, int64_t prompt_rows,
+                  const Weight& weight, const float* bias, Tensor out);
   absl::Status MixExperts(Tensor x, Tensor scores, const std::vector<ExpertWeights>& experts,
                           const ExpertChoice& choice, Tensor out);
   // Of what was launched.

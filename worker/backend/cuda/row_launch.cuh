@@ -1,6 +1,7 @@
 #pragma once
 
 #include "common/check.h"
+#include "worker/backend/cuda/linear_rows.h"
 #include "worker/backend/cuda/matrix.h"
 #include "worker/backend/cuda/plain_product.cuh"
 #include "worker/backend/cuda/row_plan.h"
@@ -16,19 +17,22 @@ constexpr int64_t ProductSteps(int64_t in) {
   return (in + kStepNumbers - 1) / kStepNumbers;
 }
 
-template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages, bool kGateUp>
+template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages, bool kGateUp,
+          bool kNormed = false>
 void LaunchTiles(const RowProduct& product, int warps, cudaStream_t stream) {
   constexpr int kOuts = kRowTiles * (kGateUp ? 8 : 16);
   const int64_t steps = ProductSteps<Chunk>(product.in);
   LaunchShape shape;
   shape.grid = dim3((product.outs + kOuts - 1) / kOuts);
   shape.block = dim3(warps * 32);
-  shape.shared_bytes = ProductMemory<kTokenTiles, kRowTiles, kStages>::Bytes(warps, steps);
+  shape.shared_bytes = ProductMemory<kTokenTiles, kRowTiles, kStages>::Bytes(warps, steps) +
+                       static_cast<size_t>(product.normed_bytes());
   shape.stream = stream;
   shape.early = true;
   shape.once = product.w;
   shape.once_bytes = static_cast<size_t>(product.row_bytes * product.outs * (kGateUp ? 2 : 1));
-  Launch(RowProductKernel<Chunk, kTokenTiles, kRowTiles, kStages, kGateUp>, shape, product);
+  Launch(RowProductKernel<Chunk, kTokenTiles, kRowTiles, kStages, kGateUp, kNormed>, shape,
+         product);
 }
 
 // Token tiles that one launch serves at most: what the registers allow.
@@ -86,6 +90,56 @@ void LaunchPasses(const RowProduct& product, int64_t rows, int64_t w_rows, size_
   }
 }
 
+// One row that the product norms itself, in the same shape as without: so with the same bits.
+template <typename Chunk, bool kGateUp>
+void LaunchNormed(const RowProduct& product, int64_t w_rows, cudaStream_t stream) {
+  const RowPlan plan = PlanRows(w_rows, ProductSteps<Chunk>(product.in), 1, Chunk::kNumbers);
+  if (plan.row_tiles == 2) {
+    LaunchTiles<Chunk, 1, 2, 3, kGateUp, true>(product, plan.warps, stream);
+  } else if (plan.stages == 4) {
+    LaunchTiles<Chunk, 1, 1, 4, kGateUp, true>(product, plan.warps, stream);
+  } else {
+    LaunchTiles<Chunk, 1, 1, 3, kGateUp, true>(product, plan.warps, stream);
+  }
+}
+
+// What a product of rows knows of its weight and where it writes.
+inline RowProduct ProductOf(const Matrix& w, int64_t outs, const Tensor& out, const float* bias) {
+  RowProduct product;
+  product.w = static_cast<const unsigned char*>(w.data);
+  product.row_bytes = w.stored == Stored::kBF16   ? w.stride * 2
+                      : w.stored == Stored::kE4M3 ? w.stride
+                                                  : w.stride / 2;
+  product.in = static_cast<int32_t>(w.in);
+  product.outs = static_cast<int32_t>(outs);
+  product.scales = w.scales;
+  product.out = out.data;
+  product.out_stride = out.stride;
+  product.out_bf16 = out.dtype == DType::kBF16;
+  product.bias = bias;
+  return product;
+}
+
+template <bool kGateUp>
+void LaunchNormedProduct(const Tensor& x, const RowNorm& norm, const Matrix& w, const Tensor& out,
+                         const float* bias, cudaStream_t stream) {
+  const int64_t outs = kGateUp ? w.out / 2 : w.out;
+  if (outs == 0) return;
+  CHECK(CanNorm(x, norm, w) && out.cols == outs && out.rows == 1);
+  RowProduct product = ProductOf(w, outs, out, bias);
+  product.unnormed = static_cast<const float*>(x.data);
+  product.gain = norm.gain;
+  product.eps = norm.eps;
+  product.rows = 1;
+  if (w.stored == Stored::kBF16) {
+    LaunchNormed<Bf16Chunk, kGateUp>(product, w.out, stream);
+  } else if (w.stored == Stored::kE4M3) {
+    LaunchNormed<E4m3Chunk, kGateUp>(product, w.out, stream);
+  } else {
+    LaunchNormed<Int4Chunk, kGateUp>(product, w.out, stream);
+  }
+}
+
 // Any number of rows. f32 x, an f32 weight, and rows that are no multiple of 16 bytes go to the
 // plain kernel.
 template <bool kGateUp>
@@ -100,27 +154,16 @@ void LaunchProduct(const Tensor& x, const Matrix& w, const Tensor& out, const fl
     return;
   }
   CHECK(x.stride % 8 == 0);  // Rows of x begin at multiples of 16 bytes.
-  RowProduct product;
-  product.w = static_cast<const unsigned char*>(w.data);
-  product.in = static_cast<int32_t>(w.in);
-  product.outs = static_cast<int32_t>(outs);
-  product.scales = w.scales;
+  RowProduct product = ProductOf(w, outs, out, bias);
   product.x = static_cast<const __nv_bfloat16*>(x.data);
   product.x_stride = x.stride;
-  product.out = out.data;
-  product.out_stride = out.stride;
-  product.out_bf16 = out.dtype == DType::kBF16;
   product.add = add;
-  product.bias = bias;
   const size_t out_bytes = BytesOf(out.dtype);
   if (w.stored == Stored::kBF16) {
-    product.row_bytes = w.stride * 2;
     LaunchPasses<Bf16Chunk, kGateUp>(product, x.rows, w.out, out_bytes, stream);
   } else if (w.stored == Stored::kE4M3) {
-    product.row_bytes = w.stride;
     LaunchPasses<E4m3Chunk, kGateUp>(product, x.rows, w.out, out_bytes, stream);
   } else {
-    product.row_bytes = w.stride / 2;
     LaunchPasses<Int4Chunk, kGateUp>(product, x.rows, w.out, out_bytes, stream);
   }
 }

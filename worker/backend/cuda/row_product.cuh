@@ -5,6 +5,7 @@
 #include "worker/backend/cuda/matrix.h"
 #include "worker/backend/cuda/platform.h"
 #include "worker/backend/cuda/product_formats.cuh"
+#include "worker/backend/cuda/row_norm.cuh"
 #include "worker/backend/cuda/row_plan.h"
 
 // The product of few rows with a large weight: bound by the weight's bytes, which each block
@@ -17,6 +18,9 @@
 // order of the warps. So an output is a fixed function of its row of x, its row of the weight, the
 // format and the number of warps (which the weight's shape alone decides): the other template
 // parameters, and the tokens that share the pass, do not change a bit.
+//
+// One row alone is bound by latency between kernels too: a product that norms its row itself, each
+// block once, while its first copies are under way, saves a kernel.
 namespace conclave::worker::cuda {
 
 // Warps of a block at most: more row tiles need more registers.
@@ -35,6 +39,15 @@ struct RowProduct {
   int64_t out_stride = 0;
   bool out_bf16 = false, add = false;
   const float* bias = nullptr;
+  // One row that is normed first: then x is this, normed, to bf16.
+  const float* unnormed = nullptr;
+  const float* gain = nullptr;
+  float eps = 0;
+
+  // Of shared memory before the ring, for the normed row.
+  __host__ __device__ int64_t normed_bytes() const {
+    return unnormed == nullptr ? 0 : (int64_t{in} * 2 + 127) / 128 * 128;
+  }
 };
 
 template <int kTokenTiles, int kRowTiles, int kStages>
@@ -82,9 +95,10 @@ constexpr int LeastBlocks() {
 }
 
 // kGateUp: w is [G; U], and an output silu(gate) * up: each 16 rows of a block are 8 of G and the
-// same 8 of U.
-template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages, bool kGateUp>
+// same 8 of U. kNormed: of one row, which is normed first.
+template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages, bool kGateUp, bool kNormed>
 class ProductBlock {
+  static_assert(!kNormed || kTokenTiles == 1);
   using Memory = ProductMemory<kTokenTiles, kRowTiles, kStages>;
   static constexpr int kPairs = Chunk::kNumbers / 2;   // Of a chunk.
   static constexpr int kPieces = Chunk::kNumbers / 8;  // 16-byte pieces of x for one chunk.
@@ -99,14 +113,15 @@ class ProductBlock {
  public:
   __device__ ProductBlock(const RowProduct& p, unsigned char* memory)
       : p_(p),
-        memory_(memory),
+        memory_(memory + (kNormed ? p.normed_bytes() : 0)),
+        normed_(reinterpret_cast<__nv_bfloat16*>(memory)),
         lane_(static_cast<int>(threadIdx.x) % 32),
         warp_(static_cast<int>(threadIdx.x) / 32),
         warps_(static_cast<int>(blockDim.x) / 32),
         first_(static_cast<int>(blockIdx.x) * kOuts),
         chunks_((p.in + Chunk::kNumbers - 1) / Chunk::kNumbers),
         steps_((chunks_ + 7) / 8),
-        ring_(memory + warp_ * Memory::kStageBytes),
+        ring_(memory_ + warp_ * Memory::kStageBytes),
         first_row_(p.w + (int64_t{first_} + lane_ / 8) * p.row_bytes) {
     // Copies: lanes 0-7 take the 128 bytes of one row, lanes 8-15 of the next, and so on.
 #pragma unroll
@@ -119,6 +134,7 @@ class ProductBlock {
 #pragma unroll
     for (int s = 0; s < kStages - 1; ++s) Copy(warp_ + s * warps_, s);
     GridDependencyWait();
+    if constexpr (kNormed) NormToShared(p_.unnormed, p_.gain, p_.in, p_.eps, normed_);
 
     uint4 ahead[2][kTokenTiles][kPieces];
     if constexpr (kEarlier) LoadStep(warp_, ahead);
@@ -198,7 +214,9 @@ class ProductBlock {
   __device__ int FirstOf(int step, int half) const {
     return (step * 8 + half * 4 + lane_ % 4) * Chunk::kNumbers;
   }
-  __device__ const __nv_bfloat16* XAt(int k) const { return p_.x + lane_ / 4 * p_.x_stride + k; }
+  __device__ const __nv_bfloat16* XAt(int k) const {
+    return kNormed ? normed_ + k : p_.x + lane_ / 4 * p_.x_stride + k;
+  }
   // x of one chunk and token tile: zeros past the last row and the last number.
   __device__ void LoadX(const __nv_bfloat16* from, int k, int tile, uint4 (&x)[kPieces]) const {
 #pragma unroll
@@ -306,7 +324,8 @@ class ProductBlock {
   }
 
   const RowProduct& p_;
-  unsigned char* const memory_;
+  unsigned char* const memory_;  // The rings.
+  __nv_bfloat16* const normed_;
   const int lane_, warp_, warps_;
   const int first_;           // The block's first output.
   const int chunks_, steps_;  // Of a row.
@@ -317,12 +336,12 @@ class ProductBlock {
   float sums_[kRowTiles][kTokenTiles][4] = {};
 };
 
-template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages, bool kGateUp>
+template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages, bool kGateUp, bool kNormed>
 __global__ void __launch_bounds__(MostProductWarps(kRowTiles) * 32,
                                   (LeastBlocks<Chunk, kTokenTiles, kRowTiles, kStages>()))
     RowProductKernel(const RowProduct product) {
   GridDependencyLaunch();
-  ProductBlock<Chunk, kTokenTiles, kRowTiles, kStages, kGateUp> block(
+  ProductBlock<Chunk, kTokenTiles, kRowTiles, kStages, kGateUp, kNormed> block(
       product, DynamicShared<unsigned char>());
   block.Run();
 }

@@ -11,6 +11,7 @@
 
 #include "tests/reference/ops.h"
 #include "tests/unit/worker/backend/cuda/rig.h"
+#include "worker/backend/cuda/rows.h"
 
 namespace conclave::worker::cuda {
 namespace {
@@ -182,6 +183,28 @@ TEST_P(LinearRowsTest, GateAndUpMeetInOneRow) {
       ASSERT_EQ(BitsOf(GateUp(first, rows, dtype, bias)), BitsOfRows(all, first, rows)) << rows;
     }
   }
+}
+
+TEST_P(LinearRowsTest, AProductThatNormsItsRowHasTheBitsOfANormAndAProduct) {
+  const Case& c = GetParam();
+  Prepare(2 * c.out, 6);
+  const Tensor x = Upload(Random(c.in, 7), DType::kF32, 1, c.in, (c.in + 7) / 8 * 8);
+  const RowNorm norm = {Upload(Random(c.in, 8)), 1e-5F};
+  if (!CanNorm(x, norm, w_.matrix)) {
+    ASSERT_TRUE(c.stored == Stored::kF32 || c.in % 8 != 0 || c.in <= 256);
+    return;
+  }
+  const Tensor normed = Poisoned(DType::kBF16, 1, c.in, (c.in + 7) / 8 * 8);
+  RmsNorm(x, 1, norm.gain, norm.eps, normed, stream());
+  const Tensor apart = Poisoned(DType::kF32, 1, 2 * c.out),
+               both = Poisoned(DType::kF32, 1, 2 * c.out);
+  LinearRows({normed, w_.matrix, apart, bias_, false}, stream());
+  NormLinearRow({x, w_.matrix, both, bias_, false}, norm, stream());
+  EXPECT_EQ(BitsOf(Download(both)), BitsOf(Download(apart)));
+  const Tensor gated = Poisoned(DType::kBF16, 1, c.out), met = Poisoned(DType::kBF16, 1, c.out);
+  GateUpRows({normed, w_.matrix, gated, bias_}, stream());
+  NormGateUpRow({x, w_.matrix, met, bias_}, norm, stream());
+  EXPECT_EQ(BitsOf(Download(met)), BitsOf(Download(gated)));
 }
 
 class E4m3NumbersTest : public Rig {};

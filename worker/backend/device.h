@@ -147,6 +147,12 @@ class Device {
   // out [N, H*E] = softmax(scale * q k^T) v over each row's visible positions: itself and all
   // earlier ones, or with a window > 0 itself and window - 1 earlier ones.
   virtual void Attend(Tensor q, KvPool& pool, int layer, float scale, int window, Tensor out) = 0;
+  // RopeStore, then Attend, bit for bit; q and k are scratch.
+  virtual void RopeAttend(Tensor q, Tensor k, Tensor v, const RopeTable& rope, KvPool& pool,
+                          int layer, float scale, int window, Tensor out) {
+    RopeStore(q, k, v, rope, pool, layer);
+    Attend(q, pool, layer, scale, window, out);
+  }
   // The first `tokens` tokens of a block, on all layers.
   virtual void CopyBlock(KvPool& pool, int from, int to, int tokens) = 0;
   // Begins to draw; at most two draws may wait to be taken. `width`, `first`: of this rank's shard,

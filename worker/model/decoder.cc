@@ -256,9 +256,9 @@ absl::Status Decoder::Attention(Layer& layer, int number, KvPool& pool) {
     device_.RmsNorm(q, heads, layer.q_norm->floats(), config_.norm_eps, q);
     device_.RmsNorm(k, kv_heads, layer.k_norm->floats(), config_.norm_eps, k);
   }
-  device_.RopeStore(q, k, v, {cos_->floats(), sin_->floats()}, pool, number);
   const float scale = 1.0f / std::sqrt(static_cast<float>(config_.head_width));
-  device_.Attend(q, pool, number, scale, config_.layer[number].window, attended);
+  device_.RopeAttend(q, k, v, {cos_->floats(), sin_->floats()}, pool, number, scale,
+                     config_.layer[number].window, attended);
   return AddProduct(attended, *layer.o, layer.o_bias);
 }
 

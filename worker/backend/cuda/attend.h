@@ -73,6 +73,16 @@ int64_t PartFloats(int rows, int heads, int head_width, int max_pieces);
 // any max_pieces. Positions, block tables, items and item_rows are read while earlier kernels may
 // still run: copies write them, kernels never do. Queries, keys and values are read after these.
 void AttendDecode(const AttendArgs& args, cudaStream_t stream);
+// What RopeStore would be given, of a row whose queries are AttendArgs::q.
+struct RowInputs {
+  Tensor k, v;
+  const float *cos = nullptr, *sin = nullptr;
+};
+// RopeStore and AttendDecode of a produced row that is alone in its batch, in one kernel, with the
+// same bits; q stays as it is. What earlier steps stored is read while earlier kernels of this step
+// may still run. REQUIRES: CanAttendRow: one row of bf16, and not more of it than runs at once.
+bool CanAttendRow(const AttendArgs& args, const RowInputs& row);
+void AttendRow(const AttendArgs& args, const RowInputs& row, cudaStream_t stream);
 // Prompt rows [0, prompt_rows), whose keys and values are in the pool already: tensor cores; keys
 // by tiles at fixed positions, in order. A row's result is the same bits in any tile. The KV is
 // bf16 or e4m3 where q is bf16, f32 where q is f32.

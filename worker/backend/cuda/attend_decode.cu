@@ -285,14 +285,11 @@ int64_t PartFloats(int rows, int heads, int head_width, int max_pieces) {
   return SumFloats(parts, head_width) + 2 * parts;
 }
 
-void AttendDecode(const AttendArgs& args, cudaStream_t stream) {
+PieceArgs PiecesOf(const AttendArgs& args) {
   const int rows = args.batch.rows - args.batch.prompt_rows;
-  if (rows == 0) return;
   const int heads = static_cast<int>(args.q.cols) / args.kv.head_width;
   const int64_t parts = int64_t{rows} * heads * args.max_pieces;
-  float2* const stats =
-      reinterpret_cast<float2*>(args.parts + SumFloats(parts, args.kv.head_width));
-  PieceArgs pieces{
+  return {
       .items = args.items,
       .item_rows = args.item_rows,
       .blocks = args.batch.blocks,
@@ -307,8 +304,13 @@ void AttendDecode(const AttendArgs& args, cudaStream_t stream) {
       .max_pieces = args.max_pieces,
       .scale = args.scale,
       .sums = args.parts,
-      .stats = stats,
+      .stats = reinterpret_cast<float2*>(args.parts + SumFloats(parts, args.kv.head_width)),
   };
+}
+
+void AttendDecode(const AttendArgs& args, cudaStream_t stream) {
+  if (args.batch.rows == args.batch.prompt_rows) return;
+  PieceArgs pieces = PiecesOf(args);
   const bool tensor_cores = FitsTensorCores(args);
   if (tensor_cores && args.max_pieces == 1) {
     pieces.out = static_cast<__nv_bfloat16*>(args.out.at(args.batch.prompt_rows, 0));
@@ -319,7 +321,7 @@ void AttendDecode(const AttendArgs& args, cudaStream_t stream) {
   } else {
     StartOf(pieces, args.kv.stored, args.num_items, stream);
   }
-  if (pieces.out == nullptr) LaunchMerge(args, args.parts, stats, stream);
+  if (pieces.out == nullptr) LaunchMerge(args, pieces.sums, pieces.stats, stream);
 }
 
 }  // namespace conclave::worker::cuda

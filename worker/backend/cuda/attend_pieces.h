@@ -27,6 +27,9 @@ struct PieceArgs {
   int64_t out_stride = 0;
 };
 
+// Without `out`.
+PieceArgs PiecesOf(const AttendArgs& args);
+
 // Which of the parts is (row, head, piece)'s.
 __host__ __device__ inline int64_t PartOf(const PieceArgs& args, int row, int head, int piece) {
   return (int64_t{row} * args.kv_heads * args.group + head) * args.max_pieces + piece;

@@ -122,6 +122,8 @@ class Gpu : public CudaDevice {
   void RopeStore(Tensor q, Tensor k, Tensor v, const RopeTable& rope, KvPool& pool,
                  int layer) override;
   void Attend(Tensor q, KvPool& pool, int layer, float scale, int window, Tensor out) override;
+  void RopeAttend(Tensor q, Tensor k, Tensor v, const RopeTable& rope, KvPool& pool, int layer,
+                  float scale, int window, Tensor out) override;
   void CopyBlock(KvPool& pool, int from, int to, int tokens) override;
   absl::Status BeginDraw(const std::vector<ShardDraw>& draws, int64_t width,
                          TokenId first) override;
@@ -166,6 +168,10 @@ class Gpu : public CudaDevice {
     return options_.kv == CudaOptions::Kv::kFp8 ? Stored::kE4M3 : Stored::kBF16;
   }
   KvView Layer(KvPool& pool, int layer) const;
+  // False where there is no room: it is noted.
+  bool ArgsOf(Tensor q, KvPool& pool, int layer, float scale, int window, Tensor out,
+              AttendArgs* args);
+  void Attend(const AttendArgs& args);
 
   const CudaOptions options_;
   const int capability_;  // 90 is 9.0.
@@ -299,28 +305,45 @@ void Gpu::RopeStore(Tensor q, Tensor k, Tensor v, const RopeTable& rope, KvPool&
   cuda::RopeStore(upload_.view(), q, k, v, rope.cos, rope.sin, Layer(pool, layer), stream());
 }
 
-void Gpu::Attend(Tensor q, KvPool& pool, int layer, float scale, int window, Tensor out) {
-  if (q.rows == 0) return;
+bool Gpu::ArgsOf(Tensor q, KvPool& pool, int layer, float scale, int window, Tensor out,
+                 AttendArgs* args) {
   DecodeView plan;
-  const absl::Status planned = upload_.PlanFor(window, stream(), &plan);
-  if (!planned.ok()) return Note(planned);
-  AttendArgs args;
-  args.batch = upload_.attend_view();
-  args.q = q, args.out = out, args.kv = Layer(pool, layer);
-  args.scale = scale, args.window = window;
-  args.items = plan.items, args.item_rows = plan.item_rows;
-  args.num_items = plan.num_items, args.max_pieces = plan.max_pieces;
-  args.tiles = upload_.tiles(), args.num_tiles = upload_.num_tiles();
+  absl::Status status = upload_.PlanFor(window, stream(), &plan);
+  args->batch = upload_.attend_view();
+  args->q = q, args->out = out, args->kv = Layer(pool, layer);
+  args->scale = scale, args->window = window;
+  args->items = plan.items, args->item_rows = plan.item_rows;
+  args->num_items = plan.num_items, args->max_pieces = plan.max_pieces;
+  args->tiles = upload_.tiles(), args->num_tiles = upload_.num_tiles();
+  const int produced = args->batch.rows - args->batch.prompt_rows;
+  if (status.ok() && produced > 0) {
+    const int heads = static_cast<int>(q.cols / pool.head_width);
+    const int64_t floats = PartFloats(produced, heads, pool.head_width, plan.max_pieces);
+    status = parts_.Reserve(static_cast<size_t>(floats) * sizeof(float), stream(), &moved_);
+    args->parts = static_cast<float*>(parts_.data());
+  }
+  Note(status);
+  return status.ok();
+}
+
+void Gpu::Attend(const AttendArgs& args) {
   if (args.batch.prompt_rows > 0) AttendPrefill(args, stream());
-  const int produced = args.batch.rows - args.batch.prompt_rows;
-  if (produced == 0) return;
-  const int heads = static_cast<int>(q.cols / pool.head_width);
-  const int64_t floats = PartFloats(produced, heads, pool.head_width, plan.max_pieces);
-  const absl::Status room =
-      parts_.Reserve(static_cast<size_t>(floats) * sizeof(float), stream(), &moved_);
-  if (!room.ok()) return Note(room);
-  args.parts = static_cast<float*>(parts_.data());
   AttendDecode(args, stream());
+}
+
+void Gpu::Attend(Tensor q, KvPool& pool, int layer, float scale, int window, Tensor out) {
+  AttendArgs args;
+  if (q.rows > 0 && ArgsOf(q, pool, layer, scale, window, out, &args)) Attend(args);
+}
+
+void Gpu::RopeAttend(Tensor q, Tensor k, Tensor v, const RopeTable& rope, KvPool& pool, int layer,
+                     float scale, int window, Tensor out) {
+  AttendArgs args;
+  if (q.rows == 0 || !ArgsOf(q, pool, layer, scale, window, out, &args)) return;
+  const RowInputs row = {k, v, rope.cos, rope.sin};
+  if (CanAttendRow(args, row)) return AttendRow(args, row, stream());
+  RopeStore(q, k, v, rope, pool, layer);
+  Attend(args);
 }
 
 void Gpu::CopyBlock(KvPool& pool, int from, int to, int tokens) {

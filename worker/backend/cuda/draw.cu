@@ -18,7 +18,7 @@ constexpr int kQuad = 4;                    // Neighbours of one thread.
 constexpr int kRawGroup = kWarp * kQuad;    // For the raw logits: what one warp reads at once.
 constexpr int kValueGroup = kRawGroup / 4;  // For what is drawn from: `keep` is greater.
 constexpr int kTurns = kSegment / (kScanThreads * kQuad);
-constexpr int kFewThreads = 256, kManyThreads = 1024;  // Where few or many are kept.
+constexpr int kFewThreads = 256, kManyThreads = 1024;  // Of a merge.
 
 // Between the kernels, for each draw.
 struct Scratch {
@@ -383,7 +383,8 @@ void Draw(const DrawArgs& args, cudaStream_t stream) {
                     .early = true};
   if (args.width > 0) Launch(ScanSegments, shape, args, scratch);
   shape.grid = dim3(draws, args.most_kept > 0 ? 3 : 2);
-  shape.block = dim3(args.most_kept > kFewWanted ? kManyThreads : kFewThreads);
+  const bool many = args.most_kept > kFewWanted || draws <= kFewDraws;  // Few are bound by latency.
+  shape.block = dim3(many ? kManyThreads : kFewThreads);
   Launch(MergeDraws, shape, args, scratch);
 }
 

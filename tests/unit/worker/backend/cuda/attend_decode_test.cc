@@ -4,6 +4,7 @@
 #include "tests/reference/ops.h"
 #include "tests/unit/worker/backend/cuda/rig.h"
 #include "worker/backend/cuda/attend.h"
+#include "worker/backend/cuda/rows.h"
 
 namespace conclave::worker::cuda {
 namespace {
@@ -128,6 +129,58 @@ class AttendDecodeTest : public Rig {
       result.emplace_back(from, from + columns);
     }
     return result;
+  }
+
+  struct Alone {
+    bool one_kernel = false;
+    std::vector<uint32_t> out;
+    std::vector<uint8_t> keys, values;  // The pool, afterwards.
+  };
+  // A row that is a whole batch, from its queries, key and value before they are rotated: by one
+  // kernel where that can be and is wanted.
+  Alone RopeAndAttend(Row row, int window, int more_pieces, bool one_kernel) {
+    const std::vector<int32_t>& table = sequences_[row.sequence];
+    DecodePlan plan = PlanDecode({table.data()}, {0}, {row.position}, window);
+    plan.items.resize(plan.items.size() + 2);
+    const int64_t width = heads_.width, columns = heads_.heads * width;
+    const int64_t kv_columns = heads_.kv_heads * width, all = columns + 2 * kv_columns;
+    const Tensor qkv =
+        Upload(Rounded(Random(static_cast<size_t>(all), 71), types_.q), types_.q, 1, all, all);
+    const Tensor q = qkv.Columns(0, columns), k = qkv.Columns(columns, kv_columns);
+    const Tensor v = qkv.Columns(columns + kv_columns, kv_columns);
+    const auto angles = static_cast<size_t>((row.position + 1) * width / 2);
+    const float *cos = Upload(Random(angles, 72)), *sin = Upload(Random(angles, 73));
+
+    AttendArgs args;
+    args.batch.rows = 1;
+    args.batch.positions = Upload(std::vector<int32_t>{row.position});
+    args.batch.tables = Upload(std::vector<int32_t>{0});
+    args.batch.blocks = Upload(table);
+    args.q = q;
+    args.out = Poisoned(types_.q, 1, columns);
+    args.kv = {UploadKv(keys_), UploadKv(values_), types_.kv, heads_.kv_heads, heads_.width};
+    args.scale = scale();
+    args.window = window;
+    args.items = Upload(plan.items);
+    args.item_rows = Upload(plan.item_rows);
+    args.num_items = static_cast<int>(plan.items.size());
+    args.max_pieces = plan.max_pieces + more_pieces;
+    args.parts = Poisoned<float>(
+        static_cast<size_t>(PartFloats(1, heads_.heads, heads_.width, args.max_pieces)));
+    Alone alone;
+    const RowInputs inputs = {k, v, cos, sin};
+    alone.one_kernel = one_kernel && CanAttendRow(args, inputs);
+    if (alone.one_kernel) {
+      AttendRow(args, inputs, stream());
+    } else {
+      RopeStore(args.batch, q, k, v, cos, sin, args.kv, stream());
+      AttendDecode(args, stream());
+    }
+    alone.out = BitsOf(Download(args.out));
+    const size_t bytes = keys_.size() * (types_.kv == Stored::kE4M3 ? 1 : 2);
+    alone.keys = Download(static_cast<const uint8_t*>(args.kv.keys), bytes);
+    alone.values = Download(static_cast<const uint8_t*>(args.kv.values), bytes);
+    return alone;
   }
 
   void ExpectReference(Row row, int window, const std::vector<float>& found) const {
@@ -299,6 +352,28 @@ TEST_F(AttendDecodeTest, ReplayedRowsOfOneSequenceShare) {
     for (int i = 0; i < 10; ++i) rows.push_back({sequence, 508 + i});
     Check(rows);
     Check(rows, 300);
+  }
+}
+
+TEST_F(AttendDecodeTest, OneKernelForARowAloneHasTheBitsOfTwo) {
+  for (const Types types : {kBF16, kE4M3}) {
+    for (const Heads heads : {Heads{4, 1, 64}, Heads{4, 2, 128}, Heads{16, 1, 32}, Heads{3, 1, 80},
+                              Heads{2, 2, 16}, Heads{9, 1, 64}, Heads{2, 1, 256}}) {
+      Make(heads, types);
+      AddSequence(600);
+      for (const int position : {0, 1, 15, 16, 31, 63, 100, 254, 255, 256, 599}) {
+        for (const int window : {0, 40}) {
+          const int more = position % 2;
+          const Alone two = RopeAndAttend({0, position}, window, more, false);
+          const Alone one = RopeAndAttend({0, position}, window, more, true);
+          const bool small = types.kv == Stored::kE4M3 || heads.width <= 128;
+          EXPECT_EQ(one.one_kernel, small) << heads.width;
+          EXPECT_EQ(one.out, two.out) << "position " << position << ", window " << window;
+          EXPECT_EQ(one.keys, two.keys) << "position " << position << ", window " << window;
+          EXPECT_EQ(one.values, two.values) << "position " << position << ", window " << window;
+        }
+      }
+    }
   }
 }
 

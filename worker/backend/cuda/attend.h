@@ -25,6 +25,8 @@ struct DecodeItem {
   // What all its rows see, counted from the piece's first position; nothing else is read. More than
   // one row: all of the piece.
   int32_t from = 0, to = 0;
+  // One row whose own position is in the piece: where. Else -1.
+  int32_t own = -1;
 };
 
 // What the produced rows of a batch attend to, for layers of one window. Pure, on the host.
@@ -73,16 +75,17 @@ int64_t PartFloats(int rows, int heads, int head_width, int max_pieces);
 // any max_pieces. Positions, block tables, items and item_rows are read while earlier kernels may
 // still run: copies write them, kernels never do. Queries, keys and values are read after these.
 void AttendDecode(const AttendArgs& args, cudaStream_t stream);
-// What RopeStore would be given, of a row whose queries are AttendArgs::q.
-struct RowInputs {
+// What else RopeStore would be given, of rows whose queries are AttendArgs::q.
+struct FewInputs {
   Tensor k, v;
   const float *cos = nullptr, *sin = nullptr;
 };
-// RopeStore and AttendDecode of a produced row that is alone in its batch, in one kernel, with the
-// same bits; q stays as it is. What earlier steps stored is read while earlier kernels of this step
-// may still run. REQUIRES: CanAttendRow: one row of bf16, and not more of it than runs at once.
-bool CanAttendRow(const AttendArgs& args, const RowInputs& row);
-void AttendRow(const AttendArgs& args, const RowInputs& row, cudaStream_t stream);
+// RopeStore and AttendDecode of few produced rows in one kernel (and a merge), with the same bits;
+// q stays as it is. What earlier steps stored is read while earlier kernels of this step may still
+// run. REQUIRES: CanAttendFew: rows of bf16, none of which reads what another one stores, and not
+// more of them than run at once.
+bool CanAttendFew(const AttendArgs& args, const FewInputs& few);
+void AttendFew(const AttendArgs& args, const FewInputs& few, cudaStream_t stream);
 // Prompt rows [0, prompt_rows), whose keys and values are in the pool already: tensor cores; keys
 // by tiles at fixed positions, in order. A row's result is the same bits in any tile. The KV is
 // bf16 or e4m3 where q is bf16, f32 where q is f32.

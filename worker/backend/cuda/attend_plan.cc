@@ -65,7 +65,8 @@ class DecodePlanner {
                            .blocks = offsets_[row] + piece * kPieceBlocks,
                            .piece = piece,
                            .from = std::max(first - start, 0),
-                           .to = std::min(end - start, kPiece)});
+                           .to = std::min(end - start, kPiece),
+                           .own = OwnOf(row, piece)});
   }
 
   // Adds whole pieces [from, to) for rows item_rows[first, first + rows).
@@ -78,9 +79,15 @@ class DecodePlanner {
                                .blocks = offset + piece * kPieceBlocks,
                                .piece = piece,
                                .from = 0,
-                               .to = kPiece});
+                               .to = kPiece,
+                               .own = rows == 1 ? OwnOf(plan_.item_rows[first], piece) : -1});
       }
     }
+  }
+
+  // Where in the piece the row's own position is, or -1.
+  int32_t OwnOf(int32_t row, int32_t piece) const {
+    return positions_[row] / kPiece == piece ? positions_[row] % kPiece : -1;
   }
 
   const int32_t* BlocksOf(int32_t row, int32_t piece) const {

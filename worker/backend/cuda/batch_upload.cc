@@ -36,6 +36,21 @@ void Put(const std::vector<T>& from, void* region, size_t at) {
     std::memcpy(static_cast<char*>(region) + at, from.data(), from.size() * sizeof(T));
 }
 
+// Whether no run reads what another one, or an earlier row of its own, writes in this step.
+bool AreApart(const std::vector<Run>& runs) {
+  constexpr size_t kMost = 64;  // More are no few.
+  if (runs.size() > kMost) return false;
+  for (const Run& writer : runs) {
+    if (writer.rows != 1) return false;
+    const int32_t place = writer.position / kKvBlock, block = writer.blocks[place];
+    for (const Run& reader : runs) {
+      if (&reader == &writer) continue;
+      if (reader.position / kKvBlock >= place && reader.blocks[place] == block) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 int64_t RowBucket(int64_t rows) {
@@ -160,17 +175,19 @@ absl::Status BatchUpload::LayOut(cudaStream_t stream) {
   view_ = {static_cast<int>(rows.tokens.size()),
            batch_.prompt_rows,
            static_cast<int>(rows.logits.size()),
+           /*apart=*/false,
            at(tokens),
            at(positions),
            at(tables),
            at(blocks),
            at(logits),
            drawn_};
+  view_.apart = AreApart(batch_.runs);
   attend_view_ = view_;
   if (!rules_.prompt_tiles) attend_view_.prompt_rows = 0;
   tiles_ = reinterpret_cast<const PrefillTile*>(at(tiles));
   num_tiles_ = static_cast<int>(prompt_tiles_.size());
-  key_ = {view_.rows, view_.prompt_rows, view_.logits_rows};
+  key_ = {view_.rows, view_.prompt_rows, view_.logits_rows, view_.apart ? 1 : 0};
   for (const Planned& each : windows_) {
     key_.insert(key_.end(), {each.window, each.num_items, each.max_pieces});
   }

@@ -13,6 +13,7 @@ inline constexpr int kKvBlock = 16;  // Tokens in one KV block.
 // pool's scratch block.
 struct BatchView {
   int rows = 0, prompt_rows = 0, logits_rows = 0;
+  bool apart = false;                  // No row reads what another one stores.
   const int32_t* tokens = nullptr;     // [rows]; t < 0 is drawn[-1 - t].
   const int32_t* positions = nullptr;  // [rows]
   const int32_t* tables = nullptr;     // [rows]: where in `blocks` the row's block table begins.

@@ -340,8 +340,8 @@ void Gpu::RopeAttend(Tensor q, Tensor k, Tensor v, const RopeTable& rope, KvPool
                      float scale, int window, Tensor out) {
   AttendArgs args;
   if (q.rows == 0 || !ArgsOf(q, pool, layer, scale, window, out, &args)) return;
-  const RowInputs row = {k, v, rope.cos, rope.sin};
-  if (CanAttendRow(args, row)) return AttendRow(args, row, stream());
+  const FewInputs few = {k, v, rope.cos, rope.sin};
+  if (CanAttendFew(args, few)) return AttendFew(args, few, stream());
   RopeStore(q, k, v, rope, pool, layer);
   Attend(args);
 }

@@ -131,33 +131,45 @@ class AttendDecodeTest : public Rig {
     return result;
   }
 
-  struct Alone {
+  struct Outcome {
     bool one_kernel = false;
     std::vector<uint32_t> out;
     std::vector<uint8_t> keys, values;  // The pool, afterwards.
   };
-  // A row that is a whole batch, from its queries, key and value before they are rotated: by one
-  // kernel where that can be and is wanted.
-  Alone RopeAndAttend(Row row, int window, int more_pieces, bool one_kernel) {
-    const std::vector<int32_t>& table = sequences_[row.sequence];
-    DecodePlan plan = PlanDecode({table.data()}, {0}, {row.position}, window);
+  // Rows that are a whole batch, from their queries, keys and values before they are rotated: by
+  // one kernel where that can be and is wanted.
+  Outcome RopeAndAttend(const std::vector<Row>& rows, int window, int more_pieces,
+                        bool one_kernel) {
+    std::vector<int32_t> blocks, offsets, positions;
+    std::vector<const int32_t*> tables;
+    for (const Row& row : rows) {
+      const std::vector<int32_t>& table = sequences_[row.sequence];
+      tables.push_back(table.data());
+      offsets.push_back(static_cast<int32_t>(blocks.size()));
+      positions.push_back(row.position);
+      blocks.insert(blocks.end(), table.begin(), table.end());
+    }
+    const int n = static_cast<int>(rows.size());
+    const int last = *std::max_element(positions.begin(), positions.end());
+    DecodePlan plan = PlanDecode(tables, offsets, positions, window);
     plan.items.resize(plan.items.size() + 2);
     const int64_t width = heads_.width, columns = heads_.heads * width;
     const int64_t kv_columns = heads_.kv_heads * width, all = columns + 2 * kv_columns;
-    const Tensor qkv =
-        Upload(Rounded(Random(static_cast<size_t>(all), 71), types_.q), types_.q, 1, all, all);
+    const Tensor qkv = Upload(Rounded(Random(static_cast<size_t>(n * all), 71), types_.q), types_.q,
+                              n, all, all + 8);
     const Tensor q = qkv.Columns(0, columns), k = qkv.Columns(columns, kv_columns);
     const Tensor v = qkv.Columns(columns + kv_columns, kv_columns);
-    const auto angles = static_cast<size_t>((row.position + 1) * width / 2);
+    const auto angles = static_cast<size_t>((last + 1) * width / 2);
     const float *cos = Upload(Random(angles, 72)), *sin = Upload(Random(angles, 73));
 
     AttendArgs args;
-    args.batch.rows = 1;
-    args.batch.positions = Upload(std::vector<int32_t>{row.position});
-    args.batch.tables = Upload(std::vector<int32_t>{0});
-    args.batch.blocks = Upload(table);
+    args.batch.rows = n;
+    args.batch.apart = true;
+    args.batch.positions = Upload(positions);
+    args.batch.tables = Upload(offsets);
+    args.batch.blocks = Upload(blocks);
     args.q = q;
-    args.out = Poisoned(types_.q, 1, columns);
+    args.out = Poisoned(types_.q, n, columns);
     args.kv = {UploadKv(keys_), UploadKv(values_), types_.kv, heads_.kv_heads, heads_.width};
     args.scale = scale();
     args.window = window;
@@ -166,21 +178,32 @@ class AttendDecodeTest : public Rig {
     args.num_items = static_cast<int>(plan.items.size());
     args.max_pieces = plan.max_pieces + more_pieces;
     args.parts = Poisoned<float>(
-        static_cast<size_t>(PartFloats(1, heads_.heads, heads_.width, args.max_pieces)));
-    Alone alone;
-    const RowInputs inputs = {k, v, cos, sin};
-    alone.one_kernel = one_kernel && CanAttendRow(args, inputs);
-    if (alone.one_kernel) {
-      AttendRow(args, inputs, stream());
+        static_cast<size_t>(PartFloats(n, heads_.heads, heads_.width, args.max_pieces)));
+    Outcome outcome;
+    const FewInputs inputs = {k, v, cos, sin};
+    outcome.one_kernel = one_kernel && CanAttendFew(args, inputs);
+    if (outcome.one_kernel) {
+      AttendFew(args, inputs, stream());
     } else {
       RopeStore(args.batch, q, k, v, cos, sin, args.kv, stream());
       AttendDecode(args, stream());
     }
-    alone.out = BitsOf(Download(args.out));
+    outcome.out = BitsOf(Download(args.out));
     const size_t bytes = keys_.size() * (types_.kv == Stored::kE4M3 ? 1 : 2);
-    alone.keys = Download(static_cast<const uint8_t*>(args.kv.keys), bytes);
-    alone.values = Download(static_cast<const uint8_t*>(args.kv.values), bytes);
-    return alone;
+    outcome.keys = Download(static_cast<const uint8_t*>(args.kv.keys), bytes);
+    outcome.values = Download(static_cast<const uint8_t*>(args.kv.values), bytes);
+    return outcome;
+  }
+  void ExpectOneKernelIsTwo(const std::vector<Row>& rows, int window, int more_pieces) {
+    SCOPED_TRACE(testing::Message()
+                 << "heads " << heads_.heads << "/" << heads_.kv_heads << " of " << heads_.width
+                 << ", position " << rows[0].position << ", window " << window);
+    const Outcome two = RopeAndAttend(rows, window, more_pieces, false);
+    const Outcome one = RopeAndAttend(rows, window, more_pieces, true);
+    EXPECT_EQ(one.one_kernel, heads_.width <= 128);
+    EXPECT_EQ(one.out, two.out);
+    EXPECT_EQ(one.keys, two.keys);
+    EXPECT_EQ(one.values, two.values);
   }
 
   void ExpectReference(Row row, int window, const std::vector<float>& found) const {
@@ -355,24 +378,32 @@ TEST_F(AttendDecodeTest, ReplayedRowsOfOneSequenceShare) {
   }
 }
 
-TEST_F(AttendDecodeTest, OneKernelForARowAloneHasTheBitsOfTwo) {
+TEST_F(AttendDecodeTest, OneKernelForARowHasTheBitsOfTwo) {
   for (const Types types : {kBF16, kE4M3}) {
     for (const Heads heads : {Heads{4, 1, 64}, Heads{4, 2, 128}, Heads{16, 1, 32}, Heads{3, 1, 80},
                               Heads{2, 2, 16}, Heads{9, 1, 64}, Heads{2, 1, 256}}) {
       Make(heads, types);
       AddSequence(600);
       for (const int position : {0, 1, 15, 16, 31, 63, 100, 254, 255, 256, 599}) {
-        for (const int window : {0, 40}) {
-          const int more = position % 2;
-          const Alone two = RopeAndAttend({0, position}, window, more, false);
-          const Alone one = RopeAndAttend({0, position}, window, more, true);
-          const bool small = types.kv == Stored::kE4M3 || heads.width <= 128;
-          EXPECT_EQ(one.one_kernel, small) << heads.width;
-          EXPECT_EQ(one.out, two.out) << "position " << position << ", window " << window;
-          EXPECT_EQ(one.keys, two.keys) << "position " << position << ", window " << window;
-          EXPECT_EQ(one.values, two.values) << "position " << position << ", window " << window;
-        }
+        for (const int window : {0, 40})
+          ExpectOneKernelIsTwo({{0, position}}, window, position % 2);
       }
+    }
+  }
+}
+
+TEST_F(AttendDecodeTest, OneKernelForAFamilyHasTheBitsOfTwo) {
+  for (const auto& [heads, agents] :
+       {std::tuple{Heads{4, 1, 64}, 8}, std::tuple{Heads{1, 1, 128}, 20},
+        std::tuple{Heads{4, 2, 80}, 3}, std::tuple{Heads{16, 1, 32}, 9}}) {
+    for (const Types types : {kBF16, kE4M3}) {
+      Make(heads, types);
+      std::vector<Row> rows = {{AddSequence(512), 511}};
+      for (int i = 1; i < agents; ++i) {
+        const int tokens = i % 4 == 0 ? 512 : 258 + i;
+        rows.push_back({AddSequence(tokens, 0, 16), tokens - 1});
+      }
+      for (const int window : {0, 300}) ExpectOneKernelIsTwo(rows, window, agents % 2);
     }
   }
 }

@@ -102,8 +102,7 @@ class FewBlock {
   // Before earlier kernels are done: what the step's upload brought and earlier steps left. No
   // division but one: they would take longer than anything else here.
   __device__ void Fetch() {
-    const int lane = thread_ % kWarp, first = item_.from / 32 * 32,
-              last = (item_.to + 31) / 32 * 32;
+    const int lane = thread_ % kWarp;
     // Blocks that nobody sees may not even be in the table.
     const bool there = lane * kKvBlock < item_.to && (lane + 1) * kKvBlock > item_.from;
     const int32_t block = there ? args_.blocks[item_.blocks + lane] : 0;  // Lane i: of block i.
@@ -112,20 +111,8 @@ class FewBlock {
       notes_.row[thread_] = row;
       notes_.position[thread_] = few_.positions[row];
     }
-    const int row_bytes = kE4M3 ? width_ : 2 * width_;
-    // Positions of one warp at a time are of one block.
-    for (int at = first + thread_ / 8; at < last; at += kThreads / 8) {
-      const bool seen = item_.from <= at && at < item_.to;  // Else zeros, whose weights are 0.
-      const int64_t place = PlaceOf(__shfl_sync(kAllLanes, block, at / kKvBlock), at);
-      if (at == item_.own) continue;
-      const int64_t from = seen ? place * row_bytes : 0;
-      for (int c = thread_ % 8 * 16; c < row_bytes; c += 128) {
-        unsigned char* const to = shared_ + at * room_.row_bytes + c;
-        CopyAsync16(to, static_cast<const char*>(args_.keys) + from + c, seen);
-        CopyAsync16(to + room_.values, static_cast<const char*>(args_.values) + from + c, seen);
-      }
-    }
-    CommitCopies();
+    Copy(args_.keys, 0, block);
+    Copy(args_.values, room_.values, block);
     own_place_ = PlaceOf(__shfl_sync(kAllLanes, block, max(item_.own, 0) / kKvBlock), item_.own);
     if (thread_ < query_rows_) {
       const int query = first_query_ + thread_, among = query / args_.group;
@@ -146,7 +133,7 @@ class FewBlock {
 
   __device__ void Run() {
     Rotate();
-    WaitCopies<0>();
+    WaitCopies<1>();  // Of the keys.
     __syncthreads();
     if (query_rows_ <= 16) {
       Attend<1>();
@@ -161,6 +148,24 @@ class FewBlock {
   // Of a position of the piece, in rows of a head, in the pool.
   __device__ int64_t PlaceOf(int32_t block, int at) const {
     return (int64_t{block} * args_.kv_heads + kv_head_) * kKvBlock + at % kKvBlock;
+  }
+
+  // What is seen of the piece, 8 threads to a position, as a group of copies; zeros behind it,
+  // whose weights are 0. Lane i has the place of block i; a warp's positions are of one block at a
+  // time.
+  __device__ void Copy(const void* pool, int room, int32_t block) {
+    const int row_bytes = kE4M3 ? width_ : 2 * width_;
+    const int first = item_.from / 32 * 32, last = (item_.to + 31) / 32 * 32;
+    for (int at = first + thread_ / 8; at < last; at += kThreads / 8) {
+      const bool seen = item_.from <= at && at < item_.to;
+      const int64_t place = PlaceOf(__shfl_sync(kAllLanes, block, at / kKvBlock), at);
+      if (at == item_.own) continue;
+      const char* const from = static_cast<const char*>(pool) + (seen ? place * row_bytes : 0);
+      for (int c = thread_ % 8 * 16; c < row_bytes; c += 128) {
+        CopyAsync16(shared_ + room + at * room_.row_bytes + c, from + c, seen);
+      }
+    }
+    CommitCopies();
   }
 
   // 8 threads to a head of an octet of pairs each: of the queries, then of the row's own key; two
@@ -213,6 +218,7 @@ class FewBlock {
     Score<kRows>(scores);
     __syncthreads();
     Weigh<kRows>(scores);
+    WaitCopies<0>();
     __syncthreads();
     float sums[kRows][kGroups][2][4] = {};
 #pragma unroll 2

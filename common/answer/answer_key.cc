@@ -1,7 +1,5 @@
 #include "common/answer/answer_key.h"
 
-#include <re2/re2.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -9,6 +7,7 @@
 #include <vector>
 
 #include "common/answer/normalise.h"
+#include "common/answer/pattern.h"
 #include "common/check.h"
 #include "common/status.h"
 
@@ -34,11 +33,11 @@ std::string_view Tail(std::string_view text) {
   return text;
 }
 
-// The answer's normal form, or nothing when nothing is left of it.
-std::optional<std::string> Normal(std::string_view answer) {
-  std::string normal = NormaliseAnswer(answer);
-  if (normal.empty()) return std::nullopt;
-  return normal;
+// The answer without outer space, or nothing when nothing is left of it.
+std::optional<std::string> Trimmed(std::string_view answer) {
+  answer = TrimSpace(answer);
+  if (answer.empty()) return std::nullopt;
+  return std::string(answer);
 }
 
 // One pass with a stack of open braces, so that unclosed boxes cost nothing.
@@ -65,7 +64,7 @@ std::optional<std::string> LastBoxed(std::string_view text) {
     }
   }
   if (best.empty()) return std::nullopt;
-  return Normal(best);
+  return Trimmed(best);
 }
 
 // Calls visit(line) from the last line to the first until it returns true.
@@ -97,7 +96,7 @@ std::optional<std::string> LastAnswerLine(std::string_view text) {
     line.remove_prefix(kWord.size());
     while (!line.empty() && line.front() == '*') line.remove_prefix(1);
     if (line.empty() || line.front() != ':') return false;
-    answer = Normal(TrimMarkup(line.substr(1)));
+    answer = Trimmed(TrimMarkup(line.substr(1)));
     return answer.has_value();
   });
   return answer;
@@ -106,7 +105,7 @@ std::optional<std::string> LastAnswerLine(std::string_view text) {
 std::optional<std::string> LastLine(std::string_view text) {
   std::optional<std::string> answer;
   VisitLinesBackwards(text, [&](std::string_view line) {
-    answer = Normal(line);
+    answer = Trimmed(line);
     return answer.has_value();
   });
   return answer;
@@ -190,10 +189,10 @@ std::optional<std::string> FieldOf(std::string_view object, const std::string& f
   FieldReader reader(field);
   if (!nlohmann::json::sax_parse(object.begin(), object.end(), &reader)) return std::nullopt;
   if (!reader.is_container()) {
-    return reader.value() ? Normal(*reader.value()) : std::nullopt;
+    return reader.value() ? Trimmed(*reader.value()) : std::nullopt;
   }
   const nlohmann::json parsed = nlohmann::json::parse(object, nullptr, false);
-  return Normal(parsed[field].dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  return Trimmed(parsed[field].dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 // From the last brace to the first: what follows an object can't change what it says.
@@ -220,7 +219,7 @@ std::optional<std::string> LastMatch(const RE2& pattern, std::string_view text) 
     if (work > kMaxWork) return std::nullopt;
     if (!pattern.Match(whole, at, text.size(), RE2::UNANCHORED, groups, 2)) break;
     if (groups[1].data() != nullptr) {
-      std::optional<std::string> found = Normal({groups[1].data(), groups[1].size()});
+      std::optional<std::string> found = Trimmed({groups[1].data(), groups[1].size()});
       if (found) answer = std::move(found);
     }
     const size_t end = static_cast<size_t>(groups[0].data() - whole.data()) + groups[0].size();
@@ -257,17 +256,11 @@ absl::StatusOr<AnswerKey> AnswerKey::Parse(const AnswerKeySpec& spec) {
   auto rules = std::make_shared<Rules>();
   rules->spec = spec;
   if (spec.kind == AnswerKeySpec::Kind::kRegex) {
-    RE2::Options options;
-    options.set_log_errors(false);
-    options.set_max_mem(1 << 20);
-    rules->pattern = std::make_unique<const RE2>(argument, options);
-    if (!rules->pattern->ok()) {
-      return InvalidArgument("answer key's pattern is not valid: {}", rules->pattern->error());
+    auto pattern = CompilePattern(argument, kMaxProgram);
+    if (!pattern.ok()) {
+      return InvalidArgument("answer key's pattern {}", MessageOf(pattern.status()));
     }
-    if (rules->pattern->ProgramSize() > kMaxProgram) {
-      return InvalidArgument("answer key's pattern makes {} steps of each byte; the limit is {}",
-                             rules->pattern->ProgramSize(), kMaxProgram);
-    }
+    rules->pattern = *std::move(pattern);
     if (rules->pattern->NumberOfCapturingGroups() != 1) {
       return InvalidArgument("answer key's pattern has {} groups; it needs exactly one",
                              rules->pattern->NumberOfCapturingGroups());
@@ -276,7 +269,7 @@ absl::StatusOr<AnswerKey> AnswerKey::Parse(const AnswerKeySpec& spec) {
   return AnswerKey(std::move(rules));
 }
 
-std::optional<std::string> AnswerKey::Extract(std::string_view text) const {
+std::optional<std::string> AnswerKey::Find(std::string_view text) const {
   text = Tail(text);
   switch (rules_->spec.kind) {
     case AnswerKeySpec::Kind::kBoxed:
@@ -290,9 +283,15 @@ std::optional<std::string> AnswerKey::Extract(std::string_view text) const {
     case AnswerKeySpec::Kind::kLastLine:
       return LastLine(text);
     case AnswerKeySpec::Kind::kWholeText:
-      return Normal(text);
+      return Trimmed(text);
   }
   CHECK(false);
+}
+
+std::optional<std::string> AnswerKey::Extract(std::string_view text) const {
+  const std::optional<std::string> found = Find(text);
+  if (!found) return std::nullopt;
+  return NormaliseAnswer(*found);
 }
 
 const AnswerKeySpec& AnswerKey::spec() const { return rules_->spec; }

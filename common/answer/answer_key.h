@@ -11,7 +11,7 @@ namespace conclave {
 
 // Changes whenever Extract or a stop rule gives another result for the same input. A replay
 // compares it.
-inline constexpr int kDecisionVersion = 2;
+inline constexpr int kDecisionVersion = 3;
 
 // How an answer is found in an agent's text.
 struct AnswerKeySpec {
@@ -38,6 +38,9 @@ class AnswerKey {
   // the last object that holds the field. Regex: group 1 of the last match. Empty finds are
   // skipped.
   std::optional<std::string> Extract(std::string_view text) const;
+
+  // The same as it was written, without outer space: what a checker looks at.
+  std::optional<std::string> Find(std::string_view text) const;
 
   const AnswerKeySpec& spec() const;
 

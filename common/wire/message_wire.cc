@@ -214,4 +214,55 @@ absl::StatusOr<AnswerKeySpec> FromWire(const v1::AnswerKey& key, const AnswerKey
                        key.argument()};
 }
 
+v1::Checker ToWire(const CheckerSpec& spec) {
+  v1::Checker wire;
+  switch (spec.kind) {
+    case CheckerSpec::Kind::kArithmetic:
+      wire.mutable_arithmetic()->set_value(spec.argument);
+      wire.mutable_arithmetic()->mutable_numbers()->Add(spec.numbers.begin(), spec.numbers.end());
+      break;
+    case CheckerSpec::Kind::kRegex:
+      wire.set_regex(spec.argument);
+      break;
+    case CheckerSpec::Kind::kJsonSchema:
+      wire.set_json_schema(spec.argument);
+      break;
+  }
+  return wire;
+}
+
+absl::StatusOr<CheckerSpec> FromWire(const v1::Checker& checker, std::string_view path) {
+  switch (checker.rule_case()) {
+    case v1::Checker::kRegex:
+      return CheckerSpec{CheckerSpec::Kind::kRegex, checker.regex(), {}};
+    case v1::Checker::kJsonSchema:
+      return CheckerSpec{CheckerSpec::Kind::kJsonSchema, checker.json_schema(), {}};
+    case v1::Checker::kArithmetic:
+      break;
+    default:
+      return BadField(path, "has no rule: arithmetic, regex or json_schema");
+  }
+  const auto& numbers = checker.arithmetic().numbers();
+  const std::string field = fmt::format("{}.arithmetic.numbers", path);
+  if (numbers.size() > kMostCheckedNumbers) {
+    return BadField(
+        field, fmt::format("has {} entries; the limit is {}", numbers.size(), kMostCheckedNumbers));
+  }
+  for (int i = 0; i < numbers.size(); ++i) {
+    if (numbers[i] >= 0) continue;
+    return BadField(fmt::format("{}[{}]", field, i),
+                    fmt::format("is {}; 0 or more is allowed", numbers[i]));
+  }
+  return CheckerSpec{CheckerSpec::Kind::kArithmetic,
+                     checker.arithmetic().value(),
+                     {numbers.begin(), numbers.end()}};
+}
+
+std::string CheckerField(CheckerSpec::Kind kind, std::string_view path) {
+  const char* field = kind == CheckerSpec::Kind::kArithmetic ? "arithmetic.value"
+                      : kind == CheckerSpec::Kind::kRegex    ? "regex"
+                                                             : "json_schema";
+  return fmt::format("{}.{}", path, field);
+}
+
 }  // namespace conclave

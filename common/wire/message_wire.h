@@ -3,10 +3,12 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "common/answer/answer_key.h"
+#include "common/answer/checker.h"
 #include "common/chat.h"
 #include "common/generation.h"
 #include "conclave/v1/types.pb.h"
@@ -36,6 +38,12 @@ v1::AnswerKey ToWire(const AnswerKeySpec& spec);
 // KIND_UNSPECIFIED gives `defaults`. The argument's syntax is AnswerKey::Parse's to judge.
 absl::StatusOr<AnswerKeySpec> FromWire(const v1::AnswerKey& key, const AnswerKeySpec& defaults,
                                        std::string_view path);
+
+v1::Checker ToWire(const CheckerSpec& spec);
+// The argument's syntax is Checker::Parse's to judge.
+absl::StatusOr<CheckerSpec> FromWire(const v1::Checker& checker, std::string_view path);
+// Where the argument of a checker of this kind stands under `path`.
+std::string CheckerField(CheckerSpec::Kind kind, std::string_view path);
 
 // A complaint about one field: code, "path: what", and the BadRequest detail.
 absl::Status BadField(std::string_view path, std::string_view what,

@@ -164,6 +164,27 @@ TEST(MessageWireTest, AnAnswerKeyThatIsNotSetIsTheDefault) {
   EXPECT_EQ(*FromWire(v1::AnswerKey(), defaults, "answer_key"), defaults);
 }
 
+TEST(MessageWireTest, EveryCheckerComesBack) {
+  const std::vector<CheckerSpec> specs = {{CheckerSpec::Kind::kArithmetic, "7/2", {3, 0, 3}},
+                                          {CheckerSpec::Kind::kArithmetic, "1", {}},
+                                          {CheckerSpec::Kind::kRegex, "a+", {}},
+                                          {CheckerSpec::Kind::kJsonSchema, "{}", {}}};
+  for (const CheckerSpec& spec : specs) EXPECT_EQ(*FromWire(ToWire(spec), "checker"), spec);
+}
+
+TEST(MessageWireTest, WrongCheckersAreNamed) {
+  v1::Checker checker;
+  EXPECT_EQ(FieldOf(FromWire(checker, "c").status()), "c");
+  checker.mutable_arithmetic()->add_numbers(3);
+  checker.mutable_arithmetic()->add_numbers(-1);
+  EXPECT_EQ(FieldOf(FromWire(checker, "c").status()), "c.arithmetic.numbers[1]");
+  for (int i = 0; i < 64; ++i) checker.mutable_arithmetic()->add_numbers(1);
+  EXPECT_EQ(FieldOf(FromWire(checker, "c").status()), "c.arithmetic.numbers");
+  EXPECT_EQ(CheckerField(CheckerSpec::Kind::kArithmetic, "c"), "c.arithmetic.value");
+  EXPECT_EQ(CheckerField(CheckerSpec::Kind::kRegex, "c"), "c.regex");
+  EXPECT_EQ(CheckerField(CheckerSpec::Kind::kJsonSchema, "c"), "c.json_schema");
+}
+
 TEST(MessageWireTest, WrongAnswerKeysAreNamed) {
   v1::AnswerKey key;
   key.set_argument("x");

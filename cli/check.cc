@@ -39,8 +39,8 @@ const std::vector<Looks>& AllLooks() {
                               {Kind::kProfile,
                                "profile",
                                "a model's profile",
-                               {"thinking", "answer", "aggregation", "splitting", "joining",
-                                "refining", "recommended_tokens", "sampling"}}};
+                               {"thinking", "answer", "aggregation", "selection", "splitting",
+                                "joining", "refining", "recommended_tokens", "sampling"}}};
   return looks;
 }
 

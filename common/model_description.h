@@ -17,10 +17,11 @@ struct PromptProfile {
       aggregate_text;  // The aggregation pass's user turn, with {question} and {candidates}.
   std::string candidate_line;  // One line of {candidates}, with {index} (from 1) and {answer}.
   int max_candidates = 8;
-  std::string split_text;       // The splitter's user turn, with {question}. Empty: it can't split.
-  std::string join_text;        // The joining pass's user turn, with {question} and {candidates}.
-  std::string join_line;        // One line of its {candidates}, with {index}, {part} and {answer}.
-  std::string refine_text;      // A refining agent's user turn. Empty: aggregate_text.
+  std::string split_text;   // The splitter's user turn, with {question}. Empty: it can't split.
+  std::string join_text;    // The joining pass's user turn, with {question} and {candidates}.
+  std::string join_line;    // One line of its {candidates}, with {index}, {part} and {answer}.
+  std::string refine_text;  // A refining agent's user turn. Empty: aggregate_text.
+  std::string select_text;  // User turn that asks for a candidate's number. Empty: it can't select.
   int end_thinking_tokens = 0;  // What forcing the end of thinking costs.
   bool thinks = false;
   int thinking_tokens = 0;  // Default budgets.

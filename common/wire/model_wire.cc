@@ -33,6 +33,7 @@ v1::Profile ToWire(const PromptProfile& profile) {
   wire.set_join_text(profile.join_text);
   wire.set_join_line(profile.join_line);
   wire.set_refine_text(profile.refine_text);
+  wire.set_select_text(profile.select_text);
   wire.set_end_thinking_tokens(profile.end_thinking_tokens);
   wire.set_thinks(profile.thinks);
   wire.set_thinking_tokens(profile.thinking_tokens);
@@ -50,6 +51,7 @@ absl::StatusOr<PromptProfile> FromWire(const v1::Profile& wire) {
   RETURN_IF_ERROR(CheckText("profile.join_text", wire.join_text(), kMostTextBytes));
   RETURN_IF_ERROR(CheckText("profile.join_line", wire.join_line(), kMostTextBytes));
   RETURN_IF_ERROR(CheckText("profile.refine_text", wire.refine_text(), kMostTextBytes));
+  RETURN_IF_ERROR(CheckText("profile.select_text", wire.select_text(), kMostTextBytes));
   RETURN_IF_ERROR(CheckNumber("profile.max_candidates", wire.max_candidates(), 2, 1024));
   RETURN_IF_ERROR(
       CheckNumber("profile.end_thinking_tokens", wire.end_thinking_tokens(), 0, kMostTokens));
@@ -72,6 +74,7 @@ absl::StatusOr<PromptProfile> FromWire(const v1::Profile& wire) {
   profile.join_text = wire.join_text();
   profile.join_line = wire.join_line();
   profile.refine_text = wire.refine_text();
+  profile.select_text = wire.select_text();
   profile.end_thinking_tokens = wire.end_thinking_tokens();
   profile.thinks = wire.thinks();
   profile.thinking_tokens = wire.thinking_tokens();

@@ -114,6 +114,8 @@ void ReadWording(ConfigNode root, Profile& profile) {
   ReadText(aggregation, "text", &profile.aggregate_text, {"{question}", "{candidates}"});
   ReadText(aggregation, "candidate_line", &profile.candidate_line, {"{answer}"});
   aggregation.Read("max_candidates", &profile.max_candidates, {2, kMaxCandidates});
+  ConfigNode selection = root.Section("selection");
+  ReadText(selection, "text", &profile.select_text, {"{question}", "{candidates}"});
   ConfigNode splitting = root.Section("splitting");
   ReadText(splitting, "text", &profile.split_text, {"{question}"});
   ConfigNode joining = root.Section("joining");

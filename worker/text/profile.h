@@ -41,6 +41,9 @@ struct Profile {
   // and {answer}.
   std::string aggregate_text, candidate_line;
   int max_candidates = 8;
+  // A user turn with {question} and {candidates} that asks for the number of the best one. Empty:
+  // not trained.
+  std::string select_text;
   // A user turn with {question}: the answer has one part of it on each line. Empty: not trained.
   std::string split_text;
   // A user turn with {question} and {candidates}; one line of them with {index}, {part}, {answer}.

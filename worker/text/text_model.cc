@@ -167,6 +167,7 @@ PromptProfile TextModel::prompt_profile() const {
   out.join_text = profile_.join_text;
   out.join_line = profile_.join_line;
   out.refine_text = profile_.refine_text;
+  out.select_text = profile_.select_text;
   out.end_thinking_tokens = static_cast<int>(markers_.force_end.size());
   out.thinks = profile_.thinks();
   out.thinking_tokens = profile_.thinking_tokens;

@@ -29,6 +29,7 @@ ModelDescription Model() {
   model.profile.join_text = "Join {question} {candidates}";
   model.profile.join_line = "{index}. {part} {answer}";
   model.profile.refine_text = "Again {question} {candidates}";
+  model.profile.select_text = "Which {question} {candidates}";
   model.profile.end_thinking_tokens = 3;
   model.profile.thinks = true;
   model.profile.thinking_tokens = 200;
@@ -51,6 +52,7 @@ TEST(ModelWireTest, ADescriptionComesBack) {
   EXPECT_EQ(read->profile.join_text, Model().profile.join_text);
   EXPECT_EQ(read->profile.join_line, Model().profile.join_line);
   EXPECT_EQ(read->profile.refine_text, Model().profile.refine_text);
+  EXPECT_EQ(read->profile.select_text, Model().profile.select_text);
 }
 
 TEST(ModelWireTest, EachFieldOutOfRangeIsNamed) {
@@ -90,6 +92,10 @@ TEST(ModelWireTest, EachFieldOutOfRangeIsNamed) {
       {"profile.refine_text",
        [](v1::ModelDescription& m) {
          m.mutable_profile()->set_refine_text(std::string(70'000, 'x'));
+       }},
+      {"profile.select_text",
+       [](v1::ModelDescription& m) {
+         m.mutable_profile()->set_select_text(std::string(70'000, 'x'));
        }},
       {"profile.sampling.top_p",
        [](v1::ModelDescription& m) { m.mutable_profile()->mutable_sampling()->set_top_p(7); }},

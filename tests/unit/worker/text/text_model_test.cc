@@ -168,6 +168,23 @@ TEST_F(TextModelFilesTest, NameWhatTheirWordingLacks) {
               testing::HasSubstr("joining: has only one of text and candidate_line"));
 }
 
+// One that was not trained to pick is not asked to; one without a profile is told how.
+TEST_F(TextModelFilesTest, GiveTheWordsOfASelectionToTheDescription) {
+  EXPECT_EQ((*TextModel::Load(folder_, kFallback))->prompt_profile().select_text, "");
+  std::ofstream(folder_ / "conclave.yaml")
+      << "aggregation: {text: '{question}{candidates}', candidate_line: '{answer}'}\n"
+      << "selection: {text: 'Which of {candidates} is right? {question}'}";
+  EXPECT_EQ((*TextModel::Load(folder_, kFallback))->prompt_profile().select_text,
+            "Which of {candidates} is right? {question}");
+  std::ofstream(folder_ / "conclave.yaml")
+      << "aggregation: {text: '{question}{candidates}', candidate_line: '{answer}'}\n"
+      << "selection: {text: 'Which? {question}'}";
+  EXPECT_THAT(WhyNot(), testing::HasSubstr("selection.text: lacks the placeholder {candidates}"));
+  fs::remove(folder_ / "conclave.yaml");
+  EXPECT_THAT((*TextModel::Load(folder_, kFallback))->prompt_profile().select_text,
+              testing::HasSubstr("number"));
+}
+
 // A replay asks for a fingerprint: with other defaults there is none that is equal.
 TEST_F(TextModelFilesTest, EnterTheFingerprint) {
   const std::string before = (*TextModel::Load(folder_, kFallback))->hash();

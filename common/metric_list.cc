@@ -122,6 +122,18 @@ std::vector<MetricSpec> RouterContemplation() {
        from,
        "Answers by how they were found; one: there was one agent.",
        {"model", "method"}},
+      {"conclave_checked_answers_total",
+       kCounter,
+       from,
+       "Agents' answers that a checker accepted or rejected, of answered requests.",
+       {"model", "verdict"}},
+      {"conclave_checked_requests_total",
+       kCounter,
+       from,
+       "Answered requests whose checker saw an answer. accepted: it accepts what was answered; "
+       "lost: it accepted an agent's answer and not that one, the selection loss; none: it "
+       "accepted none.",
+       {"model", "outcome"}},
       {"conclave_answers_incomplete_total",
        kCounter,
        from,

@@ -258,11 +258,4 @@ absl::StatusOr<CheckerSpec> FromWire(const v1::Checker& checker, std::string_vie
                      {numbers.begin(), numbers.end()}};
 }
 
-std::string CheckerField(CheckerSpec::Kind kind, std::string_view path) {
-  const char* field = kind == CheckerSpec::Kind::kArithmetic ? "arithmetic.value"
-                      : kind == CheckerSpec::Kind::kRegex    ? "regex"
-                                                             : "json_schema";
-  return fmt::format("{}.{}", path, field);
-}
-
 }  // namespace conclave

@@ -42,8 +42,6 @@ absl::StatusOr<AnswerKeySpec> FromWire(const v1::AnswerKey& key, const AnswerKey
 v1::Checker ToWire(const CheckerSpec& spec);
 // The argument's syntax is Checker::Parse's to judge.
 absl::StatusOr<CheckerSpec> FromWire(const v1::Checker& checker, std::string_view path);
-// Where the argument of a checker of this kind stands under `path`.
-std::string CheckerField(CheckerSpec::Kind kind, std::string_view path);
 
 // A complaint about one field: code, "path: what", and the BadRequest detail.
 absl::Status BadField(std::string_view path, std::string_view what,

@@ -41,6 +41,10 @@ v1::Aggregation MethodOf(std::optional<Aggregation> method) {
       return v1::AGGREGATION_SYNTHESISE;
     case Aggregation::kWeightedVote:
       return v1::AGGREGATION_WEIGHTED_VOTE;
+    case Aggregation::kSelect:
+      return v1::AGGREGATION_SELECT;
+    case Aggregation::kCheck:
+      return v1::AGGREGATION_CHECK;
     default:
       return v1::AGGREGATION_AUTO;
   }
@@ -104,6 +108,7 @@ void Set(const AgentUsage& usage, v1::AgentUsage* out) {
   if (!usage.cut) Set(usage.stopped_by, [out] { return out->mutable_stopped_by(); });
   out->set_thinking_forced(usage.thinking_forced);
   if (usage.cut) out->set_cut_reason(ReasonOf(usage.cut_reason));
+  if (usage.accepted) out->set_accepted(*usage.accepted);
 }
 
 void Set(const Settings& settings, v1::Settings* out) {
@@ -206,6 +211,10 @@ struct Filler {
   void operator()(const AggregationStarted& event) const {
     out.mutable_aggregation_started()->set_method(MethodOf(event.method));
     out.mutable_aggregation_started()->set_candidates(event.candidates);
+  }
+  void operator()(const CheckerVerdict& event) const {
+    out.mutable_checker_verdict()->set_accepted(event.accepted);
+    out.mutable_checker_verdict()->set_reason(event.reason);
   }
   void operator()(const AnswerDelta& event) const {
     out.mutable_answer_delta()->set_text(event.text);

@@ -65,6 +65,10 @@ const char* NameOf(const std::optional<Aggregation>& method) {
       return "synthesise";
     case Aggregation::kWeightedVote:
       return "weighted_vote";
+    case Aggregation::kSelect:
+      return "select";
+    case Aggregation::kCheck:
+      return "check";
     case Aggregation::kVote:
     case Aggregation::kAuto:
       break;
@@ -89,7 +93,11 @@ const std::vector<Family>& Families() {
        "outcome",
        {"stop", "length", "bar", "settled", "deadline", "dropped", "stopped", "withdrawn",
         "abandoned"}},
-      {"conclave_answers_total", "method", {"one", "vote", "weighted_vote", "synthesise"}},
+      {"conclave_answers_total",
+       "method",
+       {"one", "vote", "weighted_vote", "synthesise", "select", "check"}},
+      {"conclave_checked_answers_total", "verdict", {"accepted", "rejected"}},
+      {"conclave_checked_requests_total", "outcome", {"accepted", "lost", "none"}},
       {"conclave_decisions_total", "kind", {"join", "narrow", "drop", "deadline", "stop_now"}},
   };
   return families;
@@ -206,6 +214,7 @@ void RequestCount::On(const ClientEvent& event) {
     metrics.AddCounter("conclave_answers_incomplete_total", {{"model", model_}})
         .Add(completed->incomplete ? 1 : 0);
     Take(completed->receipt);
+    TakeVerdicts(*completed);
   }
 }
 
@@ -253,6 +262,25 @@ void RequestCount::TakeAgents(const Receipt& receipt) {
     if (outcome != NameOf(CutReason::kSettled)) continue;
     unused.Add(std::max(0, started.grant - agent.kept - agent.discarded));
   }
+}
+
+// Of a request without a checker there are none.
+void RequestCount::TakeVerdicts(const Completed& completed) {
+  bool any = false, found = false;
+  for (const AgentUsage& agent : completed.receipt.agents) {
+    if (!agent.accepted) continue;
+    any = true;
+    found = found || *agent.accepted;
+    const char* verdict = *agent.accepted ? "accepted" : "rejected";
+    metrics_.metrics_
+        .AddCounter("conclave_checked_answers_total", {{"model", model_}, {"verdict", verdict}})
+        .Add();
+  }
+  if (!any) return;
+  const char* outcome = completed.accepted.value_or(false) ? "accepted" : found ? "lost" : "none";
+  metrics_.metrics_
+      .AddCounter("conclave_checked_requests_total", {{"model", model_}, {"outcome", outcome}})
+      .Add();
 }
 
 void RequestCount::TakeVote(const Receipt& receipt) {

@@ -38,6 +38,7 @@ class RequestCount {
   void Take(const Receipt& receipt);
   void TakeAgents(const Receipt& receipt);
   void TakeVote(const Receipt& receipt);
+  void TakeVerdicts(const Completed& completed);
 
   RequestMetrics& metrics_;
   const std::string tenant_, model_;

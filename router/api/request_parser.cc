@@ -18,6 +18,8 @@ constexpr size_t kMostNameBytes = 256;
 constexpr int64_t kMostAnswerBytes = int64_t{1} << 40;
 constexpr size_t kSha256Bytes = 32;
 constexpr int kMostAgents = 64;
+constexpr int kMostRoleBytes = 4096;
+constexpr float kMostTemperature = 100;
 constexpr int kMostTokens = 1 << 24;
 constexpr int kMostDecisions = 1024;
 
@@ -52,9 +54,12 @@ absl::Status ParseMode(const v1::GenerateRequest& wire, Request& request) {
 absl::Status ParseStop(const v1::Contemplation& how, Request& request) {
   const v1::StopRule rule = how.stop_rule();
   // The enums stand in the same order; the wire's has UNSPECIFIED before them.
-  static_assert(static_cast<int>(StopRule::kQuorum) + 1 == v1::STOP_RULE_QUORUM);
-  if (rule != v1::STOP_RULE_UNSPECIFIED)
+  static_assert(static_cast<int>(StopRule::kAccepted) + 1 == v1::STOP_RULE_ACCEPTED);
+  if (rule != v1::STOP_RULE_UNSPECIFIED) {
     request.stop_rule = static_cast<StopRule>(static_cast<int>(rule) - 1);
+  } else if (request.checker) {
+    request.stop_rule = StopRule::kAccepted;
+  }
   if (how.has_stop_certainty()) {
     if (rule != v1::STOP_RULE_LEADER_BEATS_RUNNER_UP)
       return BadField("contemplation.stop_certainty", "is for LEADER_BEATS_RUNNER_UP only");
@@ -65,7 +70,7 @@ absl::Status ParseStop(const v1::Contemplation& how, Request& request) {
     request.stop_certainty = how.stop_certainty();
   }
   if (how.has_stop_votes()) {
-    if (rule < v1::STOP_RULE_WINDOW_UNANIMOUS)
+    if (rule < v1::STOP_RULE_WINDOW_UNANIMOUS || rule > v1::STOP_RULE_QUORUM)
       return BadField("contemplation.stop_votes",
                       "is for WINDOW_UNANIMOUS, FIRST_M and QUORUM only");
     RETURN_IF_ERROR(CheckRange("contemplation.stop_votes", how.stop_votes(), 1, kMostAgents));
@@ -123,20 +128,42 @@ absl::StatusOr<absl::Duration> ParseWait(std::string_view field,
 
 // What the API has words for and nobody does yet.
 absl::Status RefuseUnbuilt(const v1::Contemplation& how) {
-  if (how.strategy() != v1::STRATEGY_UNSPECIFIED && how.strategy() != v1::STRATEGY_SAMPLE)
+  if (how.strategy() > v1::STRATEGY_ROLES)
     return NotBuilt("contemplation.strategy", v1::Strategy_Name(how.strategy()));
-  if (how.stop_rule() == v1::STOP_RULE_ACCEPTED)
-    return NotBuilt("contemplation.stop_rule", v1::StopRule_Name(how.stop_rule()));
-  if (how.aggregation() >= v1::AGGREGATION_SELECT)
-    return NotBuilt("contemplation.aggregation", v1::Aggregation_Name(how.aggregation()));
   if (how.effort() != v1::EFFORT_UNSPECIFIED) return NotBuilt("contemplation.effort", "effort");
-  if (!how.roles().empty()) return NotBuilt("contemplation.roles", "a role");
-  if (!how.temperatures().empty()) return NotBuilt("contemplation.temperatures", "a ladder");
   if (how.has_rounds()) return NotBuilt("contemplation.rounds", "a further round");
   if (how.has_drafts()) return NotBuilt("contemplation.drafts", "a choice of drafts");
   if (how.has_digest_bytes()) return NotBuilt("contemplation.digest_bytes", "a digest");
-  if (how.has_checker()) return NotBuilt("contemplation.checker", "a checker");
   if (how.has_probes()) return NotBuilt("contemplation.probes", "a probe");
+  return absl::OkStatus();
+}
+
+absl::Status ParseRoles(const v1::Contemplation& how, Request& request) {
+  if (how.strategy() != v1::STRATEGY_ROLES) {
+    if (how.roles().empty()) return absl::OkStatus();
+    return BadField("contemplation.roles", "is for STRATEGY_ROLES only");
+  }
+  RETURN_IF_ERROR(CheckRange("contemplation.roles", how.roles_size(), 1, kMostAgents));
+  for (int i = 0; i < how.roles_size(); ++i) {
+    const int64_t bytes = static_cast<int64_t>(how.roles(i).size());
+    RETURN_IF_ERROR(
+        CheckRange(fmt::format("contemplation.roles[{}]", i), bytes, 1, kMostRoleBytes));
+    request.roles.push_back(how.roles(i));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseTemperatures(const v1::Contemplation& how, Request& request) {
+  RETURN_IF_ERROR(
+      CheckRange("contemplation.temperatures", how.temperatures_size(), 0, kMostAgents));
+  for (int i = 0; i < how.temperatures_size(); ++i) {
+    const float temperature = how.temperatures(i);
+    if (!(temperature >= 0 && temperature <= kMostTemperature)) {
+      return BadField(fmt::format("contemplation.temperatures[{}]", i),
+                      fmt::format("is {}; it can be 0 to {}", temperature, kMostTemperature));
+    }
+    request.temperatures.push_back(temperature);
+  }
   return absl::OkStatus();
 }
 
@@ -156,12 +183,16 @@ absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) 
   RETURN_IF_ERROR(CheckEnum("contemplation.aggregation", how.aggregation(),
                             v1::Aggregation_IsValid(how.aggregation())));
   RETURN_IF_ERROR(RefuseUnbuilt(how));
+  if (how.has_checker()) {
+    ASSIGN_OR_RETURN(request.checker, FromWire(how.checker(), "contemplation.checker"));
+  }
+  RETURN_IF_ERROR(ParseRoles(how, request));
+  RETURN_IF_ERROR(ParseTemperatures(how, request));
   RETURN_IF_ERROR(ParseStop(how, request));
-  if (how.aggregation() == v1::AGGREGATION_VOTE) request.aggregation = Aggregation::kVote;
-  if (how.aggregation() == v1::AGGREGATION_SYNTHESISE)
-    request.aggregation = Aggregation::kSynthesise;
-  if (how.aggregation() == v1::AGGREGATION_WEIGHTED_VOTE)
-    request.aggregation = Aggregation::kWeightedVote;
+  // The enums stand in the same order; the wire's has UNSPECIFIED before them.
+  static_assert(static_cast<int>(Aggregation::kCheck) + 1 == v1::AGGREGATION_CHECK);
+  if (how.aggregation() != v1::AGGREGATION_UNSPECIFIED)
+    request.aggregation = static_cast<Aggregation>(static_cast<int>(how.aggregation()) - 1);
   if (how.has_wave()) {
     RETURN_IF_ERROR(CheckRange("contemplation.wave", how.wave(), 1, kMostAgents));
     request.wave = how.wave();

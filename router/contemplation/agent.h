@@ -34,6 +34,7 @@ struct Agent {
   CutReason cut = CutReason::kSettled;     // Why; meaningless when it is not cut.
   std::optional<std::string> answer = {};  // What it voted.
   double weight = 0;                       // Of its vote; 0 without one.
+  std::optional<Verdict> verdict = {};     // Of the checker, on its answer.
   std::optional<int> kept = {};            // Set when it is counted or cut.
   absl::Time seated = {};  // When it was sent; of the synthesiser, when it could first be.
   absl::Time moved = absl::InfinitePast();  // When it last brought a token.

@@ -78,6 +78,7 @@ std::vector<Choice> Choices(const Ballot& ballot, const std::vector<CountedAnswe
     if (!choice.texts.empty()) choices.push_back(std::move(choice));
   }
   for (const CountedAnswer& answer : counted) {
+    if (!ballot.accepted().empty()) break;
     if (!answer.compared && !answer.text.empty()) choices.push_back({.texts = {&answer.text}});
   }
   return choices;
@@ -85,7 +86,8 @@ std::vector<Choice> Choices(const Ballot& ballot, const std::vector<CountedAnswe
 
 }  // namespace
 
-bool VoteIsSure(const Ballot& ballot, int counted) {
+bool VoteIsSure(const Ballot& ballot, int counted, bool checked) {
+  if (checked) return !ballot.accepted().empty();
   return ballot.lead() > 0 && (ballot.leading() > 1 || counted == 1);
 }
 
@@ -114,6 +116,10 @@ std::vector<std::string> Candidates(const Ballot& ballot, const std::vector<Coun
   return candidates;
 }
 
+int Different(const Ballot& ballot, const std::vector<CountedAnswer>& counted) {
+  return static_cast<int>(Choices(ballot, counted).size());
+}
+
 bool CanSynthesise(const PromptProfile& profile) {
   return !profile.aggregate_text.empty() && profile.max_candidates > 0;
 }
@@ -125,6 +131,10 @@ bool CanRefine(const PromptProfile& profile) {
 
 bool CanDecompose(const PromptProfile& profile) {
   return !profile.split_text.empty() && !profile.join_text.empty() && !profile.join_line.empty();
+}
+
+bool CanSelect(const PromptProfile& profile) {
+  return !profile.select_text.empty() && profile.max_candidates > 0;
 }
 
 std::vector<Message> AggregationMessages(const PromptProfile& profile,
@@ -165,6 +175,28 @@ std::string PartLines(const PromptProfile& profile, const std::vector<PartAnswer
                                       {"{answer}", parts[i].answer}});
   }
   return lines;
+}
+
+std::vector<Message> SelectionMessages(const PromptProfile& profile,
+                                       const std::vector<Message>& messages,
+                                       const std::vector<std::string>& candidates) {
+  return Asked(profile.select_text, messages, CandidateLines(profile, candidates));
+}
+
+std::optional<size_t> Picked(std::string_view answer, size_t candidates) {
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  for (size_t i = 0; i < answer.size();) {
+    if (!is_digit(answer[i])) {
+      ++i;
+      continue;
+    }
+    size_t number = 0;
+    for (; i < answer.size() && is_digit(answer[i]); ++i) {
+      number = std::min(candidates + 1, number * 10 + static_cast<size_t>(answer[i] - '0'));
+    }
+    if (number >= 1 && number <= candidates) return number - 1;
+  }
+  return std::nullopt;
 }
 
 }  // namespace conclave::router

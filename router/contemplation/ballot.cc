@@ -5,9 +5,16 @@
 
 namespace conclave::router {
 
-void Ballot::Add(AgentId agent, const std::optional<std::string>& answer, double weight) {
-  ends_.push_back(answer);
-  if (!answer) return;
+void Ballot::Add(AgentId agent, const std::optional<std::string>& answer, double weight,
+                 bool accepted) {
+  if (accepted && accepted_.empty()) {
+    options_.clear();
+    for (std::optional<std::string>& end : ends_) end.reset();
+  }
+  if (accepted) accepted_.push_back(agent);
+  const bool votes = answer && (accepted || accepted_.empty());
+  ends_.push_back(votes ? answer : std::nullopt);
+  if (!votes) return;
   const auto found = std::find_if(options_.begin(), options_.end(),
                                   [&](const Option& option) { return option.answer == *answer; });
   if (found != options_.end()) {

@@ -14,8 +14,10 @@ namespace conclave::router {
 class Ballot {
  public:
   // The next end: with the answer as the key found it, or without one (then the weight means
-  // nothing).
-  void Add(AgentId agent, const std::optional<std::string>& answer, double weight = 1);
+  // nothing). From the first that the checker accepts on, no other one has a vote: those that were
+  // cast before lose theirs, and later ones are taken as ends without an answer.
+  void Add(AgentId agent, const std::optional<std::string>& answer, double weight = 1,
+           bool accepted = false);
 
   bool empty() const { return options_.empty(); }
   // The greatest weight first, ties in order of counting. The first one leads.
@@ -29,6 +31,8 @@ class Ballot {
   int runner_up() const;
   // Whether the first has that number.
   bool LeaderHasMost() const;
+  // Who were accepted, in order of counting.
+  const std::vector<AgentId>& accepted() const { return accepted_; }
   // Ends so far, with an answer or without.
   int ends() const { return static_cast<int>(ends_.size()); }
   // Ends are taken in windows of `size`, one after another: how many there are in the last one (a
@@ -48,6 +52,7 @@ class Ballot {
   std::vector<Option> options_;  // The greatest weight first, ties in order of counting.
   std::vector<std::optional<std::string>> ends_;  // Their answers, in order of counting.
   int votes_ = 0;
+  std::vector<AgentId> accepted_;
 };
 
 }  // namespace conclave::router

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/answer/checker.h"
 #include "common/generation.h"
 #include "router/contemplation/request.h"
 
@@ -50,6 +51,9 @@ struct AgentFinished {
   StopCause stopped_by = {};  // With kStop; kNone where the worker did not say.
   bool thinking_forced = false;
 };
+
+// What the checker says of a counted answer.
+using CheckerVerdict = Verdict;
 
 enum class CutReason : uint8_t { kSettled, kDeadline, kDropped, kStopped };
 
@@ -105,6 +109,7 @@ struct AgentUsage {
   StopCause stopped_by = {};  // Of `reason`, with kStop.
   bool thinking_forced = false;
   CutReason cut_reason = CutReason::kSettled;  // Meaningless when not cut.
+  std::optional<bool> accepted = {};           // By the checker; none: it was not looked at.
 };
 
 struct Receipt {
@@ -144,6 +149,7 @@ struct Completed {
   std::string answer;
   bool incomplete = false;
   std::optional<Aggregation> method;  // Not kAuto; none: there was one agent.
+  std::optional<bool> accepted = {};  // By the checker; none: it was not looked at.
   Receipt receipt;
   Settings settings;
 };
@@ -152,7 +158,7 @@ struct ClientEvent {
   int64_t sequence = 0;  // Given by ClientOutbox when the event leaves: 1, 2, ...
   AgentId agent{};       // Meaningless for events of the family.
   std::variant<Admitted, AgentStarted, AgentDelta, AgentFinished, AgentCut, VoteUpdate, Decision,
-               AggregationStarted, AnswerDelta, Completed, GroupChanged>
+               AggregationStarted, AnswerDelta, Completed, GroupChanged, CheckerVerdict>
       what;
 };
 

@@ -92,8 +92,6 @@ class Contemplation::Course : private CourseState {
   absl::Status Take(Agent& agent, const FamilyDelta& delta);
   void EmitDelta(const Agent& agent, const Transcript::Fresh& fresh);
   bool Answers(const Agent& agent) const;
-  std::optional<std::string> Extract(const Agent& agent) const;
-  void CastVote(Agent& agent);
   void EmitFinished(const Agent& agent);
   TraceConfidence ConfidenceOf(const Agent& agent) const;
   void AdvanceRound();
@@ -102,6 +100,12 @@ class Contemplation::Course : private CourseState {
   void CutAgents(const std::vector<Cut>& cuts, CutReason reason);
   int ToCome() const;
   void EmitVotes();
+
+  // family_verdicts.cc: what an agent's answer is worth.
+  Judged Judge(const Agent& agent) const;
+  void CastVote(Agent& agent);
+  void EmitVerdict(const Agent& agent);
+  bool CheckDecides() const;
 
   // family_decisions.cc: decisions taken, and taken again.
   Decision NewDecision(Decision::Kind kind) const;
@@ -124,6 +128,8 @@ class Contemplation::Course : private CourseState {
   void KeepOutWaiting(int64_t clock);
   void StartSynthesis(int64_t clock);
   void AdvanceSynthesis();
+  void AnswerByPick(const Agent& pass);
+  bool Selects() const { return plan_.request.aggregation == Aggregation::kSelect; }
   void AnswerByVote(bool incomplete);
   std::vector<AgentId> Heard();
   std::vector<AgentId> Speakers();

@@ -34,10 +34,16 @@ class CourseState {
     kDone,
   };
   enum class Line : uint8_t { kNone, kPlacing, kOpen, kFinished };
+  // What stands in an agent's answer, and what the checker says of it.
+  struct Judged {
+    std::optional<std::string> answer;
+    std::optional<Verdict> verdict;
+  };
   struct Result {
     std::string answer;
     bool incomplete = false;
     std::optional<Aggregation> method;
+    std::optional<bool> accepted = {};
     int64_t critical_path = 0;
   };
 
@@ -84,6 +90,7 @@ class CourseState {
   absl::Time retry_due_ = absl::InfinitePast();  // Before it, nothing is sent without credits.
   absl::Time receipt_due_ = absl::InfiniteFuture();
   absl::Time wake_ = absl::InfiniteFuture();  // As the driver knows it.
+  std::vector<std::string> candidates_;       // Of the aggregation pass.
   Result result_;
 };
 

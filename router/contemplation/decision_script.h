@@ -17,8 +17,8 @@ class DecisionScript {
  public:
   explicit DecisionScript(std::vector<Decision> decisions) : decisions_(std::move(decisions)) {}
 
-  // Who may be named: `agents` (`first` of them enter first) in each of the first round and `rounds`
-  // behind it and, where the question is split, the splitter and as many for its parts.
+  // Who may be named: `agents` (`first` of them enter first) in each of the first round and
+  // `rounds` behind it and, where the question is split, the splitter and as many for its parts.
   struct Cast {
     int agents = 1, first = 1, rounds = 0;
     bool splits = false;

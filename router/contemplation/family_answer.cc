@@ -46,10 +46,11 @@ void Contemplation::Course::EndRound(int64_t clock) {
   if (plan_.mode != Mode::kContemplating) {
     return AnswerBy(agents_.front(), /*incomplete=*/false, std::nullopt);
   }
-  const bool vote = plan_.request.aggregation == Aggregation::kVote ||
-                    plan_.request.aggregation == Aggregation::kWeightedVote ||
-                    (plan_.request.aggregation == Aggregation::kAuto &&
-                     VoteIsSure(ballot_, static_cast<int>(Heard().size())));
+  const Aggregation aggregation = plan_.request.aggregation;
+  const bool open = aggregation == Aggregation::kAuto || aggregation == Aggregation::kCheck;
+  const bool vote =
+      aggregation == Aggregation::kVote || aggregation == Aggregation::kWeightedVote ||
+      (open && VoteIsSure(ballot_, static_cast<int>(Heard().size()), plan_.checker.has_value()));
   if (vote) {
     AnswerByVote(/*incomplete=*/false);
   } else {
@@ -65,10 +66,11 @@ void Contemplation::Course::StartSynthesis(int64_t clock) {
                        .text = std::string(TrimSpace(agent.transcript.AnswerAt(*agent.kept))),
                        .compared = agent.answer.has_value()});
   }
-  const std::vector<std::string> candidates =
-      Candidates(ballot_, answers, plan_.profile.max_candidates);
-  const size_t fewest = plan_.request.aggregation == Aggregation::kAuto ? 2 : 1;
-  if (!CanSynthesise(plan_.profile) || candidates.size() < fewest) return AnswerByVote(false);
+  candidates_ = Candidates(ballot_, answers, plan_.profile.max_candidates);
+  const size_t fewest = plan_.request.aggregation == Aggregation::kSynthesise ? 1 : 2;
+  const bool passes = Selects() ? CanSelect(plan_.profile) && Different(ballot_, answers) > 1
+                                : CanSynthesise(plan_.profile) && candidates_.size() >= fewest;
+  if (!passes) return AnswerByVote(/*incomplete=*/false);
 
   int64_t left = plan_.total_tokens;
   for (const Agent& agent : agents_) left -= agent.kept.value_or(0);
@@ -82,13 +84,15 @@ void Contemplation::Course::StartSynthesis(int64_t clock) {
         recipe.grant - recipe.budget.answer_tokens - plan_.profile.end_thinking_tokens;
     recipe.budget.thinking_tokens = std::clamp(thought, 1, recipe.budget.thinking_tokens);
   }
-  recipe.messages = AggregationMessages(plan_.profile, plan_.request.messages, candidates);
+  const auto messages = Selects() ? SelectionMessages : AggregationMessages;
+  recipe.messages = messages(plan_.profile, plan_.request.messages, candidates_);
   agents_.emplace_back().recipe = std::move(recipe);
   agents_.back().seated = now_;
   tally_.Enter(plan_.synthesis.id, clock);
   stage_ = Stage::kSynthesise;
-  EmitEvent({}, AggregationStarted{.method = Aggregation::kSynthesise,
-                                   .candidates = static_cast<int>(candidates.size())});
+  EmitEvent(
+      {}, AggregationStarted{.method = Selects() ? Aggregation::kSelect : Aggregation::kSynthesise,
+                             .candidates = static_cast<int>(candidates_.size())});
   if (line_ == Line::kOpen) return;
   resume_due_ = now_ + limits_.resume_wait;
   if (line_ == Line::kNone && reopen_due_ == absl::InfiniteFuture()) OpenAttempt(1, 1);
@@ -103,9 +107,27 @@ void Contemplation::Course::AdvanceSynthesis() {
   if (tally_.StateOf(id) != Tally::State::kEnded) return;
   tally_.Count(id);
   synthesiser.kept = synthesiser.transcript.count();
+  if (!Selects()) synthesiser.verdict = Judge(synthesiser).verdict;
   EmitFinished(synthesiser);
+  EmitVerdict(synthesiser);
+  if (Selects()) return AnswerByPick(synthesiser);
   if (first_answer_ == absl::InfiniteFuture()) return AnswerByVote(/*incomplete=*/true);
   AnswerBy(synthesiser, /*incomplete=*/false, Aggregation::kSynthesise);
+}
+
+// The answer is the candidate that the pass names, as its first agent gave it.
+void Contemplation::Course::AnswerByPick(const Agent& pass) {
+  reached_ = std::max(reached_, tally_.ClockOf(pass.recipe.id));
+  const std::optional<size_t> picked =
+      Picked(pass.transcript.AnswerAt(*pass.kept), candidates_.size());
+  if (!picked) return AnswerByVote(/*incomplete=*/false);
+  for (AgentId id : Heard()) {
+    const Agent& agent = At(id);
+    if (TrimSpace(agent.transcript.AnswerAt(*agent.kept)) == candidates_[*picked]) {
+      return AnswerBy(agent, /*incomplete=*/false, Aggregation::kSelect);
+    }
+  }
+  CHECK(false);  // Candidates are what agents said.
 }
 
 // Agents that were counted, in order. Those that their bar ended are heard only when there is no
@@ -118,9 +140,11 @@ std::vector<AgentId> Contemplation::Course::Heard() {
   return heard.empty() ? counted_ : heard;
 }
 
-// Whose text may be the vote's answer, in order: the leader's voters; without votes, those that
-// were counted; when no end was (or only such as the bar made), those that were cut before them.
+// Whose text may be the vote's answer, in order: who was accepted; the leader's voters; without
+// votes, those that were counted; when no end was (or only such as the bar made), those that were
+// cut before them.
 std::vector<AgentId> Contemplation::Course::Speakers() {
+  if (CheckDecides()) return {ballot_.accepted().front()};
   if (!ballot_.empty()) return ballot_.Voters().front();
   std::vector<AgentId> speakers = Heard();
   if (!speakers.empty() && At(speakers.front()).end != Finish::kBar) return speakers;
@@ -155,7 +179,9 @@ void Contemplation::Course::AnswerByVote(bool incomplete) {
   std::optional<Aggregation> method;
   if (plan_.mode == Mode::kContemplating) {
     const bool weighted = plan_.vote_weight != VoteWeight::kOne;
-    method = weighted ? Aggregation::kWeightedVote : Aggregation::kVote;
+    method = CheckDecides() ? Aggregation::kCheck
+             : weighted     ? Aggregation::kWeightedVote
+                            : Aggregation::kVote;
     if (agent != nullptr) return AnswerBy(*agent, incomplete, method);
   }
   // Nobody has said anything yet. Who asked for the best answer so far gets that, and the bill.
@@ -175,6 +201,7 @@ void Contemplation::Course::AnswerBy(const Agent& agent, bool incomplete,
   result.answer = vote ? TrimSpace(text) : text;
   result.incomplete = incomplete || agent.end != Finish::kStop;
   result.method = method;
+  if (const auto verdict = Judge(agent).verdict) result.accepted = verdict->accepted;
   result.critical_path = vote ? reached_ : tally_.ClockOf(agent.recipe.id);
   if (vote && !result.answer.empty()) {
     first_answer_ = std::min(first_answer_, now_);
@@ -213,6 +240,7 @@ void Contemplation::Course::Complete() {
   EmitEvent({}, Completed{.answer = result_.answer,
                           .incomplete = result_.incomplete,
                           .method = result_.method,
+                          .accepted = result_.accepted,
                           .receipt = std::move(receipt),
                           .settings = plan_.settings});
   out_.push_back(Succeed{});
@@ -237,6 +265,7 @@ Receipt Contemplation::Course::MakeReceipt() {
     usage.cut_reason = agent.cut;
     usage.answer = agent.answer;
     usage.weight = agent.weight;
+    if (agent.verdict) usage.accepted = agent.verdict->accepted;
     usage.lowest_window_confidence =
         agent.transcript.ConfidenceAt(usage.kept, plan_.confidence_window).top20().lowest();
     if (StageOf(usage.agent) == kAggregateStage) {

@@ -94,7 +94,8 @@ void Contemplation::Course::ApplyStop(const Decision& decision) {
   CutAgents(decision.cuts, reason);
   // Whose answer has begun to leave, has it.
   const Agent& last = agents_.back();
-  if (Answers(last) && !last.kept && !last.kept_out) {
+  const bool alone = Answers(last) || StageOf(last.recipe.id) == kAggregateStage;
+  if (alone && !last.kept && !last.kept_out) {
     return Differs(fmt::format("{} neither counts nor cuts agent {}", NameOf(decision),
                                static_cast<uint32_t>(last.recipe.id)));
   }
@@ -108,6 +109,7 @@ void Contemplation::Course::ApplyStop(const Decision& decision) {
   if (stage_ == Stage::kThink && none_counted) {
     for (AgentId id : CutByClock()) {
       CastVote(At(id));
+      EmitVerdict(At(id));
       reached_ = std::max(reached_, tally_.ClockOf(id));
     }
   }

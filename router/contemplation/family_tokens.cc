@@ -5,7 +5,6 @@
 #include "common/check.h"
 #include "common/status.h"
 #include "router/contemplation/course.h"
-#include "router/contemplation/vote_weight.h"
 
 // What agents say, and the counting of their ends in token time.
 namespace conclave::router {
@@ -60,7 +59,8 @@ absl::Status Contemplation::Course::Take(Agent& agent, const FamilyDelta& delta)
 
 // Whether its answer is the request's, as it comes.
 bool Contemplation::Course::Answers(const Agent& agent) const {
-  return plan_.mode != Mode::kContemplating || StageOf(agent.recipe.id) == kAggregateStage;
+  return plan_.mode != Mode::kContemplating ||
+         (StageOf(agent.recipe.id) == kAggregateStage && !Selects());
 }
 
 void Contemplation::Course::EmitDelta(const Agent& agent, const Transcript::Fresh& fresh) {
@@ -102,20 +102,8 @@ void Contemplation::Course::AdvanceRound() {
   }
 }
 
-std::optional<std::string> Contemplation::Course::Extract(const Agent& agent) const {
-  if (!plan_.answer_key) return std::nullopt;
-  return plan_.answer_key->Extract(agent.transcript.AnswerAt(*agent.kept));
-}
-
 TraceConfidence Contemplation::Course::ConfidenceOf(const Agent& agent) const {
   return agent.transcript.ConfidenceAt(*agent.kept, plan_.confidence_window);
-}
-
-// The agent says what its kept tokens hold.
-void Contemplation::Course::CastVote(Agent& agent) {
-  agent.answer = Extract(agent);
-  if (agent.answer) agent.weight = WeightOf(ConfidenceOf(agent), plan_.vote_weight);
-  ballot_.Add(agent.recipe.id, agent.answer, agent.weight);
 }
 
 void Contemplation::Course::EmitFinished(const Agent& agent) {
@@ -141,6 +129,7 @@ void Contemplation::Course::CountEnd(AgentId id, bool look) {
   agent.kept = agent.transcript.count();
   if (agent.end != Finish::kBar) CastVote(agent);
   EmitFinished(agent);
+  EmitVerdict(agent);
   if (plan_.mode == Mode::kContemplating && plan_.request.include.votes) EmitVotes();
   if (look) LookAtStopRule(clock);
 }

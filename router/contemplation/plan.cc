@@ -21,8 +21,14 @@ absl::Status Wrong(const std::string& field, const std::string& problem) {
   return WithDetails(InvalidArgument("{} {}", field, problem), details);
 }
 
+// Whether a final pass may follow the round.
 bool Synthesises(Aggregation aggregation) {
-  return aggregation == Aggregation::kAuto || aggregation == Aggregation::kSynthesise;
+  return aggregation != Aggregation::kVote && aggregation != Aggregation::kWeightedVote;
+}
+
+// Whether it does without that pass where there are no tokens for it.
+bool IsLean(Aggregation aggregation) {
+  return Synthesises(aggregation) && aggregation != Aggregation::kSynthesise;
 }
 
 // One agent's tokens.
@@ -183,8 +189,7 @@ Price PriceOf(const Request& request, int grant, const Plan& plan) {
 // Narrows the width, and the reserve of kAuto, to what the total allows.
 absl::Status FitTotal(const Request& request, Price price, Width& width, Plan& plan) {
   const int64_t total = plan.total_tokens;
-  const bool lean =
-      request.aggregation == Aggregation::kAuto && plan.strategy != Strategy::kDecompose;
+  const bool lean = IsLean(request.aggregation) && plan.strategy != Strategy::kDecompose;
   const int64_t usual = price.Of(width.most);
   if (lean) price.merge = std::clamp<int64_t>(total - price.each * width.least, 0, price.merge);
   plan.aggregation_reserve = price.merge;
@@ -260,6 +265,30 @@ absl::Status ResolveKey(const Request& request, const ModelDescription& model, P
   return absl::OkStatus();
 }
 
+absl::Status ResolveChecker(const Request& request, Plan& plan) {
+  if (!request.checker) {
+    if (request.stop_rule == StopRule::kAccepted) {
+      return Wrong("contemplation.stop_rule", "is ACCEPTED; there is no checker");
+    }
+    if (request.aggregation == Aggregation::kCheck) {
+      return Wrong("contemplation.aggregation", "is CHECK; there is no checker");
+    }
+    return absl::OkStatus();
+  }
+  absl::StatusOr<Checker> checker = Checker::Parse(*request.checker);
+  if (!checker.ok()) {
+    using Kind = CheckerSpec::Kind;
+    const char* rule = request.checker->kind == Kind::kArithmetic ? "arithmetic.value"
+                       : request.checker->kind == Kind::kRegex    ? "regex"
+                                                                  : "json_schema";
+    return Wrong(fmt::format("contemplation.checker.{}", rule),
+                 std::string(MessageOf(checker.status())));
+  }
+  plan.checker = *std::move(checker);
+  plan.stop.checked = true;
+  return absl::OkStatus();
+}
+
 absl::Status ResolveReplay(const Request& request, Plan& plan) {
   plan.seed = request.seed;
   plan.time_of_day = request.time_of_day;
@@ -293,10 +322,17 @@ std::vector<int> Waves(int agents, int wave, int least) {
   return waves;
 }
 
-void MakeAgents(const AgentRecipe& recipe, int agents, Plan& plan) {
+// A role stands behind the question, after an empty line: so what is before it is prompt that all
+// agents share.
+void MakeAgents(const Request& request, const AgentRecipe& recipe, int agents, Plan& plan) {
+  const auto of = [](const auto& list, int i) {
+    return list[static_cast<size_t>(i) % list.size()];
+  };
   for (int i = 0; i < agents; ++i) {
-    plan.agents.push_back(recipe);
-    plan.agents.back().id = MakeAgentId(kThinkStage, 0, i);
+    AgentRecipe& agent = plan.agents.emplace_back(recipe);
+    agent.id = MakeAgentId(kThinkStage, 0, i);
+    if (!request.roles.empty()) agent.append = "\n\n" + of(request.roles, i);
+    if (!request.temperatures.empty()) agent.sampling.temperature = of(request.temperatures, i);
   }
 }
 
@@ -344,7 +380,7 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
   plan.min_agents = width.least;
   if (plan.mode == Mode::kContemplating) ResolveConfidence(request, plan, recipe);
   ASSIGN_OR_RETURN(plan.stop, ResolveStop(request, width.most));
-  MakeAgents(recipe, width.most, plan);
+  MakeAgents(request, recipe, width.most, plan);
   plan.waves = Waves(width.most, request.wave.value_or(width.most), width.least);
 
   plan.deadline = request.deadline.value_or(limits.deadline);
@@ -361,6 +397,7 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
                     absl::ToInt64Milliseconds(limits.straggler_patience)));
   }
   RETURN_IF_ERROR(ResolveKey(request, model, plan));
+  if (plan.mode == Mode::kContemplating) RETURN_IF_ERROR(ResolveChecker(request, plan));
   RETURN_IF_ERROR(ResolveReplay(request, plan));
   plan.model = model.name;
   plan.fingerprint = request.replay ? request.replay->fingerprint : model.fingerprint;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/answer/answer_key.h"
+#include "common/answer/checker.h"
 #include "common/confidence.h"
 #include "common/family.h"
 #include "common/model_description.h"
@@ -58,6 +59,7 @@ struct Plan {
   // are counted. Their sum is N; the first is at least the minimum.
   std::vector<int> waves;
   std::optional<AnswerKey> answer_key;  // None: nothing can be compared.
+  std::optional<Checker> checker;
   PromptProfile profile;
   Settings settings;  // Of every agent, for the client.
   Strategy strategy = Strategy::kSample;
@@ -87,7 +89,8 @@ struct Plan {
 //
 // kInvalidArgument (with the field's path as detail) when a value exceeds its limit, or the
 // minimum of agents does not fit total_tokens, or seed and replay.seed differ, or the request's
-// answer key cannot be parsed. kUnimplemented: the model is served by workers of an earlier
+// answer key or checker cannot be parsed, or kAccepted or kCheck come without a checker.
+// kUnimplemented: the model is served by workers of an earlier
 // version, which would not heed what is asked for. kAborted when a replay's decision_version is not
 // ours. A strategy that the model has no words for is kSample. A key that does not suit the
 // question is no error: what cannot be compared is synthesised.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/answer/answer_key.h"
+#include "common/answer/checker.h"
 #include "common/chat.h"
 #include "common/types.h"
 
@@ -19,8 +20,8 @@ namespace conclave::router {
 enum class Mode : uint8_t { kInstant, kThinking, kContemplating };
 // How agents share the work. In the order of the API's.
 enum class Strategy : uint8_t { kSample, kRoles, kDecompose, kRefine, kAuto };
-enum class StopRule : uint8_t { kNone, kSettled, kBeta, kWindow, kFirst, kQuorum };
-enum class Aggregation : uint8_t { kAuto, kVote, kSynthesise, kWeightedVote };
+enum class StopRule : uint8_t { kNone, kSettled, kBeta, kWindow, kFirst, kQuorum, kAccepted };
+enum class Aggregation : uint8_t { kAuto, kVote, kSynthesise, kWeightedVote, kSelect, kCheck };
 // What a vote weighs; vote_weight.h says how.
 enum class VoteWeight : uint8_t { kOne, kMeanProbability, kTop20Mean, kTop20LowestWindow };
 enum class OnLoss : uint8_t { kResume, kContinue, kFail };
@@ -86,7 +87,9 @@ struct Request {
   std::optional<int> rounds;              // kRefine: further ones.
   std::optional<int> drafts;              // kRefine: that an agent of those sees.
   std::optional<int> digest_bytes;        // For contemplating only.
-  std::optional<int> wave;  // Agents that enter together. For contemplating only.
+  std::vector<std::string> roles;   // Agent i is told the (i mod n)th. For contemplating only.
+  std::vector<float> temperatures;  // Agent i draws at the (i mod n)th. For contemplating only.
+  std::optional<int> wave;          // Agents that enter together. For contemplating only.
   StopRule stop_rule = StopRule::kSettled;
   std::optional<double> stop_certainty;    // kBeta.
   std::optional<int> stop_votes;           // kWindow, kFirst, kQuorum.
@@ -104,6 +107,7 @@ struct Request {
   uint64_t seed = 0;
   bool seed_given = false;  // False: the seed was drawn.
   std::optional<AnswerKeySpec> answer_key;
+  std::optional<CheckerSpec> checker;  // For contemplating only.
   std::vector<std::string> stop;
   std::vector<TokenId> stop_tokens;
   std::optional<int> top_logprobs;  // Set: deltas carry tokens, each told.

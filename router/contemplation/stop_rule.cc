@@ -31,12 +31,15 @@ double StopValue(const StopTest& test, const Ballot& ballot, int to_come) {
       return ballot.ends();
     case StopRule::kQuorum:
       return ballot.leading();
+    case StopRule::kAccepted:
+      return static_cast<double>(ballot.accepted().size());
   }
   return 0;
 }
 
 bool Stops(const StopTest& test, const Ballot& ballot, int to_come) {
   const double value = StopValue(test, ballot, to_come);
+  if (test.checked && test.rule != StopRule::kFirst && ballot.accepted().empty()) return false;
   switch (test.rule) {
     case StopRule::kNone:
       return false;
@@ -48,6 +51,8 @@ bool Stops(const StopTest& test, const Ballot& ballot, int to_come) {
     case StopRule::kFirst:
     case StopRule::kQuorum:
       return value >= test.votes;
+    case StopRule::kAccepted:
+      return value > 0;
   }
   return false;
 }

@@ -12,6 +12,7 @@ struct StopTest {
   StopRule rule = StopRule::kSettled;
   double certainty = 0.95;  // kBeta.
   int votes = 0;            // kWindow, kFirst, kQuorum: where the value stops.
+  bool checked = false;     // Answers are checked: rejected ones settle nothing.
 };
 
 // What the stream shows of it (VoteUpdate.stop_value in conclave.proto).
@@ -19,7 +20,9 @@ double StopValue(const StopTest& test, const Ballot& ballot, int to_come);
 
 // Whether the round stops here. Never before somebody voted, but for kFirst. kSettled looks at
 // weights: a vote to come weighs at most 1. kBeta looks at counts, and stops only if its leader
-// leads by weight too; all others look at counts.
+// leads by weight too; all others look at counts. Where answers are checked, kSettled, kBeta,
+// kWindow and kQuorum wait for one that is accepted: any vote to come may be it, and then those
+// before it are none.
 bool Stops(const StopTest& test, const Ballot& ballot, int to_come);
 
 // The probability that the answer with `leader` votes is the likelier one of the two, from uniform

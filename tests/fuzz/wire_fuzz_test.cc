@@ -44,6 +44,8 @@ v1::GenerateRequest FullRequest() {
   how.set_confidence_window(16);
   how.set_confidence_bar(4);
   how.mutable_patience()->set_seconds(3);
+  how.mutable_checker()->mutable_arithmetic()->set_value("7/2");
+  how.mutable_checker()->mutable_arithmetic()->add_numbers(7);
   request.mutable_budget()->set_thinking_tokens(100);
   request.mutable_budget()->set_answer_tokens(50);
   request.mutable_budget()->set_total_tokens(2000);

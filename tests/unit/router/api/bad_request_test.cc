@@ -100,8 +100,36 @@ std::vector<Bad> BadChoices() {
        "is -3; it can be 1 to 64"},
       {"Strategy", [](auto& r) { Width(r).set_strategy(static_cast<v1::Strategy>(77)); },
        "contemplation.strategy", "no value 77"},
-      {"StrategyRoles", [](auto& r) { Width(r).set_strategy(v1::STRATEGY_ROLES); },
-       "contemplation.strategy", "STRATEGY_ROLES is not served yet", kNotYet},
+      {"NoRoles", [](auto& r) { Width(r).set_strategy(v1::STRATEGY_ROLES); }, "contemplation.roles",
+       "is 0; it can be 1 to 64"},
+      {"RolesOfAnotherStrategy", [](auto& r) { Width(r).add_roles("Doubt."); },
+       "contemplation.roles", "STRATEGY_ROLES only"},
+      {"EmptyRole",
+       [](auto& r) {
+         Width(r).set_strategy(v1::STRATEGY_ROLES);
+         Width(r).add_roles("Doubt.");
+         Width(r).add_roles("");
+       },
+       "contemplation.roles[1]", "is 0; it can be 1 to 4096"},
+      {"LongRole",
+       [](auto& r) {
+         Width(r).set_strategy(v1::STRATEGY_ROLES);
+         Width(r).add_roles(std::string(4097, 'x'));
+       },
+       "contemplation.roles[0]", "is 4097; it can be 1 to 4096"},
+      {"TooManyTemperatures",
+       [](auto& r) {
+         for (int i = 0; i < 65; ++i) Width(r).add_temperatures(1);
+       },
+       "contemplation.temperatures", "is 65; it can be 0 to 64"},
+      {"NegativeTemperature",
+       [](auto& r) {
+         Width(r).add_temperatures(1);
+         Width(r).add_temperatures(-0.5f);
+       },
+       "contemplation.temperatures[1]", "is -0.5; it can be 0 to 100"},
+      {"TemperatureNan", [](auto& r) { Width(r).add_temperatures(static_cast<float>(kNan)); },
+       "contemplation.temperatures[0]", "is nan; it can be 0 to 100"},
       {"StrategyDecompose", [](auto& r) { Width(r).set_strategy(v1::STRATEGY_DECOMPOSE); },
        "contemplation.strategy", "STRATEGY_DECOMPOSE", kNotYet},
       {"StrategyRefine", [](auto& r) { Width(r).set_strategy(v1::STRATEGY_REFINE); },
@@ -132,8 +160,35 @@ std::vector<Bad> BadChoices() {
          Width(r).set_stop_votes(0);
        },
        "contemplation.stop_votes", "is 0; it can be 1 to 64"},
-      {"Aggregation", [](auto& r) { Width(r).set_aggregation(static_cast<v1::Aggregation>(6)); },
-       "contemplation.aggregation", "no value 6"},
+      {"Aggregation", [](auto& r) { Width(r).set_aggregation(static_cast<v1::Aggregation>(7)); },
+       "contemplation.aggregation", "no value 7"},
+      {"AcceptedByNobody", [](auto& r) { Width(r).set_stop_rule(v1::STOP_RULE_ACCEPTED); },
+       "contemplation.stop_rule", "is ACCEPTED; there is no checker"},
+      {"CheckedByNobody", [](auto& r) { Width(r).set_aggregation(v1::AGGREGATION_CHECK); },
+       "contemplation.aggregation", "is CHECK; there is no checker"},
+      {"VotesUntilOneIsAccepted",
+       [](auto& r) {
+         Width(r).set_stop_rule(v1::STOP_RULE_ACCEPTED);
+         Width(r).set_stop_votes(3);
+       },
+       "contemplation.stop_votes", "QUORUM only"},
+      {"CheckerWithoutARule", [](auto& r) { Width(r).mutable_checker(); }, "contemplation.checker",
+       "has no rule"},
+      {"CheckerOfABadPattern", [](auto& r) { Width(r).mutable_checker()->set_regex("("); },
+       "contemplation.checker.regex", "is not valid"},
+      {"CheckerOfAnUnknownKeyword",
+       [](auto& r) {
+         Width(r).mutable_checker()->set_json_schema(R"({"items": {"format": "date"}})");
+       },
+       "contemplation.checker.json_schema", "/items/format: it is no keyword"},
+      {"CheckerOfNoValue", [](auto& r) { Width(r).mutable_checker()->mutable_arithmetic(); },
+       "contemplation.checker.arithmetic.value", "is empty"},
+      {"CheckerOfANegativeNumber",
+       [](auto& r) {
+         Width(r).mutable_checker()->mutable_arithmetic()->set_value("2");
+         Width(r).mutable_checker()->mutable_arithmetic()->add_numbers(-2);
+       },
+       "contemplation.checker.arithmetic.numbers[0]", "is -2; 0 or more"},
       {"WeightOfAPlainVote",
        [](auto& r) {
          Width(r).set_aggregation(v1::AGGREGATION_VOTE);
@@ -156,8 +211,6 @@ std::vector<Bad> BadChoices() {
        "contemplation.confidence_window", "is 0; it can be 1 to 65536"},
       {"WindowAbove", [](auto& r) { Width(r).set_confidence_window(65537); },
        "contemplation.confidence_window", "is 65537; it can be 1 to 65536"},
-      {"AggregationSelect", [](auto& r) { Width(r).set_aggregation(v1::AGGREGATION_SELECT); },
-       "contemplation.aggregation", "AGGREGATION_SELECT", kNotYet},
       {"OnLoss", [](auto& r) { r.set_on_loss(static_cast<v1::OnLoss>(5)); }, "on_loss",
        "no value 5"},
       {"Include", [](auto& r) { r.add_include(static_cast<v1::Include>(12)); }, "include[0]",

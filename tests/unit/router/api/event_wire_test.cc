@@ -74,7 +74,8 @@ Receipt FullReceipt() {
                             .weight = 0.5,
                             .lowest_window_confidence = 9,
                             .stopped_by = StoppedBy(),
-                            .thinking_forced = true});
+                            .thinking_forced = true,
+                            .accepted = true});
   receipt.thinking_tokens = 11;
   receipt.answer_tokens = 12;
   receipt.aggregation_tokens = 13;
@@ -132,13 +133,16 @@ TEST(EventWireTest, EveryFieldOfEveryEventArrives) {
   EXPECT_EQ(Unset(AggregationStarted{.method = Aggregation::kSynthesise, .candidates = 2}),
             kNothing);
   EXPECT_EQ(Unset(AnswerDelta{.text = "x"}), kNothing);
+  EXPECT_EQ(Unset(CheckerVerdict{.accepted = true, .reason = "r"}), kNothing);
   EXPECT_EQ(Unset(GroupChanged{.reason = "r", .resumed = true}), kNothing);
 }
 
 TEST(EventWireTest, EveryLineOfTheReceiptArrives) {
   // An agent was cut or has a reason, never both.
   const std::vector<std::string> not_cut = {"GenerateResponse.completed.receipt.agents.cut",
-                                            "GenerateResponse.completed.receipt.agents.cut_reason"};
+                                            "GenerateResponse.completed.receipt.agents.cut_reason",
+                                            // Nothing probes yet.
+                                            "GenerateResponse.completed.receipt.probe_tokens"};
   const Completed completed{
       .answer = "a",
       .incomplete = true,
@@ -213,6 +217,19 @@ TEST(EventWireTest, AnAgentThatWasCutHasNoReason) {
   EXPECT_EQ(usage.cut_reason(), v1::CUT_REASON_DROPPED);
   EXPECT_FALSE(usage.has_answer() || usage.has_stopped_by());
   EXPECT_EQ(wire.completed().method(), v1::AGGREGATION_UNSPECIFIED);
+}
+
+TEST(EventWireTest, EachWayToAnAnswerIsItself) {
+  const auto method = [](Aggregation way) {
+    Completed completed;
+    completed.method = way;
+    return ToWire({.sequence = 1, .agent = {}, .what = completed}).completed().method();
+  };
+  EXPECT_EQ(method(Aggregation::kVote), v1::AGGREGATION_VOTE);
+  EXPECT_EQ(method(Aggregation::kWeightedVote), v1::AGGREGATION_WEIGHTED_VOTE);
+  EXPECT_EQ(method(Aggregation::kSynthesise), v1::AGGREGATION_SYNTHESISE);
+  EXPECT_EQ(method(Aggregation::kSelect), v1::AGGREGATION_SELECT);
+  EXPECT_EQ(method(Aggregation::kCheck), v1::AGGREGATION_CHECK);
 }
 
 TEST(EventWireTest, ATokenCarriesWhatIsToldOfIt) {

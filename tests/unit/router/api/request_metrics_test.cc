@@ -196,9 +196,10 @@ class RequestCountTest : public testing::Test {
     if (cut) count_.On({.agent = id, .what = AgentCut{.reason = *cut, .kept = kept}});
     if (!cut) count_.On({.agent = id, .what = AgentFinished{}});
   }
-  Page Complete() {
+  Page Complete(std::optional<bool> accepted = std::nullopt) {
     count_.FirstToken(absl::Seconds(2));
     Completed completed;
+    completed.accepted = accepted;
     completed.receipt = receipt_;
     count_.On({.agent = {}, .what = completed});
     count_.Ended(absl::OkStatus(), receipt_.thinking_tokens + receipt_.discarded_tokens);
@@ -233,6 +234,32 @@ TEST_F(RequestCountTest, AgreementAndAmplificationAreOfTheVoteAndTheCriticalPath
   EXPECT_EQ(page.at("conclave_time_to_first_token_seconds_sum{mode=\"contemplating\","
                     "model=\"demo\"}"),
             2);
+}
+
+TEST_F(RequestCountTest, ARightAnswerThatWasNotGivenIsASelectionLoss) {
+  Agent(0, 10, 0, std::nullopt);
+  receipt_.agents.back().accepted = false;
+  Agent(1, 10, 0, std::nullopt);
+  receipt_.agents.back().accepted = true;
+  Agent(2, 10, 0, std::nullopt);
+
+  const Page lost = Complete(false);
+
+  EXPECT_EQ(Of(lost, "conclave_checked_requests_total", "outcome", "lost"), 1);
+  EXPECT_EQ(Of(lost, "conclave_checked_answers_total", "verdict", "accepted"), 1);
+  EXPECT_EQ(Of(lost, "conclave_checked_answers_total", "verdict", "rejected"), 1);
+
+  const Page given = Complete(true);
+  EXPECT_EQ(Of(given, "conclave_checked_requests_total", "outcome", "accepted"), 1);
+  receipt_.agents[1].accepted = false;
+  const Page none = Complete(false);
+  EXPECT_EQ(Of(none, "conclave_checked_requests_total", "outcome", "none"), 1);
+  EXPECT_EQ(SumOf(none, "conclave_checked_requests_total"), 3);
+}
+
+TEST_F(RequestCountTest, ARequestWithoutACheckerIsNotCountedAsChecked) {
+  Agent(0, 10, 0, std::nullopt);
+  EXPECT_EQ(SumOf(Complete(), "conclave_checked_"), 0);
 }
 
 TEST_F(RequestCountTest, AgentsAreCountedByHowTheyEnded) {

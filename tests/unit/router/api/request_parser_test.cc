@@ -170,6 +170,45 @@ TEST(RequestParserTest, AWeightedVoteAndABarArrive) {
   EXPECT_EQ(request->confidence_window, 65536);
 }
 
+TEST(RequestParserTest, ACheckerArrivesAndStopsTheRoundUnlessItIsToldOtherwise) {
+  v1::GenerateRequest wire = Question();
+  wire.set_mode(v1::MODE_CONTEMPLATING);
+  v1::Contemplation& how = *wire.mutable_contemplation();
+  how.mutable_checker()->mutable_arithmetic()->set_value("24");
+  how.mutable_checker()->mutable_arithmetic()->add_numbers(3);
+  how.set_aggregation(v1::AGGREGATION_CHECK);
+  auto request = ParseRequest(wire, Draws());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->checker, (CheckerSpec{CheckerSpec::Kind::kArithmetic, "24", {3}}));
+  EXPECT_EQ(request->stop_rule, StopRule::kAccepted);
+  EXPECT_EQ(request->aggregation, Aggregation::kCheck);
+
+  how.set_stop_rule(v1::STOP_RULE_SETTLED);
+  EXPECT_EQ(ParseRequest(wire, Draws())->stop_rule, StopRule::kSettled);
+  how.set_stop_rule(v1::STOP_RULE_ACCEPTED);
+  EXPECT_EQ(ParseRequest(wire, Draws())->stop_rule, StopRule::kAccepted);
+  how.clear_stop_rule();
+  how.clear_checker();
+  EXPECT_EQ(ParseRequest(wire, Draws())->stop_rule, StopRule::kSettled);
+}
+
+TEST(RequestParserTest, RolesAndTemperaturesArrive) {
+  v1::GenerateRequest wire = Question();
+  wire.set_mode(v1::MODE_CONTEMPLATING);
+  v1::Contemplation& how = *wire.mutable_contemplation();
+  how.set_strategy(v1::STRATEGY_ROLES);
+  how.add_roles("Doubt.");
+  how.add_roles("Believe.");
+  how.add_temperatures(0);
+  how.add_temperatures(100);
+  how.set_aggregation(v1::AGGREGATION_SELECT);
+  const auto request = ParseRequest(wire, Draws());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->roles, (std::vector<std::string>{"Doubt.", "Believe."}));
+  EXPECT_EQ(request->temperatures, (std::vector<float>{0, 100}));
+  EXPECT_EQ(request->aggregation, Aggregation::kSelect);
+}
+
 TEST(RequestParserTest, AReplayArrivesWithItsDecisionsInOrder) {
   v1::GenerateRequest wire = Question();
   v1::Replay& replay = *wire.mutable_replay();

@@ -29,6 +29,9 @@ FakeStream MakeStream(const World& world, AgentId agent) {
   if (!mute) stream.answer += "Answer: " + std::to_string(10 + random.Below(world.answers));
   if (mute && random.Chance(50)) stream.answer += "I do not know.";
   if (random.Chance(30)) stream.answer += "\n";
+  if (world.picks && StageOf(agent) == kAggregateStage) {
+    stream.answer = "Agent " + std::to_string(random.Below(6)) + ".";
+  }
   const std::string text = stream.thinking + stream.answer;
   // Some tokens release nothing, some release more; the last is a stop token without text.
   for (size_t released = 0; released < text.size();) {

@@ -6,8 +6,6 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <set>
-#include <tuple>
 #include <utility>
 
 #include "common/status.h"
@@ -159,6 +157,49 @@ void AddWaves(Scenario& scenario) {
   if (random.Chance(50)) request.min_agents = 1;
 }
 
+void AddChecker(Scenario& scenario) {
+  // Of what agents say: "Answer: 10" and up, found by the model's key; mute ones' whole words; one
+  // that the key's find is never, but the whole is; nothing.
+  static constexpr const char* kPatterns[] = {"1[0-1]", "1[024]|I do not know\\.",
+                                              "(?s).*Answer: 1[0-2]", "no"};
+  if (scenario.request.mode != Mode::kContemplating) return;
+  Random random(scenario.seed ^ 0xdecade);
+  Request& request = scenario.request;
+  request.checker =
+      CheckerSpec{CheckerSpec::Kind::kRegex, kPatterns[random.Below(std::size(kPatterns))], {}};
+  if (random.Chance(30)) request.answer_key = scenario.model.profile.answer_key;
+  if (random.Chance(50)) request.stop_rule = StopRule::kAccepted;
+  if (request.stop_rule == StopRule::kAccepted) request.stop_votes.reset();
+  if (random.Chance(30)) request.aggregation = Aggregation::kCheck;
+  if (random.Chance(10)) request.aggregation = Aggregation::kWeightedVote;
+}
+
+void AddSelection(Scenario& scenario) {
+  if (scenario.request.mode != Mode::kContemplating) return;
+  scenario.request.aggregation = Aggregation::kSelect;
+  if (scenario.seed % 7 > 0) {
+    scenario.model.profile.select_text = "{candidates}\n{question}";
+    scenario.model.profile.candidate_line = "{index}. {answer}";
+  }
+  scenario.world.picks = true;
+}
+
+AnswerByDefinition Defined(const Plan& plan, const std::string& text) {
+  AnswerByDefinition defined;
+  const auto accepts = [&](const std::string& answer) {
+    return plan.checker->Check(answer).accepted;
+  };
+  const std::optional<std::string> found = plan.answer_key->Find(text);
+  defined.answer = plan.answer_key->Extract(text);
+  if (!plan.checker) return defined;
+  if (found) defined.accepted = accepts(*found);
+  const bool blank = text.find_first_not_of(" \n") == std::string::npos;
+  if (defined.accepted.value_or(false) || plan.request.answer_key || blank) return defined;
+  defined.accepted = accepts(text);
+  if (*defined.accepted) defined.answer = NormaliseAnswer(text);
+  return defined;
+}
+
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather) {
   Random random(weather);
   Scenario replay = scenario;
@@ -237,23 +278,6 @@ Outcome RunHistory(const Scenario& scenario, const Plan& plan) {
   return outcome;
 }
 
-namespace {
-
-// The Beta rule's probability by the integral itself: the share of Beta(a + 1, b + 1) above 1/2.
-double Certain(int a, int b) {
-  double above = 0, all = 0;
-  constexpr int kSteps = 20'000;
-  for (int i = 0; i < kSteps; ++i) {
-    const double x = (i + 0.5) / kSteps;
-    const double density = std::pow(x, a) * std::pow(1 - x, b);
-    all += density;
-    if (x > 0.5) above += density;
-  }
-  return above / all;
-}
-
-}  // namespace
-
 double WeightByDefinition(const Plan& plan, const World& world, AgentId agent, int kept) {
   if (plan.vote_weight == VoteWeight::kOne) return 1;
   std::vector<double> chosen, top;
@@ -279,158 +303,6 @@ double WeightByDefinition(const Plan& plan, const World& world, AgentId agent, i
     }
   }
   return std::max(std::ldexp(1, -30), confidence / 32);
-}
-
-Expected Reckon(const Plan& plan, const World& world) {
-  Expected expected;
-  struct Ended {
-    AgentId id{};
-    int length = 0;
-    std::string text;
-    bool barred = false;
-    int64_t start = 0;
-    int64_t clock() const { return start + length; }
-  };
-  const auto whole = [&](AgentId id, int length) {
-    return length == static_cast<int>(world.StreamOf(id).tokens.size());
-  };
-  std::vector<Ended> ends;
-  for (const AgentRecipe& recipe : plan.agents) {
-    const FakeEnd end = world.EndOf(recipe);
-    ends.push_back({recipe.id, end.length,
-                    world.StreamOf(recipe.id).Cut(recipe.id, 0, end.length).answer,
-                    end.cause == Finish::kBar});
-  }
-  if (plan.mode != Mode::kContemplating) {
-    return {.answer = ends[0].text,
-            .incomplete = !whole(ends[0].id, ends[0].length),
-            .method = std::nullopt,
-            .kept = {{ends[0].id, ends[0].length}},
-            .votes = {},
-            .critical_path = ends[0].length};
-  }
-  // Each wave starts where the one before it was counted.
-  std::vector<size_t> wave_ends;
-  for (const int wave : plan.waves) {
-    const auto first =
-        ends.begin() + static_cast<ptrdiff_t>(wave_ends.empty() ? 0 : wave_ends.back());
-    const int64_t start = first == ends.begin() ? 0 : std::prev(first)->clock();
-    std::for_each(first, first + wave, [&](Ended& end) { end.start = start; });
-    std::sort(first, first + wave, [](const Ended& a, const Ended& b) {
-      return std::pair(a.length, a.id) < std::pair(b.length, b.id);
-    });
-    wave_ends.push_back(static_cast<size_t>(first + wave - ends.begin()));
-  }
-  std::vector<std::pair<Vote, const Ended*>> votes;  // With the first who gave it.
-  const auto leads = [&] {
-    std::stable_sort(votes.begin(), votes.end(),
-                     [](const auto& a, const auto& b) { return a.first.weight > b.first.weight; });
-    return votes.empty() ? 0
-                         : votes[0].first.weight - (votes.size() < 2 ? 0 : votes[1].first.weight);
-  };
-  const auto by_count = [&] {  // Counts of the two first, and whether the first leads by weight.
-    std::vector<Vote> sorted;
-    for (const auto& vote : votes) sorted.push_back(vote.first);
-    std::stable_sort(sorted.begin(), sorted.end(),
-                     [](const Vote& a, const Vote& b) { return a.count > b.count; });
-    sorted.resize(std::max<size_t>(2, sorted.size()));
-    return std::tuple(sorted[0].count, sorted[1].count,
-                      !votes.empty() && sorted[0].answer == votes[0].first.answer);
-  };
-  size_t counted = 0;
-  std::vector<std::optional<std::string>> given;
-  int64_t clock = 0;
-  std::vector<std::pair<Vote, const Ended*>> in_order;
-  while (counted < ends.size()) {
-    const Ended& end = ends[counted++];
-    clock = end.clock();
-    expected.kept[end.id] = end.length;
-    const auto answer = end.barred ? std::nullopt : plan.answer_key->Extract(end.text);
-    if (answer) {
-      auto found = std::find_if(in_order.begin(), in_order.end(),
-                                [&](const auto& vote) { return vote.first.answer == *answer; });
-      if (found == in_order.end()) found = in_order.insert(found, {Vote{*answer, 0, 0}, &end});
-      found->first.count += 1;
-      const double weight = WeightByDefinition(plan, world, end.id, end.length);
-      found->first.weight += std::ldexp(std::round(std::ldexp(weight, 30)), -30);
-    }
-    votes = in_order;
-    if (!end.barred) given.push_back(answer);
-    const int to_come = static_cast<int>(ends.size() - counted);
-    const double lead = leads();
-    const auto [first, second, heaviest] = by_count();
-    const size_t size = static_cast<size_t>(plan.stop.votes);
-    bool unanimous =
-        !given.empty() && size > 0 && given.size() % size == 0 && given.back().has_value();
-    for (size_t i = 1; unanimous && i < size; ++i)
-      unanimous = given[given.size() - 1 - i] == given.back();
-    const bool stop =
-        plan.stop.rule == StopRule::kSettled ? first > 0 && lead > to_come
-        : plan.stop.rule == StopRule::kBeta
-            ? first > 0 && heaviest && lead > 0 && Certain(first, second) >= plan.stop.certainty
-        : plan.stop.rule == StopRule::kWindow ? unanimous
-        : plan.stop.rule == StopRule::kFirst  ? given.size() >= size
-        : plan.stop.rule == StopRule::kQuorum ? first >= plan.stop.votes
-                                              : false;
-    if (stop) break;
-  }
-  // The rest of the wave is cut there; those behind it never were.
-  const size_t entered =
-      *std::find_if(wave_ends.begin(), wave_ends.end(), [&](size_t end) { return end >= counted; });
-  for (size_t i = counted; i < entered; ++i) {
-    const auto kept = static_cast<int>(clock - ends[i].start);
-    if (kept > 0) expected.kept[ends[i].id] = kept;
-  }
-  const double lead = leads();
-  for (const auto& vote : votes) expected.votes.push_back(vote.first);
-  // Those that the bar ended are heard only when there is no other.
-  std::vector<const Ended*> heard;
-  for (size_t i = 0; i < counted; ++i) {
-    if (!ends[i].barred) heard.push_back(&ends[i]);
-  }
-  for (size_t i = 0; given.empty() && i < counted; ++i) heard.push_back(&ends[i]);
-
-  const auto trimmed = [](std::string text) {
-    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
-    return text;
-  };
-  size_t candidates = 0;
-  int64_t kept = 0;
-  for (const Ended* end : heard) candidates += trimmed(end->text).empty() ? 0 : 1;
-  for (const auto& [id, tokens] : expected.kept) kept += tokens;
-  const bool sure = lead > 0 && (votes[0].first.count > 1 || heard.size() == 1);
-  const bool weighted = plan.request.aggregation == Aggregation::kWeightedVote;
-  const bool by_itself = plan.request.aggregation == Aggregation::kVote || weighted ||
-                         (plan.request.aggregation == Aggregation::kAuto && sure);
-  const size_t fewest = plan.request.aggregation == Aggregation::kAuto ? 2 : 1;
-  const bool possible = !plan.profile.aggregate_text.empty() && candidates >= fewest;
-  expected.critical_path = clock;
-  if (!by_itself && possible) {
-    expected.incomplete = true;
-    const auto left = std::min<int64_t>(plan.synthesis.grant, plan.total_tokens - kept);
-    if (left >= 1) {
-      const AgentId id = plan.synthesis.id;
-      const int length =
-          std::min(static_cast<int>(left), static_cast<int>(world.StreamOf(id).tokens.size()));
-      expected.kept[id] = length;
-      expected.answer = world.StreamOf(id).Cut(id, 0, length).answer;
-      if (!expected.answer.empty()) {
-        expected.method = Aggregation::kSynthesise;
-        expected.incomplete = !whole(id, length);
-        expected.critical_path = clock + length;
-        return expected;
-      }
-    }
-  }
-  expected.method = weighted ? Aggregation::kWeightedVote : Aggregation::kVote;
-  const Ended* spokesman = votes.empty() ? nullptr : votes[0].second;
-  for (const Ended* end : heard) {
-    if (spokesman == nullptr && !trimmed(end->text).empty()) spokesman = end;
-  }
-  if (spokesman == nullptr) spokesman = heard[0];
-  expected.answer = trimmed(spokesman->text);
-  if (!whole(spokesman->id, spokesman->length)) expected.incomplete = true;
-  return expected;
 }
 
 }  // namespace conclave::router

@@ -37,6 +37,10 @@ Scenario MakeScenario(uint64_t seed);
 Scenario MakeWeightedScenario(uint64_t seed);
 // In waves, of more agents.
 void AddWaves(Scenario& scenario);
+// With a checker of some kind.
+void AddChecker(Scenario& scenario);
+// With a pass that picks a candidate.
+void AddSelection(Scenario& scenario);
 // The same request again, in other weather, led by what the receipt says.
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather);
 
@@ -75,6 +79,7 @@ class Watcher {
   void CheckReceipt(const Receipt& receipt, const FakeFleet& fleet);
   void CheckBar(const AgentUsage& usage);
   void CheckVotes(const Completed& completed);
+  void CheckVerdicts(const Completed& completed);
 
   const Plan& plan_;
   const World& world_;
@@ -90,6 +95,7 @@ class Watcher {
   std::map<AgentId, int> read_;      // Tokens that the client has.
   std::map<AgentId, std::string> thinking_, answers_;
   std::map<AgentId, int> kept_;
+  std::map<AgentId, bool> verdicts_;
   std::vector<Decision> decisions_;
   int64_t sequence_ = 0;
   std::string answer_;
@@ -102,11 +108,20 @@ Outcome RunHistory(const Scenario& scenario, const Plan& plan);
 // What an agent's vote weighs, by the definition: of its first `kept` tokens.
 double WeightByDefinition(const Plan& plan, const World& world, AgentId agent, int kept);
 
+// What an answer is and whether the checker accepts it, by the definition; the first is none where
+// nothing is found, the second where nobody looked.
+struct AnswerByDefinition {
+  std::optional<std::string> answer;
+  std::optional<bool> accepted = {};
+};
+AnswerByDefinition Defined(const Plan& plan, const std::string& text);
+
 // What must come out when nothing is decided, computed from the rules of token time directly.
 struct Expected {
   std::string answer;
   bool incomplete = false;
   std::optional<Aggregation> method;
+  std::optional<bool> accepted = {};
   std::map<AgentId, int> kept;
   std::vector<Vote> votes;
   int64_t critical_path = 0;

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "common/status_details.h"
 
@@ -48,6 +49,33 @@ TEST(PlanTest, ARequestWithoutAModeThinksWhereTheModelCan) {
   ModelDescription plain = Model();
   plain.profile.thinks = false;
   EXPECT_EQ(MakePlan(request, plain, Limits())->mode, Mode::kInstant);
+}
+
+TEST(PlanTest, RolesStandBehindTheSharedQuestionInTurn) {
+  Request request = Question();
+  request.max_agents = 5;
+  request.roles = {"Doubt.", "Believe."};
+  const auto plan = MakePlan(request, Model(), Limits());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  for (size_t i = 0; i < 5; ++i) {
+    const AgentRecipe& agent = plan->agents[i];
+    EXPECT_EQ(agent.append, i % 2 == 0 ? "\n\nDoubt." : "\n\nBelieve.");
+    EXPECT_TRUE(agent.messages.empty()) << "the question's turn is the family's";
+  }
+  EXPECT_EQ(plan->synthesis.append, "") << "who merges plays none";
+}
+
+TEST(PlanTest, TemperaturesAreALadder) {
+  Request request = Question();
+  request.max_agents = 4;
+  request.sampling.temperature = 0.5f;
+  request.temperatures = {0, 0.7f, 1.5f};
+  const auto plan = MakePlan(request, Model(), Limits());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  std::vector<float> drawn_at;
+  for (const AgentRecipe& agent : plan->agents) drawn_at.push_back(agent.sampling.temperature);
+  EXPECT_EQ(drawn_at, (std::vector<float>{0, 0.7f, 1.5f, 0}));
+  EXPECT_EQ(plan->synthesis.sampling.temperature, 0.5f);
 }
 
 TEST(PlanTest, EveryAgentIsToldHowItStopsAndWhatToTell) {

@@ -30,6 +30,8 @@ struct Totals {
   int weighted = 0, overturned = 0, barred = 0;
   int in_waves = 0, later_waves = 0;  // Requests; those in which a second wave entered.
   int unasked = 0;                    // Those whose last wave nobody needed.
+  int accepted = 0, rejected = 0;     // Answers, by a checker.
+  int picked = 0;                     // Answers, by a pass.
   int resumed = 0;                    // Requests whose agents were resumed.
   std::array<Taken, 5> taken;         // By kind.
   int64_t events = 0;
@@ -49,6 +51,7 @@ void ExpectReckoned(const Completed& completed, const Plan& plan, const World& w
   EXPECT_EQ(completed.answer, expected.answer);
   EXPECT_EQ(completed.incomplete, expected.incomplete);
   EXPECT_EQ(completed.method, expected.method);
+  EXPECT_EQ(completed.accepted, expected.accepted);
   EXPECT_EQ(KeptOf(completed.receipt), expected.kept);
   EXPECT_EQ(completed.receipt.critical_path_tokens, expected.critical_path);
   if (plan.mode == Mode::kContemplating) {
@@ -74,6 +77,7 @@ void ExpectReplayed(const Scenario& scenario, const Completed& completed, uint64
   EXPECT_EQ(outcome.completed->answer, completed.answer);
   EXPECT_EQ(outcome.completed->incomplete, completed.incomplete);
   EXPECT_EQ(outcome.completed->method, completed.method);
+  EXPECT_EQ(outcome.completed->accepted, completed.accepted);
   EXPECT_EQ(outcome.completed->receipt.result_hash, completed.receipt.result_hash);
   EXPECT_EQ(outcome.completed->receipt.votes, completed.receipt.votes);
   EXPECT_EQ(KeptOf(outcome.completed->receipt), KeptOf(completed.receipt));
@@ -134,6 +138,8 @@ void RunOne(uint64_t seed, Totals& totals) {
   const bool weighted = seed / 4 % 3 == 1;
   Scenario scenario = weighted ? MakeWeightedScenario(seed) : MakeScenario(seed);
   if (seed / 4 % 5 < 2) AddWaves(scenario);
+  if (seed / 4 % 7 < 2) AddChecker(scenario);
+  if (seed / 4 % 11 < 2) AddSelection(scenario);
   ++totals.histories;
   const auto plan = MakePlan(scenario.request, scenario.model, scenario.limits);
   if (!plan.ok()) {
@@ -148,6 +154,9 @@ void RunOne(uint64_t seed, Totals& totals) {
   if (!outcome.completed) return;
   CountConfidence(*outcome.completed, totals);
   CountWaves(*plan, *outcome.completed, totals);
+  totals.picked += outcome.completed->method == Aggregation::kSelect ? 1 : 0;
+  totals.accepted += outcome.completed->accepted == true ? 1 : 0;
+  totals.rejected += outcome.completed->accepted == false ? 1 : 0;
   CountTaken(outcome.completed->receipt.decisions, totals);
   totals.resumed += outcome.completed->receipt.resumes > 0 ? 1 : 0;
   const bool decided = !outcome.completed->receipt.decisions.empty();
@@ -185,13 +194,14 @@ TEST_P(SimulationTest, EveryHistoryKeepsTheRulesAndReplaysToTheSameBytes) {
   fmt::print(
       "{} histories:{} {} undisturbed, {} decided, {} replayed, {} resumed, {} plans refused, "
       "{} weighted votes, {} not as counts say, {} agents below their bar, {} in waves, {} beyond "
-      "the first, {} with a wave unasked, {} events\n",
+      "the first, {} with a wave unasked, {} answers accepted, {} rejected, {} picked, {} events\n",
       totals.histories, ends, totals.undisturbed, totals.decided, totals.replayed, totals.resumed,
       totals.refused, totals.weighted, totals.overturned, totals.barred, totals.in_waves,
-      totals.later_waves, totals.unasked, totals.events);
+      totals.later_waves, totals.unasked, totals.accepted, totals.rejected, totals.picked,
+      totals.events);
   if (totals.histories < 500) return;
-  for (const int reached :
-       {totals.weighted, totals.overturned, totals.barred, totals.later_waves, totals.unasked}) {
+  for (const int reached : {totals.weighted, totals.overturned, totals.barred, totals.later_waves,
+                            totals.unasked, totals.accepted, totals.rejected, totals.picked}) {
     EXPECT_GT(reached, 0);
   }
 }

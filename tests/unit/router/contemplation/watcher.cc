@@ -108,6 +108,10 @@ void Watcher::ReadEvent(const ClientEvent& event) {
     if (plan_.stop.rule == StopRule::kSettled) {
       ASSERT_EQ(update->stop_value, lead - update->to_come);
     }
+  } else if (const auto* verdict = std::get_if<CheckerVerdict>(&event.what)) {
+    ASSERT_TRUE(kept_.contains(event.agent)) << "a verdict on an answer that goes on";
+    ASSERT_TRUE(verdicts_.emplace(event.agent, verdict->accepted).second) << "a second verdict";
+    ASSERT_EQ(verdict->accepted, verdict->reason.empty());
   } else if (const auto* cut = std::get_if<AgentCut>(&event.what)) {
     ASSERT_TRUE(kept_.emplace(event.agent, cut->kept).second) << "an agent ended twice";
   } else if (const auto* completed = std::get_if<Completed>(&event.what)) {
@@ -127,7 +131,9 @@ void Watcher::ReadDelta(AgentId agent, const AgentDelta& delta) {
   if (include.thinking) {
     ASSERT_EQ(thinking_[agent], whole.thinking);
   }
-  const bool streamed = plan_.mode != Mode::kContemplating || StageOf(agent) == kAggregateStage;
+  const bool selects = plan_.request.aggregation == Aggregation::kSelect;
+  const bool streamed =
+      plan_.mode != Mode::kContemplating || (StageOf(agent) == kAggregateStage && !selects);
   if (include.agent_answers && !streamed) {
     ASSERT_EQ(answers_[agent], whole.answer);
   }
@@ -160,6 +166,7 @@ void Watcher::Close(const FakeFleet& fleet) {
   if (!completed_) return;
   CheckReceipt(completed_->receipt, fleet);
   CheckVotes(*completed_);
+  CheckVerdicts(*completed_);
 }
 
 // Nobody goes on below the bar, and nobody is ended above it.
@@ -181,9 +188,13 @@ void Watcher::CheckVotes(const Completed& completed) {
   const Receipt& receipt = completed.receipt;
   if (plan_.mode != Mode::kContemplating) return;
   std::map<std::string, Vote> votes;
+  const auto has_vote = [](const AgentUsage& usage) {
+    return StageOf(usage.agent) == kThinkStage && usage.accepted.value_or(false);
+  };
+  const bool any = std::any_of(receipt.agents.begin(), receipt.agents.end(), has_vote);
   for (const AgentUsage& usage : receipt.agents) {
-    ASSERT_EQ(usage.weight > 0, usage.answer.has_value());
-    if (!usage.answer) continue;
+    ASSERT_EQ(usage.weight > 0, usage.answer.has_value() && (!any || has_vote(usage)));
+    if (usage.weight == 0) continue;
     ASSERT_LE(usage.weight, 1);
     const double weight = WeightByDefinition(plan_, world_, usage.agent, usage.kept);
     ASSERT_NEAR(usage.weight, weight, std::ldexp(1, -29));
@@ -199,8 +210,29 @@ void Watcher::CheckVotes(const Completed& completed) {
       ASSERT_LE(receipt.votes[i].weight, receipt.votes[i - 1].weight);
     }
   }
-  if (!votes.empty() && completed.method != Aggregation::kSynthesise) {
+  if (!votes.empty() && completed.method != Aggregation::kSynthesise &&
+      completed.method != Aggregation::kSelect && !plan_.checker) {
     ASSERT_EQ(plan_.answer_key->Extract(completed.answer), receipt.votes[0].answer);
+  }
+}
+
+// What was said of answers is what the checker says of them, and one that is accepted is not passed
+// over but by those who merge.
+void Watcher::CheckVerdicts(const Completed& completed) {
+  bool any = false;
+  for (const AgentUsage& usage : completed.receipt.agents) {
+    const auto told = verdicts_.find(usage.agent);
+    ASSERT_EQ(told != verdicts_.end(), usage.accepted.has_value());
+    if (!usage.accepted) continue;
+    ASSERT_EQ(told->second, *usage.accepted);
+    const FakeStream& stream = world_.StreamOf(usage.agent);
+    const std::string answer = stream.Cut(usage.agent, 0, usage.kept).answer;
+    ASSERT_EQ(usage.accepted, Defined(plan_, answer).accepted);
+    any = any || *usage.accepted;
+  }
+  ASSERT_TRUE(plan_.checker || verdicts_.empty());
+  if (any && completed.method != Aggregation::kSynthesise) {
+    ASSERT_EQ(completed.accepted, true) << "a right answer was passed over";
   }
 }
 

@@ -211,12 +211,12 @@ Ballot Votes(const std::vector<std::string>& answers) {
 }
 
 TEST(AggregationTest, TheVoteIsSureOnlyWhereOneAnswerLeads) {
-  EXPECT_TRUE(VoteIsSure(Votes({"a", "a", "b"}), 3));
-  EXPECT_TRUE(VoteIsSure(Votes({"a"}), 1));
-  EXPECT_FALSE(VoteIsSure(Votes({"a"}), 3)) << "one vote among several agents";
-  EXPECT_FALSE(VoteIsSure(Votes({"a", "b"}), 2)) << "a tie";
-  EXPECT_FALSE(VoteIsSure(Votes({"a", "a", "b", "b", "c"}), 5));
-  EXPECT_FALSE(VoteIsSure(Votes({}), 2));
+  EXPECT_TRUE(VoteIsSure(Votes({"a", "a", "b"}), 3, false));
+  EXPECT_TRUE(VoteIsSure(Votes({"a"}), 1, false));
+  EXPECT_FALSE(VoteIsSure(Votes({"a"}), 3, false)) << "one vote among several agents";
+  EXPECT_FALSE(VoteIsSure(Votes({"a", "b"}), 2, false)) << "a tie";
+  EXPECT_FALSE(VoteIsSure(Votes({"a", "a", "b", "b", "c"}), 5, false));
+  EXPECT_FALSE(VoteIsSure(Votes({}), 2, false));
 }
 
 TEST(AggregationTest, CandidatesAreEachAnswerOnceThenInProportionToVotes) {

@@ -1,9 +1,8 @@
 #include "common/wire/credentials.h"
 
-#include <fstream>
-#include <sstream>
-
+#include "common/file.h"
 #include "common/status.h"
+#include "common/wire/pems.h"
 
 namespace conclave {
 namespace {
@@ -11,16 +10,12 @@ namespace {
 // The file's bytes; nothing for an empty path.
 absl::StatusOr<std::string> ReadPem(const std::string& path) {
   if (path.empty()) return std::string();
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return NotFound("tls: {} cannot be opened", path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
+  absl::StatusOr<std::string> text = ReadFile(path, kMostPemBytes);
+  if (!text.ok()) return Annotate(text.status(), "tls");
+  return text;
 }
 
-struct Pems {
-  std::string certificate, key, authority;
-};
+}  // namespace
 
 absl::StatusOr<Pems> ReadPems(const TlsOptions& options) {
   if (options.certificate_file.empty() != options.key_file.empty()) {
@@ -32,8 +27,6 @@ absl::StatusOr<Pems> ReadPems(const TlsOptions& options) {
   ASSIGN_OR_RETURN(pems.authority, ReadPem(options.authority_file));
   return pems;
 }
-
-}  // namespace
 
 TlsOptions ReadTlsOptions(ConfigNode node) {
   TlsOptions options;
@@ -69,8 +62,12 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
 
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(
     const TlsOptions& options) {
-  if (!options.enabled()) return grpc::InsecureChannelCredentials();
   ASSIGN_OR_RETURN(const Pems pems, ReadPems(options));
+  return ChannelCredentialsOf(pems);
+}
+
+std::shared_ptr<grpc::ChannelCredentials> ChannelCredentialsOf(const Pems& pems) {
+  if (pems.certificate.empty() && pems.authority.empty()) return grpc::InsecureChannelCredentials();
   grpc::SslCredentialsOptions ssl;
   ssl.pem_root_certs = pems.authority;
   ssl.pem_private_key = pems.key;

@@ -7,6 +7,7 @@
 
 #include "common/status.h"
 #include "common/status_details.h"
+#include "common/utf8.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -15,6 +16,17 @@ namespace {
 
 constexpr char kDomain[] = "conclave";
 constexpr int kMostDetails = 32;
+
+// A peer takes 8 KiB of trailers, as gRPC does unless it is told otherwise, and answers more with
+// an error of its own. A byte of a message may take three there, and three of details take four.
+constexpr size_t kMostTextBytes = 1024;
+constexpr size_t kMostDetailBytes = 2560;
+
+// As much of a text as is told. Protobuf takes UTF-8 only.
+std::string Told(std::string_view text) {
+  if (text.size() <= kMostTextBytes) return ValidUtf8(text);
+  return ValidUtf8(FirstCharacters(text, kMostTextBytes)) + "...";
+}
 
 // What a peer sent as a duration; nothing when it is not a sane one.
 std::optional<absl::Duration> FromProto(const google::protobuf::Duration& duration) {
@@ -28,8 +40,8 @@ void PackBadRequest(const StatusDetails& details, google::rpc::Status& wire) {
   google::rpc::BadRequest message;
   for (const auto& [field, what] : details.fields) {
     auto* violation = message.add_field_violations();
-    violation->set_field(field);
-    violation->set_description(what);
+    violation->set_field(Told(field));
+    violation->set_description(Told(what));
   }
   wire.add_details()->PackFrom(message);
 }
@@ -39,8 +51,8 @@ void PackQuota(const StatusDetails& details, google::rpc::Status& wire) {
   google::rpc::QuotaFailure message;
   for (const auto& [subject, what] : details.quotas) {
     auto* violation = message.add_violations();
-    violation->set_subject(subject);
-    violation->set_description(what);
+    violation->set_subject(Told(subject));
+    violation->set_description(Told(what));
   }
   wire.add_details()->PackFrom(message);
 }
@@ -65,6 +77,13 @@ void Pack(const StatusDetails& details, google::rpc::Status& wire) {
     google::rpc::RequestInfo message;
     message.set_request_id(details.request_id);
     wire.add_details()->PackFrom(message);
+  }
+  // What is too long a text is no delay to keep to, and no name of a request.
+  while (wire.ByteSizeLong() > kMostDetailBytes && wire.details_size() > 0) {
+    auto& all = *wire.mutable_details();
+    all.erase(std::max_element(all.begin(), all.end(), [](const auto& a, const auto& b) {
+      return a.ByteSizeLong() < b.ByteSizeLong();
+    }));
   }
 }
 
@@ -95,7 +114,7 @@ void Unpack(const google::protobuf::Any& any, StatusDetails& details) {
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   const auto code = static_cast<grpc::StatusCode>(status.raw_code());
-  const std::string message(MessageOf(status));
+  const std::string message = Told(MessageOf(status));
   const StatusDetails details = DetailsOf(status);
   if (details == StatusDetails{}) return grpc::Status(code, message);
   google::rpc::Status wire;

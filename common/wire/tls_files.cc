@@ -4,16 +4,19 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
-#include <cstdio>
 #include <memory>
+#include <string>
 
+#include "common/check.h"
+#include "common/file.h"
 #include "common/status.h"
+#include "common/wire/pems.h"
 
 namespace conclave {
 namespace {
 
-struct FreeFile {
-  void operator()(FILE* file) const { fclose(file); }
+struct FreeText {
+  void operator()(BIO* text) const { BIO_free(text); }
 };
 struct FreeCertificate {
   void operator()(X509* certificate) const { X509_free(certificate); }
@@ -21,7 +24,7 @@ struct FreeCertificate {
 struct FreeKey {
   void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
 };
-using File = std::unique_ptr<FILE, FreeFile>;
+using Text = std::unique_ptr<BIO, FreeText>;
 using Certificate = std::unique_ptr<X509, FreeCertificate>;
 using Key = std::unique_ptr<EVP_PKEY, FreeKey>;
 
@@ -29,16 +32,22 @@ using Key = std::unique_ptr<EVP_PKEY, FreeKey>;
 int NoPassphrase(char*, int, int, void*) { return -1; }
 
 // Null, after a complaint, when the file cannot be read.
-File Open(ConfigNode& node, const char* key, const std::string& path) {
-  File file(fopen(path.c_str(), "re"));
-  if (file == nullptr) node.Fail(key, fmt::format("{} cannot be read", path));
-  return file;
+Text Read(ConfigNode& node, const char* key, const std::string& path) {
+  const absl::StatusOr<std::string> bytes = ReadFile(path, kMostPemBytes);
+  if (!bytes.ok()) {
+    node.Fail(key, std::string(MessageOf(bytes.status())));
+    return nullptr;
+  }
+  Text text(BIO_new(BIO_s_mem()));
+  CHECK(BIO_write(text.get(), bytes->data(), static_cast<int>(bytes->size())) ==
+        static_cast<int>(bytes->size()));
+  return text;
 }
 
 Certificate ReadCertificate(ConfigNode& node, const char* key, const std::string& path) {
-  const File file = Open(node, key, path);
-  if (file == nullptr) return nullptr;
-  Certificate certificate(PEM_read_X509(file.get(), nullptr, NoPassphrase, nullptr));
+  const Text text = Read(node, key, path);
+  if (text == nullptr) return nullptr;
+  Certificate certificate(PEM_read_bio_X509(text.get(), nullptr, NoPassphrase, nullptr));
   ERR_clear_error();
   if (certificate == nullptr) {
     node.Fail(key, fmt::format("{} holds no PEM certificate", path));
@@ -55,9 +64,9 @@ void CheckTime(ConfigNode& node, const std::string& path, const X509& certificat
 }
 
 Key ReadPrivateKey(ConfigNode& node, const std::string& path) {
-  const File file = Open(node, "key", path);
-  if (file == nullptr) return nullptr;
-  Key key(PEM_read_PrivateKey(file.get(), nullptr, NoPassphrase, nullptr));
+  const Text text = Read(node, "key", path);
+  if (text == nullptr) return nullptr;
+  Key key(PEM_read_bio_PrivateKey(text.get(), nullptr, NoPassphrase, nullptr));
   ERR_clear_error();
   if (key == nullptr) {
     node.Fail("key", fmt::format("{} holds no PEM key that needs no passphrase", path));

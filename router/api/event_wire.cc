@@ -2,6 +2,7 @@
 
 #include <absl/time/time.h>
 
+#include "common/utf8.h"
 #include "common/wire/message_wire.h"
 #include "common/wire/token_wire.h"
 
@@ -50,20 +51,10 @@ v1::Aggregation MethodOf(std::optional<Aggregation> method) {
   }
 }
 
-// The first bytes of a text, at most `most`, up to the end of a character.
-std::string FirstBytes(const std::string& text, size_t most) {
-  if (text.size() <= most) return text;
-  size_t size = most;
-  // A character has at most 4 bytes; what is no UTF-8 is cut anywhere.
-  for (int back = 0; back < 3 && (static_cast<unsigned char>(text[size]) & 0xc0u) == 0x80u; ++back)
-    --size;
-  return text.substr(0, size);
-}
-
 void Set(const std::vector<Vote>& votes, google::protobuf::RepeatedPtrField<v1::Vote>* out) {
   for (const Vote& vote : votes) {
     v1::Vote& wire = *out->Add();
-    wire.set_answer(FirstBytes(vote.answer, kMostVoteTold));
+    wire.set_answer(std::string(FirstCharacters(vote.answer, kMostVoteTold)));
     wire.set_weight(vote.weight);
     wire.set_count(vote.count);
   }
@@ -102,7 +93,7 @@ void Set(const AgentUsage& usage, v1::AgentUsage* out) {
   out->set_discarded(usage.discarded);
   out->set_cut(usage.cut);
   if (!usage.cut) out->set_reason(ReasonOf(usage.reason));
-  if (usage.answer) out->set_answer(FirstBytes(*usage.answer, kMostVoteTold));
+  if (usage.answer) out->set_answer(std::string(FirstCharacters(*usage.answer, kMostVoteTold)));
   out->set_weight(usage.weight);
   out->set_lowest_window_confidence(usage.lowest_window_confidence);
   if (!usage.cut) Set(usage.stopped_by, [out] { return out->mutable_stopped_by(); });
@@ -185,7 +176,7 @@ struct Filler {
   void operator()(const AgentFinished& event) const {
     v1::AgentFinished& wire = *out.mutable_agent_finished();
     wire.set_reason(ReasonOf(event.reason));
-    if (event.answer) wire.set_answer(FirstBytes(*event.answer, kMostVoteTold));
+    if (event.answer) wire.set_answer(std::string(FirstCharacters(*event.answer, kMostVoteTold)));
     wire.set_confidence(event.confidence);
     wire.set_tokens(event.tokens);
     wire.set_top20_confidence(event.top20_confidence);
@@ -221,7 +212,7 @@ struct Filler {
   }
   void operator()(const Completed& event) const {
     v1::Completed& wire = *out.mutable_completed();
-    wire.set_answer(FirstBytes(event.answer, kMostAnswerTold));
+    wire.set_answer(std::string(FirstCharacters(event.answer, kMostAnswerTold)));
     wire.set_incomplete(event.incomplete);
     wire.set_method(MethodOf(event.method));
     Set(event.receipt, wire.mutable_receipt());

@@ -1,19 +1,15 @@
 #include "worker/service/family_call.h"
 
-#include <grpcpp/impl/codegen/proto_utils.h>
-
-#include "common/check.h"
 #include "common/status.h"
 #include "common/wire/grpc_status.h"
+#include "common/wire/raw_message.h"
 
 namespace conclave::worker {
 namespace {
 
 absl::StatusOr<v1::RunRequest> Parse(grpc::ByteBuffer& bytes) {
   v1::RunRequest request;
-  if (!grpc::SerializationTraits<v1::RunRequest>::Deserialize(&bytes, &request).ok()) {
-    return InvalidArgument("the bytes are no RunRequest with texts in UTF-8");
-  }
+  RETURN_IF_ERROR(ReadMessage(bytes, request));
   return request;
 }
 
@@ -29,10 +25,7 @@ FamilyCall::FamilyCall(FamilyHost& host)
 }
 
 void FamilyCall::Write(const FamilyEvent& event) {
-  bool own_buffer = false;
-  out_.Clear();
-  CHECK(grpc::SerializationTraits<v1::RunResponse>::Serialize(ToWire(event), &out_, &own_buffer)
-            .ok());
+  WriteMessage(ToWire(event), out_);
   StartWrite(&out_);
 }
 

@@ -58,6 +58,31 @@ TEST(GrpcStatusTest, DetailsThatCannotBeReadAreLeftOut) {
   EXPECT_EQ(DetailsOf(status), StatusDetails{});
 }
 
+// A peer would answer more with an error of its own.
+TEST(GrpcStatusTest, WhatWouldNotFitIntoAPeersTrailersIsCutOrLeftOut) {
+  StatusDetails details;
+  for (int i = 0; i < 20; ++i) details.fields.emplace_back("field", std::string(5000, '\xFF'));
+  details.retry_after = absl::Seconds(2);
+  details.request_id = "r1";
+  const std::string text = std::string(1023, 'a') + "\u00e9" + std::string(9000, 'b');
+
+  const grpc::Status status = ToGrpc(WithDetails(Unavailable("{}", text), details));
+
+  EXPECT_EQ(status.error_message(), std::string(1023, 'a') + "...");
+  EXPECT_LT(3 * status.error_message().size() + 4 * status.error_details().size() / 3, 7000u);
+  const StatusDetails told = DetailsOf(FromGrpc(status));
+  EXPECT_TRUE(told.fields.empty());
+  EXPECT_EQ(told.retry_after, absl::Seconds(2));
+  EXPECT_EQ(told.request_id, "r1");
+}
+
+TEST(GrpcStatusTest, WordsThatAreNotUtf8TakeNoDetailsWithThem) {
+  const grpc::Status status = ToGrpc(WithRetryAfter(Unavailable("no file \xFF"), absl::Seconds(2)));
+
+  EXPECT_EQ(status.error_message(), "no file \uFFFD");
+  EXPECT_EQ(DetailsOf(FromGrpc(status)).retry_after, absl::Seconds(2));
+}
+
 TEST(GrpcStatusTest, DetailsOfStrangersAndAbsurdDelaysAreLeftOut) {
   google::rpc::Status wire;
   wire.add_details()->set_type_url("type.googleapis.com/somebody.Else");

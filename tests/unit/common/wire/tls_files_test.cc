@@ -6,9 +6,11 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "common/status.h"
+#include "common/wire/pems.h"
 
 namespace conclave {
 namespace {
@@ -72,7 +74,23 @@ TEST(TlsFilesTest, EveryFileThatIsMissingOrHoldsSomethingElseIsNamed) {
   const std::string complaint = Complaint({text, text, "/nonexistent/ca.pem"});
   EXPECT_THAT(complaint, HasSubstr("tls.certificate: " + text + " holds no PEM certificate"));
   EXPECT_THAT(complaint, HasSubstr("tls.key: " + text + " holds no PEM key"));
-  EXPECT_THAT(complaint, HasSubstr("tls.authority: /nonexistent/ca.pem cannot be read"));
+  EXPECT_THAT(complaint, HasSubstr("tls.authority: /nonexistent/ca.pem: No such file"));
+}
+
+TEST(TlsFilesTest, AFileIsReadOnlyWithinItsLimitAndNeverAPipe) {
+  const std::string huge = testing::TempDir() + "/huge.pem";
+  std::ofstream(huge) << "-----BEGIN CERTIFICATE-----\n";
+  std::filesystem::resize_file(huge, kMostPemBytes + 1);
+  const TlsOptions options{huge, huge, "/dev/zero"};
+
+  const std::string complaint = Complaint(options);
+  EXPECT_THAT(complaint, HasSubstr("huge.pem: has 1048577 bytes; the limit is 1048576"));
+  EXPECT_THAT(complaint, HasSubstr("tls.authority: /dev/zero: is no regular file"));
+  for (const absl::Status& status :
+       {MakeServerCredentials(options).status(), MakeChannelCredentials(options).status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(status.ToString(), HasSubstr("has 1048577 bytes; the limit is 1048576"));
+  }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <absl/base/thread_annotations.h>
 #include <absl/synchronization/mutex.h>
+#include <grpcpp/generic/generic_stub.h>
 
 #include <deque>
 #include <utility>
@@ -9,6 +10,8 @@
 #include "common/status.h"
 #include "common/wire/family_wire.h"
 #include "common/wire/grpc_status.h"
+#include "common/wire/raw_message.h"
+#include "conclave/v1/worker.grpc.pb.h"
 
 namespace conclave::router {
 namespace {
@@ -16,16 +19,18 @@ namespace {
 // The reactor of one Run stream. It owns itself until OnDone; the handle shares it, so that a
 // command that comes after the end finds something to be ignored by. A hold keeps the call open for
 // commands from outside: from the start until the stream is closed and no write is under way.
-class FamilyStream : public grpc::ClientBidiReactor<v1::RunRequest, v1::RunResponse> {
+// Answers are read as bytes, so that one that is none is told from the end.
+class FamilyStream : public grpc::ClientBidiReactor<v1::RunRequest, grpc::ByteBuffer> {
  public:
   explicit FamilyStream(std::shared_ptr<FamilyEvents> events) : events_(std::move(events)) {}
 
-  static void Start(std::shared_ptr<FamilyStream> stream, v1::WorkerService::Stub& stub,
-                    FamilyOpening opening) {
+  static void Start(std::shared_ptr<FamilyStream> stream,
+                    const std::shared_ptr<grpc::Channel>& channel, FamilyOpening opening) {
     stream->self_ = stream;
-    stub.async()->Run(&stream->context_, stream.get());
+    grpc::TemplatedGenericStub<v1::RunRequest, grpc::ByteBuffer>(channel).PrepareBidiStreamingCall(
+        &stream->context_, "/conclave.v1.WorkerService/Run", {}, stream.get());
     stream->AddHold();
-    stream->StartRead(&stream->response_);
+    stream->StartRead(&stream->bytes_);
     stream->Push(FamilyCommand(std::move(opening)));
     stream->StartCall();
   }
@@ -102,7 +107,7 @@ class FamilyStream : public grpc::ClientBidiReactor<v1::RunRequest, v1::RunRespo
 
   void OnReadDone(bool ok) override {
     if (!ok) return Close();
-    auto event = FromWire(response_);
+    auto event = ReadEvent();
     if (event.ok()) {
       Deliver(*std::move(event));
     } else {
@@ -110,7 +115,7 @@ class FamilyStream : public grpc::ClientBidiReactor<v1::RunRequest, v1::RunRespo
       broken_ = DataLoss("the worker's answer can't be read: {}", MessageOf(event.status()));
       context_.TryCancel();
     }
-    StartRead(&response_);
+    StartRead(&bytes_);
   }
 
   void OnDone(const grpc::Status& status) override {
@@ -127,6 +132,12 @@ class FamilyStream : public grpc::ClientBidiReactor<v1::RunRequest, v1::RunRespo
 
  private:
   bool Quiet() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !delivering_; }
+
+  absl::StatusOr<FamilyEvent> ReadEvent() {
+    v1::RunResponse response;
+    RETURN_IF_ERROR(ReadMessage(bytes_, response));
+    return FromWire(response);
+  }
 
   void Close() {
     {
@@ -175,8 +186,8 @@ class FamilyStream : public grpc::ClientBidiReactor<v1::RunRequest, v1::RunRespo
   void Tell(FamilyTotals& totals) { events_->OnFamilyEnd(totals); }
 
   grpc::ClientContext context_;
-  v1::RunResponse response_;
-  absl::Status broken_;  // Read callbacks and OnDone only, which follow each other.
+  grpc::ByteBuffer bytes_;  // Of the read in progress.
+  absl::Status broken_;     // Read callbacks and OnDone only, which follow each other.
   std::shared_ptr<FamilyEvents> events_;  // Shared with the caller until the last event.
   std::shared_ptr<FamilyStream> self_;    // Shared with the handle; let go in OnDone.
 
@@ -211,11 +222,12 @@ class GrpcFamilyRun : public FamilyRun {
 
 }  // namespace
 
-std::unique_ptr<FamilyRun> OpenFamilyStream(v1::WorkerService::Stub& stub, FamilyOpening opening,
+std::unique_ptr<FamilyRun> OpenFamilyStream(const std::shared_ptr<grpc::Channel>& channel,
+                                            FamilyOpening opening,
                                             std::shared_ptr<FamilyEvents> events) {
   auto stream = std::make_shared<FamilyStream>(std::move(events));
   auto run = std::make_unique<GrpcFamilyRun>(stream);
-  FamilyStream::Start(std::move(stream), stub, std::move(opening));
+  FamilyStream::Start(std::move(stream), channel, std::move(opening));
   return run;
 }
 

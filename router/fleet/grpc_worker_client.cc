@@ -52,6 +52,8 @@ std::shared_ptr<grpc::Channel> MakeWorkerChannel(
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, keepalive_ms);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
                    static_cast<int>(absl::ToInt64Milliseconds(options.backoff.most)));
+  // More than a group of ours says of an error; what is longer would take the error's place.
+  arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, 64 << 10);
   // Proxies in the environment are meant for other traffic.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   if (!options.authority.empty()) {
@@ -64,15 +66,18 @@ std::shared_ptr<grpc::Channel> MakeWorkerChannel(
 
 GrpcWorkerClient::GrpcWorkerClient(std::shared_ptr<grpc::Channel> channel, TimerThread& timers,
                                    WatchBackoff backoff)
-    : stub_(v1::WorkerService::NewStub(std::move(channel))), timers_(timers), backoff_(backoff) {}
+    : channel_(std::move(channel)),
+      stub_(v1::WorkerService::NewStub(channel_)),
+      timers_(timers),
+      backoff_(backoff) {}
 
 std::unique_ptr<FamilyRun> GrpcWorkerClient::Open(FamilyOpening opening,
                                                   std::shared_ptr<FamilyEvents> events) {
-  return OpenFamilyStream(*stub_, std::move(opening), std::move(events));
+  return OpenFamilyStream(channel_, std::move(opening), std::move(events));
 }
 
 std::unique_ptr<GroupWatch> GrpcWorkerClient::Watch(GroupEvents& events) {
-  return WatchGroup(stub_, timers_, backoff_, events);
+  return WatchGroup(channel_, timers_, backoff_, events);
 }
 
 void GrpcWorkerClient::Count(PromptQuestion question,

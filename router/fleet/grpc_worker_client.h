@@ -42,7 +42,8 @@ class GrpcWorkerClient : public WorkerClient {
   void Render(PromptQuestion question, std::function<void(absl::StatusOr<Prompt>)> done) override;
 
  private:
-  const std::shared_ptr<v1::WorkerService::Stub> stub_;  // Shared with watches' last calls.
+  const std::shared_ptr<grpc::Channel> channel_;  // Shared with watches' last calls.
+  const std::unique_ptr<v1::WorkerService::Stub> stub_;
   TimerThread& timers_;
   const WatchBackoff backoff_;
 };

@@ -3,6 +3,7 @@
 #include <absl/base/thread_annotations.h>
 #include <absl/synchronization/mutex.h>
 #include <absl/time/clock.h>
+#include <grpcpp/generic/generic_stub.h>
 
 #include <algorithm>
 #include <utility>
@@ -11,6 +12,8 @@
 #include "common/wire/family_wire.h"
 #include "common/wire/grpc_status.h"
 #include "common/wire/model_wire.h"
+#include "common/wire/raw_message.h"
+#include "conclave/v1/worker.grpc.pb.h"
 
 namespace conclave::router {
 namespace {
@@ -26,8 +29,9 @@ absl::StatusOr<GroupDescription> Read(const v1::DescribeResponse& response) {
 }
 
 // One attempt: a Describe, then the load stream until it breaks. It owns itself (through `self_`)
-// while a call runs.
-class Attempt : public grpc::ClientReadReactor<v1::WatchLoadResponse> {
+// while a call runs. What the stream says is read as bytes, so that what is no load is told from
+// its end; only a call with two directions can be made so.
+class Attempt : public grpc::ClientBidiReactor<v1::WatchLoadRequest, grpc::ByteBuffer> {
  public:
   // What an attempt tells the watch; all false and empty once it is detached.
   class Listener {
@@ -38,8 +42,8 @@ class Attempt : public grpc::ClientReadReactor<v1::WatchLoadResponse> {
     virtual void OnEnded(absl::Status why) = 0;  // Last.
   };
 
-  Attempt(std::shared_ptr<v1::WorkerService::Stub> stub, Listener& listener)
-      : stub_(std::move(stub)), listener_(&listener) {}
+  Attempt(const std::shared_ptr<grpc::Channel>& channel, Listener& listener)
+      : channel_(channel), stub_(v1::WorkerService::NewStub(channel)), listener_(&listener) {}
 
   static void Start(const std::shared_ptr<Attempt>& attempt) {
     attempt->self_ = attempt;
@@ -62,14 +66,14 @@ class Attempt : public grpc::ClientReadReactor<v1::WatchLoadResponse> {
 
   void OnReadDone(bool ok) override {
     if (!ok) return;
-    auto load = FromWire(load_);
+    auto load = ReadLoad();
     if (load.ok()) {
       Tell([&](Listener& listener) { listener.OnLoad(*load); });
     } else {
       broken_ = load.status();
       load_context_.TryCancel();
     }
-    StartRead(&load_);
+    StartRead(&bytes_);
   }
 
   void OnDone(const grpc::Status& status) override {
@@ -101,9 +105,17 @@ class Attempt : public grpc::ClientReadReactor<v1::WatchLoadResponse> {
     if (!Tell([&](Listener& listener) { listener.OnDescribed(*std::move(description)); })) {
       return End(Cancelled("no longer watched"));
     }
-    stub_->async()->WatchLoad(&load_context_, &load_request_, this);
-    StartRead(&load_);
+    grpc::TemplatedGenericStub<v1::WatchLoadRequest, grpc::ByteBuffer>(channel_)
+        .PrepareBidiStreamingCall(&load_context_, "/conclave.v1.WorkerService/WatchLoad", {}, this);
+    StartWriteLast(&load_request_, {});
+    StartRead(&bytes_);
     StartCall();
+  }
+
+  absl::StatusOr<GroupLoad> ReadLoad() {
+    v1::WatchLoadResponse load;
+    RETURN_IF_ERROR(ReadMessage(bytes_, load));
+    return FromWire(load);
   }
 
   void End(absl::Status why) {
@@ -111,14 +123,15 @@ class Attempt : public grpc::ClientReadReactor<v1::WatchLoadResponse> {
     Tell([&](Listener& listener) { listener.OnEnded(std::move(why)); });
   }
 
-  const std::shared_ptr<v1::WorkerService::Stub> stub_;  // Shared: this outlives the watch.
+  const std::shared_ptr<grpc::Channel> channel_;
+  const std::unique_ptr<v1::WorkerService::Stub> stub_;
   Listener* const listener_;
   std::shared_ptr<Attempt> self_;  // Shared with the watch; let go with the last event.
   grpc::ClientContext describe_context_, load_context_;
   v1::DescribeRequest describe_request_;
   v1::DescribeResponse description_;
   v1::WatchLoadRequest load_request_;
-  v1::WatchLoadResponse load_;
+  grpc::ByteBuffer bytes_;  // Of the read in progress.
   absl::Status broken_;
 
   absl::Mutex mutex_;
@@ -128,9 +141,9 @@ class Attempt : public grpc::ClientReadReactor<v1::WatchLoadResponse> {
 
 class GrpcGroupWatch : public GroupWatch, private Attempt::Listener {
  public:
-  GrpcGroupWatch(std::shared_ptr<v1::WorkerService::Stub> stub, TimerThread& timers,
-                 WatchBackoff backoff, GroupEvents& events)
-      : stub_(std::move(stub)),
+  GrpcGroupWatch(std::shared_ptr<grpc::Channel> channel, TimerThread& timers, WatchBackoff backoff,
+                 GroupEvents& events)
+      : channel_(std::move(channel)),
         timers_(timers),
         backoff_(backoff),
         events_(events),
@@ -159,7 +172,7 @@ class GrpcGroupWatch : public GroupWatch, private Attempt::Listener {
     {
       absl::MutexLock lock(&mutex_);
       if (stopping_) return;
-      attempt = attempt_ = std::make_shared<Attempt>(stub_, listener);
+      attempt = attempt_ = std::make_shared<Attempt>(channel_, listener);
     }
     Attempt::Start(attempt);
   }
@@ -181,7 +194,7 @@ class GrpcGroupWatch : public GroupWatch, private Attempt::Listener {
     pause_ = std::min(2 * pause_, backoff_.most);
   }
 
-  const std::shared_ptr<v1::WorkerService::Stub> stub_;  // Shared with attempts.
+  const std::shared_ptr<grpc::Channel> channel_;  // Shared with attempts, which may outlive this.
   TimerThread& timers_;
   const WatchBackoff backoff_;
   GroupEvents& events_;
@@ -195,10 +208,9 @@ class GrpcGroupWatch : public GroupWatch, private Attempt::Listener {
 
 }  // namespace
 
-std::unique_ptr<GroupWatch> WatchGroup(std::shared_ptr<v1::WorkerService::Stub> stub,
-                                       TimerThread& timers, WatchBackoff backoff,
-                                       GroupEvents& events) {
-  auto watch = std::make_unique<GrpcGroupWatch>(std::move(stub), timers, backoff, events);
+std::unique_ptr<GroupWatch> WatchGroup(std::shared_ptr<grpc::Channel> channel, TimerThread& timers,
+                                       WatchBackoff backoff, GroupEvents& events) {
+  auto watch = std::make_unique<GrpcGroupWatch>(std::move(channel), timers, backoff, events);
   watch->Begin();
   return watch;
 }

@@ -1,9 +1,10 @@
 #pragma once
 
+#include <grpcpp/channel.h>
+
 #include <memory>
 
 #include "common/timer_thread.h"
-#include "conclave/v1/worker.grpc.pb.h"
 #include "router/fleet/worker_client.h"
 
 namespace conclave::router {
@@ -14,10 +15,9 @@ struct WatchBackoff {
   absl::Duration most = absl::Seconds(5);
 };
 
-// Describes the group behind `stub`, then follows its load; after a break it begins anew. All
+// Describes the group behind `channel`, then follows its load; after a break it begins anew. All
 // references must outlive the watch.
-std::unique_ptr<GroupWatch> WatchGroup(std::shared_ptr<v1::WorkerService::Stub> stub,
-                                       TimerThread& timers, WatchBackoff backoff,
-                                       GroupEvents& events);
+std::unique_ptr<GroupWatch> WatchGroup(std::shared_ptr<grpc::Channel> channel, TimerThread& timers,
+                                       WatchBackoff backoff, GroupEvents& events);
 
 }  // namespace conclave::router

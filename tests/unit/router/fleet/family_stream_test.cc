@@ -197,6 +197,34 @@ TEST_F(FamilyStreamTest, AnAnswerThatCannotBeReadIsALossAndEndsTheStream) {
   EXPECT_THAT(served_.First(1), ElementsAre("cancelled"));
 }
 
+// gRPC reports what it cannot read as if the worker had closed its side, which is no reason to
+// wait for anything.
+TEST_F(FamilyStreamTest, BytesThatAreNoAnswerAreALossAndEndTheStream) {
+  Serve([this](grpc::ServerContext& context, RunStream& stream) {
+    v1::RunResponse response = DeltaOf("abc", 0);
+    response.mutable_delta()->set_answer("\xFF\xFE\xFD");
+    stream.Write(response);
+    v1::RunRequest request;
+    while (stream.Read(&request)) {
+    }
+    served_.Write(context.IsCancelled() ? "cancelled" : "half-closed");
+    return grpc::Status::OK;
+  });
+  const auto run = Open();
+  EXPECT_THAT(told_.First(1),
+              ElementsAre("lost 15 the worker's answer can't be read: the bytes are no RunResponse "
+                          "with texts in UTF-8"));
+  EXPECT_THAT(served_.First(1), ElementsAre("cancelled"));
+}
+
+TEST_F(FamilyStreamTest, ALongReasonOfALossComesWhole) {
+  Serve([](auto&, RunStream&) {
+    return grpc::Status(grpc::StatusCode::INTERNAL, std::string(5000, 'e'));
+  });
+  const auto run = Open();
+  EXPECT_THAT(told_.First(1), ElementsAre("lost 13 " + std::string(5000, 'e')));
+}
+
 TEST_F(FamilyStreamTest, LettingGoOfTheRunCancelsTheStreamAndEndsTheEvents) {
   Serve([this](grpc::ServerContext& context, RunStream& stream) {
     v1::RunRequest request;

@@ -158,6 +158,22 @@ TEST_F(LoadWatchTest, ALoadThatCannotBeReadEndsTheStream) {
   watch_.reset();
 }
 
+TEST_F(LoadWatchTest, BytesThatAreNoLoadEndTheStream) {
+  script_.watch_load = [](grpc::ServerContext& context, LoadStream& stream) {
+    v1::WatchLoadResponse load = Load(1);
+    load.GetReflection()->MutableUnknownFields(&load)->AddVarint(0, 1);  // There is no field 0.
+    stream.Write(load);
+    while (!context.IsCancelled() && stream.Write(Load(2))) {
+    }
+    return grpc::Status::OK;
+  };
+  Watch();
+  const auto lines = told_.First(2);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_THAT(lines[1], HasSubstr("the bytes are no WatchLoadResponse"));
+  watch_.reset();
+}
+
 TEST_F(LoadWatchTest, WatchesThatAreLetGoAtOnceLeaveNothingBehind) {
   script_.watch_load = [](grpc::ServerContext& context, LoadStream& stream) {
     while (!context.IsCancelled() && stream.Write(Load(2))) {

@@ -15,6 +15,8 @@
 #include "common/wire/grpc_status.h"
 #include "common/wire/message_wire.h"
 #include "common/wire/model_wire.h"
+#include "common/wire/raw_message.h"
+#include "common/wire/unary_call.h"
 #include "conclave/v1/conclave.grpc.pb.h"
 #include "router/api/client_call.h"
 #include "router/api/event_wire.h"
@@ -56,7 +58,16 @@ absl::Status NotHeld(const std::string& id) {
 
 }  // namespace
 
-class ConclaveRpc::Service : public v1::ConclaveService::CallbackService {
+// All methods are raw: a request that cannot be read is refused in our words.
+using RawService = v1::ConclaveService::WithRawCallbackMethod_Generate<
+    v1::ConclaveService::WithRawCallbackMethod_GenerateOnce<
+        v1::ConclaveService::WithRawCallbackMethod_ListModels<
+            v1::ConclaveService::WithRawCallbackMethod_CountTokens<
+                v1::ConclaveService::WithRawCallbackMethod_RenderPrompt<
+                    v1::ConclaveService::WithRawCallbackMethod_Stop<
+                        v1::ConclaveService::Service>>>>>>;
+
+class ConclaveRpc::Service : public RawService {
  public:
   Service(ServiceOptions options, ServiceParts parts)
       : options_(options),
@@ -65,26 +76,40 @@ class ConclaveRpc::Service : public v1::ConclaveService::CallbackService {
         requests_(options.keep, parts_.metrics),
         prompts_(parts_.admission, parts_.fleet, parts_.clock) {}
 
-  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
-      grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
+                                                       const grpc::ByteBuffer* in) override;
   grpc::ServerUnaryReactor* GenerateOnce(grpc::CallbackServerContext* context,
-                                         const v1::GenerateOnceRequest* request,
-                                         v1::GenerateOnceResponse* response) override;
+                                         const grpc::ByteBuffer* in,
+                                         grpc::ByteBuffer* out) override;
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
-                                       const v1::ListModelsRequest*,
-                                       v1::ListModelsResponse* response) override;
+                                       const grpc::ByteBuffer* in, grpc::ByteBuffer* out) override {
+    return Answer<v1::ListModelsRequest, v1::ListModelsResponse>(
+        *context, *in, *out, [this](const auto&, const auto&, auto& response, const auto& done) {
+          ListModels(response);
+          done(absl::OkStatus());
+        });
+  }
   grpc::ServerUnaryReactor* CountTokens(grpc::CallbackServerContext* context,
-                                        const v1::CountTokensRequest* request,
-                                        v1::CountTokensResponse* response) override {
-    return prompts_.Count(*context, Authenticate(*context), *request, *response);
+                                        const grpc::ByteBuffer* in,
+                                        grpc::ByteBuffer* out) override {
+    return Answer<v1::CountTokensRequest, v1::CountTokensResponse>(
+        *context, *in, *out, [this](auto&... all) { prompts_.Count(all...); });
   }
   grpc::ServerUnaryReactor* RenderPrompt(grpc::CallbackServerContext* context,
-                                         const v1::RenderPromptRequest* request,
-                                         v1::RenderPromptResponse* response) override {
-    return prompts_.Render(*context, Authenticate(*context), *request, *response);
+                                         const grpc::ByteBuffer* in,
+                                         grpc::ByteBuffer* out) override {
+    return Answer<v1::RenderPromptRequest, v1::RenderPromptResponse>(
+        *context, *in, *out, [this](auto&... all) { prompts_.Render(all...); });
   }
-  grpc::ServerUnaryReactor* Stop(grpc::CallbackServerContext* context,
-                                 const v1::StopRequest* request, v1::StopResponse*) override;
+  // Takes no ticket: it ends work.
+  grpc::ServerUnaryReactor* Stop(grpc::CallbackServerContext* context, const grpc::ByteBuffer* in,
+                                 grpc::ByteBuffer* out) override {
+    return Answer<v1::StopRequest, v1::StopResponse>(
+        *context, *in, *out,
+        [this](const auto& tenant, const auto& request, const auto&, const auto& done) {
+          done(Stop(tenant, request.request_id()));
+        });
+  }
   void Sweep();
   void LetGo() { requests_.LetGo(); }
 
@@ -93,9 +118,26 @@ class ConclaveRpc::Service : public v1::ConclaveService::CallbackService {
   class OnceReactor;
 
   absl::StatusOr<std::string> Authenticate(const grpc::CallbackServerContext& context) const;
+  // Who calls, and with what; only the message of one who may call is read.
+  absl::StatusOr<std::string> Receive(const grpc::CallbackServerContext& context,
+                                      grpc::ByteBuffer bytes,
+                                      google::protobuf::Message& message) const;
+  // Does `work(tenant, request, response, done)` for one who may call.
+  template <typename Request, typename Response, typename Work>
+  grpc::ServerUnaryReactor* Answer(const grpc::CallbackServerContext& context,
+                                   const grpc::ByteBuffer& in, grpc::ByteBuffer& out,
+                                   const Work& work) const {
+    const absl::StatusOr<std::string> tenant = Authenticate(context);
+    return new UnaryCall<Request, Response>(
+        tenant.status(), in, out, [&](const auto& request, auto& response, const auto& done) {
+          work(*tenant, request, response, done);
+        });
+  }
+  void ListModels(v1::ListModelsResponse& response) const;
+  absl::Status Stop(const std::string& tenant, const std::string& id);
   // The call takes its stream up or enters, or is refused. What it has to wait for is named for
   // Admission::Withdraw; 0: nothing.
-  uint64_t Begin(const grpc::CallbackServerContext& context, const v1::GenerateRequest& wire,
+  uint64_t Begin(const absl::StatusOr<std::string>& tenant, const v1::GenerateRequest& wire,
                  const std::string& id, const std::shared_ptr<ClientCall>& call);
   // OK: the call is attached. kNotFound: no such request is held.
   absl::Status TakeUp(const RequestName& name, const HeldAnswer& held,
@@ -129,6 +171,14 @@ absl::StatusOr<std::string> ConclaveRpc::Service::Authenticate(
   return parts_.keys.Authenticate(value);
 }
 
+absl::StatusOr<std::string> ConclaveRpc::Service::Receive(
+    const grpc::CallbackServerContext& context, grpc::ByteBuffer bytes,
+    google::protobuf::Message& message) const {
+  ASSIGN_OR_RETURN(std::string tenant, Authenticate(context));
+  RETURN_IF_ERROR(ReadMessage(bytes, message));
+  return tenant;
+}
+
 absl::StatusOr<Plan> ConclaveRpc::Service::MakePlanOf(const v1::GenerateRequest& wire,
                                                       const RequestName& name) const {
   const RequestDraws draws{
@@ -141,13 +191,13 @@ absl::StatusOr<Plan> ConclaveRpc::Service::MakePlanOf(const v1::GenerateRequest&
   return MakePlan(request, model, options_.limits);
 }
 
-uint64_t ConclaveRpc::Service::Begin(const grpc::CallbackServerContext& context,
+uint64_t ConclaveRpc::Service::Begin(const absl::StatusOr<std::string>& tenant,
                                      const v1::GenerateRequest& wire, const std::string& id,
                                      const std::shared_ptr<ClientCall>& call) {
   Prepared prepared;
   const absl::Status begun = [&]() -> absl::Status {
-    ASSIGN_OR_RETURN(const std::string tenant, Authenticate(context));
-    prepared.name = {.tenant = tenant, .id = id};
+    RETURN_IF_ERROR(tenant.status());
+    prepared.name = {.tenant = *tenant, .id = id};
     ASSIGN_OR_RETURN(prepared.terms, ParseStreamTerms(wire, options_.keep.longest));
     if (prepared.terms.resume) {
       const absl::Status taken = TakeUp(prepared.name, *prepared.terms.resume, call);
@@ -281,19 +331,23 @@ void ConclaveRpc::Service::Sweep() {
 }
 
 // Carries one streamed request. Owns itself until OnDone.
-class ConclaveRpc::Service::StreamReactor : public grpc::ServerWriteReactor<v1::GenerateResponse> {
+class ConclaveRpc::Service::StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
-  StreamReactor(Service& service, grpc::CallbackServerContext& context,
-                const v1::GenerateRequest& request)
+  StreamReactor(Service& service, grpc::CallbackServerContext& context, const grpc::ByteBuffer& in)
       : service_(service) {
+    v1::GenerateRequest request;
+    const auto tenant = service.Receive(context, in, request);
     const std::string id = IdOf(request);
     call_ = std::make_shared<ClientCall>(
-        ClientCall::Transport{
-            .write = [this](const v1::GenerateResponse* message) { StartWrite(message); },
-            .finish = [this](const grpc::Status& status) { Finish(status); },
-            .cancel = [&context] { context.TryCancel(); }},
+        ClientCall::Transport{.write =
+                                  [this](const v1::GenerateResponse* message) {
+                                    WriteMessage(*message, out_);
+                                    StartWrite(&out_);
+                                  },
+                              .finish = [this](const grpc::Status& status) { Finish(status); },
+                              .cancel = [&context] { context.TryCancel(); }},
         service.parts_.clock, id);
-    waiting_ = service.Begin(context, request, id, call_);
+    waiting_ = service.Begin(tenant, request, id, call_);
   }
 
   void OnWriteDone(bool ok) override { call_->OnWritten(ok); }
@@ -305,33 +359,36 @@ class ConclaveRpc::Service::StreamReactor : public grpc::ServerWriteReactor<v1::
 
  private:
   Service& service_;
+  grpc::ByteBuffer out_;              // Of the write in flight.
   std::shared_ptr<ClientCall> call_;  // Shared with the generation's wake-ups.
   std::atomic<uint64_t> waiting_ = 0;
 };
 
-grpc::ServerWriteReactor<v1::GenerateResponse>* ConclaveRpc::Service::Generate(
-    grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
-  return new StreamReactor(*this, *context, *request);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ConclaveRpc::Service::Generate(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* in) {
+  return new StreamReactor(*this, *context, *in);
 }
 
 // Carries one request whose client waits for the end. Owns itself until OnDone.
 class ConclaveRpc::Service::OnceReactor : public grpc::ServerUnaryReactor {
  public:
-  OnceReactor(Service& service, grpc::CallbackServerContext& context,
-              const v1::GenerateRequest& wire, v1::GenerateOnceResponse& response)
-      : service_(service) {
-    v1::GenerateRequest request = wire;
+  OnceReactor(Service& service, grpc::CallbackServerContext& context, const grpc::ByteBuffer& in,
+              grpc::ByteBuffer& out)
+      : service_(service), out_(out) {
+    v1::GenerateOnceRequest once;
+    const auto tenant = service.Receive(context, in, once);
+    v1::GenerateRequest& request = *once.mutable_request();
     request.clear_include();
     request.clear_top_logprobs();
+    answer_bytes_ = request.resume().answer_bytes();
     const std::string id = IdOf(request);
     call_ = std::make_shared<ClientCall>(
         ClientCall::Transport{
-            .write = [this,
-                      &response](const v1::GenerateResponse* message) { Take(*message, response); },
-            .finish = [this](const grpc::Status& status) { Finish(status); },
+            .write = [this](const v1::GenerateResponse* message) { Take(*message); },
+            .finish = [this](const grpc::Status& status) { End(status); },
             .cancel = [&context] { context.TryCancel(); }},
         service.parts_.clock, id);
-    waiting_ = service.Begin(context, request, id, call_);
+    waiting_ = service.Begin(tenant, request, id, call_);
   }
 
   void OnCancel() override {
@@ -341,39 +398,45 @@ class ConclaveRpc::Service::OnceReactor : public grpc::ServerUnaryReactor {
   void OnDone() override { delete this; }
 
  private:
-  void Take(const v1::GenerateResponse& message, v1::GenerateOnceResponse& response) {
-    if (message.has_completed()) *response.mutable_completed() = message.completed();
+  void Take(const v1::GenerateResponse& message) {
+    answer_bytes_ += static_cast<int64_t>(message.answer_delta().text().size());
+    if (message.has_completed()) *response_.mutable_completed() = message.completed();
     // Not from within: the call's turn must end first.
     service_.parts_.tasks.Post([call = call_] { call->OnWritten(true); });
   }
 
+  void End(const grpc::Status& status) {
+    if (status.ok() && answer_bytes_ > static_cast<int64_t>(kMostAnswerTold)) {
+      return Finish(ToGrpc(
+          OutOfRange("the answer has {} bytes; GenerateOnce gives at most {}, Generate streams all",
+                     answer_bytes_, kMostAnswerTold)));
+    }
+    if (status.ok()) WriteMessage(response_, out_);
+    Finish(status);
+  }
+
   Service& service_;
+  grpc::ByteBuffer& out_;
+  v1::GenerateOnceResponse response_;
+  int64_t answer_bytes_ = 0;          // Of the whole answer, as far as it is known.
   std::shared_ptr<ClientCall> call_;  // Shared with the generation's wake-ups.
   std::atomic<uint64_t> waiting_ = 0;
 };
 
 grpc::ServerUnaryReactor* ConclaveRpc::Service::GenerateOnce(grpc::CallbackServerContext* context,
-                                                             const v1::GenerateOnceRequest* request,
-                                                             v1::GenerateOnceResponse* response) {
-  return new OnceReactor(*this, *context, request->request(), *response);
+                                                             const grpc::ByteBuffer* in,
+                                                             grpc::ByteBuffer* out) {
+  return new OnceReactor(*this, *context, *in, *out);
 }
 
-grpc::ServerUnaryReactor* ConclaveRpc::Service::ListModels(grpc::CallbackServerContext* context,
-                                                           const v1::ListModelsRequest*,
-                                                           v1::ListModelsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const auto tenant = Authenticate(*context);
-  if (!tenant.ok()) {
-    reactor->Finish(ToGrpc(tenant.status()));
-    return reactor;
-  }
+void ConclaveRpc::Service::ListModels(v1::ListModelsResponse& response) const {
   std::map<std::string, v1::Model*> by_fingerprint;
   for (const GroupView& group : parts_.fleet.View()) {
     if (group.description == nullptr) continue;
     const ModelDescription& description = group.description->model;
     v1::Model*& model = by_fingerprint[description.fingerprint];
     if (model == nullptr) {
-      model = response->add_models();
+      model = response.add_models();
       *model->mutable_description() = conclave::ToWire(description);
       model->add_modes(v1::MODE_INSTANT);
       if (description.profile.thinks) model->add_modes(v1::MODE_THINKING);
@@ -383,22 +446,11 @@ grpc::ServerUnaryReactor* ConclaveRpc::Service::ListModels(grpc::CallbackServerC
     model->set_groups(model->groups() + 1);
     if (group.ready()) model->set_groups_ready(model->groups_ready() + 1);
   }
-  reactor->Finish(grpc::Status::OK);
-  return reactor;
 }
 
-// Takes no ticket: it ends work.
-grpc::ServerUnaryReactor* ConclaveRpc::Service::Stop(grpc::CallbackServerContext* context,
-                                                     const v1::StopRequest* request,
-                                                     v1::StopResponse*) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const absl::Status stopped = [&]() -> absl::Status {
-    ASSIGN_OR_RETURN(const std::string tenant, Authenticate(*context));
-    RETURN_IF_ERROR(CheckRequestId(request->request_id()));
-    return requests_.Stop({.tenant = tenant, .id = request->request_id()});
-  }();
-  reactor->Finish(ToGrpc(stopped));
-  return reactor;
+absl::Status ConclaveRpc::Service::Stop(const std::string& tenant, const std::string& id) {
+  RETURN_IF_ERROR(CheckRequestId(id));
+  return requests_.Stop({.tenant = tenant, .id = id});
 }
 
 ConclaveRpc::ConclaveRpc(ServiceOptions options, ServiceParts parts)

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "common/status.h"
-#include "common/wire/grpc_status.h"
 #include "common/wire/message_wire.h"
 #include "common/wire/prompt_wire.h"
 #include "router/api/request_parser.h"
@@ -11,11 +10,10 @@
 namespace conclave::router {
 
 template <typename Request>
-absl::StatusOr<PromptCalls::Job> PromptCalls::Prepare(const absl::StatusOr<std::string>& tenant,
+absl::StatusOr<PromptCalls::Job> PromptCalls::Prepare(const std::string& tenant,
                                                       const Request& request) const {
-  if (!tenant.ok()) return tenant.status();
   Job job;
-  job.admission.tenant = *tenant;
+  job.admission.tenant = tenant;
   RETURN_IF_ERROR(CheckModelName(request.model()));
   if (!v1::Mode_IsValid(request.mode())) {
     return BadField("mode", fmt::format("has no value {}", static_cast<int>(request.mode())));
@@ -37,58 +35,43 @@ absl::StatusOr<PromptCalls::Job> PromptCalls::Prepare(const absl::StatusOr<std::
   return fleet_.WhyNot({.model = model.name, .fingerprint = "", .agents = 1});
 }
 
-void PromptCalls::Admit(const Job& job, grpc::ServerUnaryReactor* reactor, Work work) const {
-  admission_.Admit(
-      job.admission, clock_.Now(),
-      [reactor, work = std::move(work)](absl::StatusOr<Ticket> ticket) {
-        if (!ticket.ok()) return reactor->Finish(ToGrpc(ticket.status()));
-        // Shared by the callback's copies.
-        auto held = std::make_shared<Ticket>(*std::move(ticket));
-        work([reactor, held](const absl::Status& status) { reactor->Finish(ToGrpc(status)); });
-      });
+void PromptCalls::Admit(const Job& job, const Done& done, Work work) const {
+  admission_.Admit(job.admission, clock_.Now(),
+                   [done, work = std::move(work)](absl::StatusOr<Ticket> ticket) {
+                     if (!ticket.ok()) return done(ticket.status());
+                     // Shared by the callback's copies.
+                     auto held = std::make_shared<Ticket>(*std::move(ticket));
+                     work([done, held](const absl::Status& status) { done(status); });
+                   });
 }
 
-grpc::ServerUnaryReactor* PromptCalls::Count(grpc::CallbackServerContext& context,
-                                             const absl::StatusOr<std::string>& tenant,
-                                             const v1::CountTokensRequest& request,
-                                             v1::CountTokensResponse& response) const {
-  grpc::ServerUnaryReactor* const reactor = context.DefaultReactor();
+void PromptCalls::Count(const std::string& tenant, const v1::CountTokensRequest& request,
+                        v1::CountTokensResponse& response, const Done& done) const {
   absl::StatusOr<Job> job = Prepare(tenant, request);
-  if (!job.ok()) {
-    reactor->Finish(ToGrpc(job.status()));
-    return reactor;
-  }
-  Admit(*job, reactor, [this, job = *job, &response](const auto& done) {
-    fleet_.Count(job.group, job.question, [&response, done](absl::StatusOr<int> tokens) {
+  if (!job.ok()) return done(job.status());
+  Admit(*job, done, [this, job = *job, &response](const Done& counted) {
+    fleet_.Count(job.group, job.question, [&response, counted](absl::StatusOr<int> tokens) {
       if (tokens.ok()) response.set_tokens(*tokens);
-      done(tokens.status());
+      counted(tokens.status());
     });
   });
-  return reactor;
 }
 
-grpc::ServerUnaryReactor* PromptCalls::Render(grpc::CallbackServerContext& context,
-                                              const absl::StatusOr<std::string>& tenant,
-                                              const v1::RenderPromptRequest& request,
-                                              v1::RenderPromptResponse& response) const {
-  grpc::ServerUnaryReactor* const reactor = context.DefaultReactor();
+void PromptCalls::Render(const std::string& tenant, const v1::RenderPromptRequest& request,
+                         v1::RenderPromptResponse& response, const Done& done) const {
   absl::StatusOr<Job> job = Prepare(tenant, request);
-  if (!job.ok()) {
-    reactor->Finish(ToGrpc(job.status()));
-    return reactor;
-  }
+  if (!job.ok()) return done(job.status());
   if (request.has_time_of_day()) job->question.time_of_day = request.time_of_day();
-  Admit(*job, reactor, [this, job = *job, &response](const auto& done) {
+  Admit(*job, done, [this, job = *job, &response](const Done& rendered) {
     fleet_.Render(job.group, job.question,
-                  [&response, model = job.model, done](const absl::StatusOr<Prompt>& prompt) {
+                  [&response, model = job.model, rendered](const absl::StatusOr<Prompt>& prompt) {
                     if (prompt.ok()) {
                       ToWire(*prompt, &response);
                       response.set_model(model);
                     }
-                    done(prompt.status());
+                    rendered(prompt.status());
                   });
   });
-  return reactor;
 }
 
 }  // namespace conclave::router

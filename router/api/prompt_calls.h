@@ -1,7 +1,6 @@
 #pragma once
 
 #include <absl/status/statusor.h>
-#include <grpcpp/grpcpp.h>
 
 #include <functional>
 #include <memory>
@@ -22,15 +21,13 @@ class PromptCalls {
   PromptCalls(Admission& admission, Fleet& fleet, Clock& clock)
       : admission_(admission), fleet_(fleet), clock_(clock) {}
 
-  // `tenant`: who calls, or why nobody does. Request and response live until the reactor's end.
-  grpc::ServerUnaryReactor* Count(grpc::CallbackServerContext& context,
-                                  const absl::StatusOr<std::string>& tenant,
-                                  const v1::CountTokensRequest& request,
-                                  v1::CountTokensResponse& response) const;
-  grpc::ServerUnaryReactor* Render(grpc::CallbackServerContext& context,
-                                   const absl::StatusOr<std::string>& tenant,
-                                   const v1::RenderPromptRequest& request,
-                                   v1::RenderPromptResponse& response) const;
+  using Done = std::function<void(const absl::Status&)>;  // Called once, from any thread.
+
+  // `response` lives until `done` is called.
+  void Count(const std::string& tenant, const v1::CountTokensRequest& request,
+             v1::CountTokensResponse& response, const Done& done) const;
+  void Render(const std::string& tenant, const v1::RenderPromptRequest& request,
+              v1::RenderPromptResponse& response, const Done& done) const;
 
  private:
   // A call that passed the checks.
@@ -40,13 +37,11 @@ class PromptCalls {
     std::string model;
     int group = 0;
   };
-  // The work itself; calls its argument once, when it is done.
-  using Work = std::function<void(std::function<void(const absl::Status&)>)>;
+  using Work = std::function<void(Done)>;
 
   template <typename Request>
-  absl::StatusOr<Job> Prepare(const absl::StatusOr<std::string>& tenant,
-                              const Request& request) const;
-  void Admit(const Job& job, grpc::ServerUnaryReactor* reactor, Work work) const;
+  absl::StatusOr<Job> Prepare(const std::string& tenant, const Request& request) const;
+  void Admit(const Job& job, const Done& done, Work work) const;
 
   Admission& admission_;
   Fleet& fleet_;

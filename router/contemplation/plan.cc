@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kMostAgents = 64;
 constexpr int kDefaultAgents = 8;
+constexpr float kApart = 1;  // A temperature at which agents are not alike.
 
 absl::Status Wrong(const std::string& field, const std::string& problem) {
   StatusDetails details;
@@ -97,6 +98,14 @@ Sampling ResolveSampling(const SamplingChoice& choice, Sampling sampling) {
   set(sampling.frequency_penalty, choice.frequency_penalty);
   if (!choice.logit_bias.empty()) sampling.logit_bias = choice.logit_bias;
   return sampling;
+}
+
+// Several agents that take the likeliest token would all write the same: a model whose own
+// temperature is 0 was not meant to be asked so. A request that says 0 means it.
+void DrawApart(const Request& request, int agents, Sampling& sampling) {
+  if (agents > 1 && sampling.temperature == 0 && !request.sampling.temperature) {
+    sampling.temperature = kApart;
+  }
 }
 
 // Workers of the earlier version would pass over what they do not know.
@@ -362,6 +371,7 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
     const Price price = PriceOf(request, agent.grant, plan);
     ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, price.Of(width.most), limits));
     RETURN_IF_ERROR(FitTotal(request, price, width, plan));
+    DrawApart(request, width.most, recipe.sampling);
   } else {
     ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, agent.grant, limits));
     recipe.grant = static_cast<int>(std::min<int64_t>(agent.grant, plan.total_tokens));

@@ -199,6 +199,36 @@ TEST(PlanTest, PenaltiesAndBiasesOfTheRequestGoBeforeTheModelsOwn) {
   EXPECT_EQ(plan->synthesis.sampling, plan->agents[0].sampling);
 }
 
+TEST(PlanTest, SeveralAgentsOfAModelThatDrawsGreedilyAreDrawnApart) {
+  ModelDescription greedy = Model();
+  greedy.profile.sampling.temperature = 0;
+  Request request = Question();
+  const auto plan = MakePlan(request, greedy, Limits());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+
+  EXPECT_EQ(plan->agents.at(7).sampling.temperature, 1);
+  EXPECT_EQ(plan->settings.sampling.temperature, 1);
+  EXPECT_EQ(plan->synthesis.sampling.temperature, 0);
+  ModelDescription warm = Model();
+  warm.profile.sampling.temperature = 0.5f;
+  EXPECT_EQ(MakePlan(request, warm, Limits())->agents.at(7).sampling.temperature, 0.5f);
+}
+
+TEST(PlanTest, WhoAsksForGreedyAgentsOrForOneHasThem) {
+  ModelDescription greedy = Model();
+  greedy.profile.sampling.temperature = 0;
+  Request request = Question();
+  request.max_agents = 1;
+  EXPECT_EQ(MakePlan(request, greedy, Limits())->agents.at(0).sampling.temperature, 0);
+  request.max_agents = 8;
+  request.sampling.temperature = 0.0f;
+  EXPECT_EQ(MakePlan(request, greedy, Limits())->agents.at(7).sampling.temperature, 0);
+  request.sampling.temperature.reset();
+  request.max_agents.reset();
+  request.mode = Mode::kThinking;
+  EXPECT_EQ(MakePlan(request, greedy, Limits())->agents.at(0).sampling.temperature, 0);
+}
+
 TEST(PlanTest, ContemplationTakesEightAgentsUnlessToldOtherwise) {
   const auto plan = MakePlan(Question(), Model(), Limits());
   ASSERT_TRUE(plan.ok()) << plan.status();

@@ -143,6 +143,8 @@ std::vector<Lie> Lies() {
       Delta("tokens from -1 on", [](v1::FamilyDelta& delta) { delta.set_first(-1); }),
       Delta("text that its tokens do not say",
             [](v1::FamilyDelta& delta) { delta.set_answer("aaaa"); }),
+      Delta("text that is not UTF-8",
+            [](v1::FamilyDelta& delta) { delta.set_answer("\xFF\xFE\xFD"); }),
       Token("a token of -7", [](v1::ProducedToken& token) { token.set_id(-7); }),
       Token("a token of no kind", [](v1::ProducedToken& token) { token.clear_kind(); }),
       Token("a log-probability of NaN", [](v1::ProducedToken& token) { token.set_logprob(kNan); }),

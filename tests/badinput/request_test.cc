@@ -146,6 +146,8 @@ std::vector<BadInput> RawRows(Pair& pair) {
           pair.Call("GenerateOnce",
                     "\x0A" + std::string(1, static_cast<char>(text("a\xE4\xB8").size())) +
                         text("a\xE4\xB8"))),
+      Row("text that is not UTF-8, to be counted", pair.Call("CountTokens", text("a\xFF\xFE"))),
+      Row("a stop that is no protobuf", pair.Call("Stop", "\xFF")),
       Row("a surrogate", pair.Call("Generate", text("\xED\xA0\x80"))),
       Row("a request of 9 MiB", pair.Call("Generate", std::string(9 << 20, 'a'))),
       Row("a compressed request", pair.Call("Generate", std::string(1 << 20, 'a'),

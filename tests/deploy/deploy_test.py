@@ -200,6 +200,17 @@ class Rules(unittest.TestCase):
         self.finds("egress: StatefulSet/conclave-worker has no port 1",
                    lambda o: take(o, "NetworkPolicy/conclave-router")["spec"]["egress"][0]["ports"][0].update(port=1))
 
+        self.finds("egress: opens to everybody",
+                   lambda o: take(o, "NetworkPolicy/conclave-router")["spec"]["egress"][-1]["to"][0].update(namespaceSelector={}))
+
+    def test_names_are_asked_of_the_clusters_dns_alone(self):
+        for folder in sorted(DEPLOY.glob("kubernetes/overlays/*")):
+            rules = [rule for each in manifests.gather(folder) if each["kind"] == "NetworkPolicy" for rule in each["spec"].get("egress", [])
+                     if 53 in [port["port"] for port in rule.get("ports", [])]]
+            self.assertTrue(rules, folder)
+            for rule in rules:
+                self.assertEqual(rule["to"], [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}])
+
     def test_probes_that_ask_in_vain_are_found(self):
         self.finds("readinessProbe asks port 1", lambda o: container_of(o, ROUTER)["readinessProbe"]["grpc"].update(port=1))
         self.finds("asks for readiness, not liveness",
@@ -281,8 +292,10 @@ class Compose(unittest.TestCase):
 
     def test_prometheus_looks_where_the_programs_have_their_metrics(self):
         [scrape] = manifests.documents(DEPLOY / "prometheus/prometheus.yaml")
-        targets = [target for job in scrape["scrape_configs"] for each in job["static_configs"] for target in each["targets"]]
-        looks = {(name, int(port)) for name, port in (target.split(":") for target in targets)}
+        # Every address of a service's name is a target of its own: `up --scale worker=2` makes two.
+        found = [each for job in scrape["scrape_configs"] for each in job["dns_sd_configs"]]
+        self.assertEqual({each["type"] for each in found}, {"A"})
+        looks = {(name, each["port"]) for each in found for name in each["names"]}
         configs = {name: manifests.documents(self.FOLDER / f"{name}.yaml")[0] for name in ("router", "worker")}
         self.assertEqual(looks, {(name, int(config["metrics"]["listen"].split(":")[1])) for name, config in configs.items()})
         command = " ".join(self.SERVICES["prometheus"]["command"])

@@ -13,6 +13,7 @@ limit=60000000 seed=7 question="What is 12 * 34?"
 name=conclave-test-$$
 work=$(mktemp -d "${TMPDIR:-/tmp}/conclave-image.XXXXXX")
 failed=0
+{ podman volume ls -q; echo; } >"$work/volumes"  # The tester's own.
 
 # Within a container, or where control groups are old: no limits raised, and the runtime that asks least.
 if [ -z "${CONTAINERS_CONF:-}" ]; then
@@ -25,10 +26,17 @@ fi
 
 down() {  # Pods that were played, and the volumes that their config maps became.
   for each in router follower worker; do
-    if [ -e "$work/$each.yaml" ]; then podman play kube --down "$work/$each.yaml" >/dev/null 2>&1 || true; fi
+    if [ -e "$work/$each.yaml" ]; then
+      podman play kube --down "$work/$each.yaml" >/dev/null 2>&1 || true
+      volumes_of "$work/$each.yaml" | xargs -r podman volume rm >/dev/null 2>&1 || true
+    fi
     rm -f "$work/$each.yaml"
   done
-  podman volume ls -q | grep -E '^conclave-(router|worker)-[a-z0-9]{10}$' | xargs -r podman volume rm >/dev/null 2>&1 || true
+}
+# What the config maps of a file became, but for volumes that were there before.
+volumes_of() {
+  python3 -c 'import sys, yaml; print(*(each["metadata"]["name"] for each in yaml.safe_load_all(sys.stdin) if each["kind"] == "ConfigMap"), sep="\n")' \
+    <"$1" | grep -Fxv -f "$work/volumes"
 }
 # shellcheck disable=SC2317  # It is the trap's.
 stop() {

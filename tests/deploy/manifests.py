@@ -244,6 +244,8 @@ class Checker:
             for rule in policy["spec"].get(direction, []):
                 peers = []
                 for peer in rule.get(other, []):
+                    if peer.get("namespaceSelector") == {} or peer.get("podSelector") == {}:
+                        self.say(name_of(policy), f"{direction}: opens to everybody: {peer}")
                     if "podSelector" in peer and "namespaceSelector" not in peer:
                         taken = self.takers(peer["podSelector"].get("matchLabels", {}))
                         peers += taken

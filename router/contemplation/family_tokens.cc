@@ -9,6 +9,26 @@
 // What agents say, and the counting of their ends in token time.
 namespace conclave::router {
 
+namespace {
+
+// Tokens are put only to end thinking, when its budget is used: before that a group that says so
+// lies, or has another model than it says. (Thinking's own tokens may begin later than the agent's,
+// so what comes behind cannot be told.)
+absl::Status CheckForced(const AgentRecipe& recipe, const FamilyDelta& delta) {
+  const int budget = recipe.budget.thinking_tokens;
+  for (size_t i = 0; i < delta.tokens.size(); ++i) {
+    if (delta.tokens[i].token.kind != TokenKind::kForced) continue;
+    const int64_t index = delta.first + static_cast<int64_t>(i);
+    if (budget == 0) return DataLoss("token {} was put; it has no thinking to end", index);
+    if (index < budget) {
+      return DataLoss("token {} was put; it may think for {} tokens", index, budget);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 void Contemplation::Course::Visit(const Delta& delta) {
   if (delta.attempt != attempt_ || (line_ != Line::kOpen && line_ != Line::kFinished)) return;
   Agent* agent = Find(delta.delta.agent);
@@ -32,6 +52,7 @@ absl::Status Contemplation::Course::Take(Agent& agent, const FamilyDelta& delta)
       agent.transcript.count() != cut) {
     return Unavailable("it was cancelled by its group");
   }
+  RETURN_IF_ERROR(CheckForced(agent.recipe, delta));
   ASSIGN_OR_RETURN(const Transcript::Fresh fresh, agent.transcript.Append(delta));
   const int count = agent.transcript.count();
   if (delta.end && delta.end->cause != Finish::kCancelled && count == fresh.first && Runs(agent)) {

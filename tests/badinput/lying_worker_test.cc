@@ -147,6 +147,8 @@ std::vector<Lie> Lies() {
             [](v1::FamilyDelta& delta) { delta.set_answer("\xFF\xFE\xFD"); }),
       Token("a token of -7", [](v1::ProducedToken& token) { token.set_id(-7); }),
       Token("a token of no kind", [](v1::ProducedToken& token) { token.clear_kind(); }),
+      Token("a token that was put by nothing",
+            [](v1::ProducedToken& token) { token.set_kind(v1::TOKEN_KIND_FORCED); }),
       Token("a log-probability of NaN", [](v1::ProducedToken& token) { token.set_logprob(kNan); }),
       Token("text that goes back", [](v1::ProducedToken& token) { token.set_text_end(0); }),
       {"more tokens than were granted",

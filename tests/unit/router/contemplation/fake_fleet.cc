@@ -46,8 +46,9 @@ FakeStream MakeStream(const World& world, AgentId agent) {
   // Numbers of their own. Multiples of 1/8 whose sums are exact in any order.
   Random sure(random.Next());
   const int usual = sure.Chance(30) ? 160 : 8;
-  for (TextToken& token : stream.tokens) {
-    if (sure.Chance(10)) {
+  for (size_t i = 0; i < stream.tokens.size(); ++i) {
+    TextToken& token = stream.tokens[i];
+    if (sure.Chance(25) && static_cast<int>(i) >= world.forced_from) {
       token.token = {.id = token.token.id, .kind = TokenKind::kForced};
     } else {
       token.token.top_logprob_mean = -0.125f * static_cast<float>(usual + sure.Below(40));

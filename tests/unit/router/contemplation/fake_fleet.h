@@ -51,7 +51,8 @@ struct World {
   int answers = 3;   // Different answers.
   int mute = 10;     // Percent of agents without an answer that the key finds.
   int prompt_tokens = 10;
-  bool picks = false;  // The aggregation pass says a number.
+  bool picks = false;         // The aggregation pass says a number.
+  int forced_from = 1 << 30;  // The end of thinking is never put before this token.
 
   const FakeStream& StreamOf(AgentId agent) const;
   // By the definitions of grant and bar.

@@ -117,6 +117,40 @@ TEST_F(FamilyTest, TokensOutOfOrderOrOthersThanBeforeAreNotBelieved) {
   EXPECT_FALSE(is_done());
 }
 
+TEST_F(FamilyTest, AnEndOfThinkingThatWasPutBeforeItsTimeIsNotBelieved) {
+  model_.profile.thinks = true;
+  request_.thinking_tokens = 3;
+  Begin(2, 1);
+  Place(2);
+  AcceptAll();
+  Say(Thinker(0), "aa");
+  FamilyDelta put;
+  put.agent = Thinker(0);
+  put.first = 2;
+  put.tokens = {{.token = {.id = 5, .kind = TokenKind::kForced}, .text_end = 2}};
+  Tell(Delta{.attempt = attempt_, .delta = put});
+  EXPECT_EQ(attempt_, 2);
+
+  Place(2);
+  AcceptAll();
+  Say(Thinker(0), "a");
+  put.first = 3;
+  put.tokens[0].text_end = 3;
+  Tell(Delta{.attempt = attempt_, .delta = put});
+  EXPECT_EQ(attempt_, 2) << "there it belongs";
+}
+
+TEST_F(FamilyTest, ATokenThatWasPutForAnAgentThatDoesNotThinkIsNotBelieved) {
+  Begin(2, 1);
+  Place(2);
+  AcceptAll();
+  FamilyDelta put;
+  put.agent = Thinker(0);
+  put.tokens = {{.token = {.id = 5, .kind = TokenKind::kForced}, .text_end = 0}};
+  Tell(Delta{.attempt = attempt_, .delta = put});
+  EXPECT_EQ(attempt_, 2);
+}
+
 TEST_F(FamilyTest, AGangIsAnsweredWholeAndInOrder) {
   Begin(3, 1);
   Place(3);

@@ -127,6 +127,8 @@ Scenario MakeScenario(uint64_t seed) {
   DrawWeather(random, scenario);
   DrawTrouble(random, scenario);
   scenario.world.seed = scenario.request.seed;
+  if (scenario.request.mode != Mode::kInstant)
+    scenario.world.forced_from = *scenario.request.thinking_tokens;
   scenario.world.longest = random.Between(1, 40);
   scenario.world.answers = random.Between(1, 6);
   scenario.world.mute = random.Chance(30) ? random.Below(101) : 5;

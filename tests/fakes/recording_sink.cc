@@ -40,6 +40,16 @@ void RecordingSink::OnTokens(AgentId agent, int first, const std::vector<TokenEv
   told.end = end;
 }
 
+void RecordingSink::OnProbe(AgentId agent, int at, const std::vector<TokenEvent>& tokens) {
+  absl::MutexLock lock(&mutex_);
+  Agent& asked = agents_.at(agent);
+  CHECK(asked.accepted && !asked.end.has_value() && !counters_.has_value());
+  CHECK(asked.probes.empty() || asked.probes.back().at < at);
+  const int count = asked.fed + static_cast<int>(asked.tokens.size());
+  CHECK(at <= count);
+  asked.probes.push_back({at, tokens, count});
+}
+
 void RecordingSink::OnFamilyEnd(const FamilyCounters& counters) {
   absl::MutexLock lock(&mutex_);
   CHECK(!counters_.has_value());
@@ -63,6 +73,12 @@ std::optional<AgentEnd> RecordingSink::end(AgentId agent) const {
   absl::MutexLock lock(&mutex_);
   const auto found = agents_.find(agent);
   return found == agents_.end() ? std::nullopt : found->second.end;
+}
+
+std::vector<RecordingSink::Probe> RecordingSink::probes(AgentId agent) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = agents_.find(agent);
+  return found == agents_.end() ? std::vector<Probe>() : found->second.probes;
 }
 
 std::vector<RecordingSink::Refusal> RecordingSink::refusals() const {

@@ -13,13 +13,21 @@
 namespace conclave::worker {
 
 // Keeps what a family was told, and aborts when it is told out of order: an agent without an
-// answer to its Add, tokens after an end or with a gap, a second end. Any thread may look.
+// answer to its Add, tokens after an end or with a gap, a second end, copies out of order. Any
+// thread may look.
 class RecordingSink : public FamilySink {
  public:
   struct Refusal {
     std::vector<AgentId> gang;
     absl::Status why;
     int width = 0;
+  };
+
+  // What a copy of an agent said.
+  struct Probe {
+    int at = 0;
+    std::vector<TokenEvent> tokens;
+    int count = 0;  // Tokens of the agent that were told before, fed ones included.
   };
 
   // Agents start at index `fed` if they bring tokens.
@@ -29,11 +37,13 @@ class RecordingSink : public FamilySink {
   void OnRefused(const std::vector<AgentId>& gang, const absl::Status& why, int width) override;
   void OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens,
                 const std::optional<AgentEnd>& end) override;
+  void OnProbe(AgentId agent, int at, const std::vector<TokenEvent>& tokens) override;
   void OnFamilyEnd(const FamilyCounters& counters) override;
 
   std::vector<TokenEvent> tokens(AgentId agent) const;  // Without fed ones.
   int count(AgentId agent) const;                       // Of tokens().
   std::optional<AgentEnd> end(AgentId agent) const;
+  std::vector<Probe> probes(AgentId agent) const;
   std::vector<Refusal> refusals() const;
   std::optional<FamilyCounters> counters() const;
   int accepted() const;
@@ -50,6 +60,7 @@ class RecordingSink : public FamilySink {
     int fed = 0;
     std::vector<TokenEvent> tokens;
     std::optional<AgentEnd> end;
+    std::vector<Probe> probes;
   };
 
   mutable absl::Mutex mutex_;

@@ -27,10 +27,25 @@ int64_t BlocksAtMost(Sequence& sequence, Names& shared) {
   return blocks;
 }
 
+absl::Status CheckProbes(const ProbeRules& probes, int vocab_size) {
+  if (probes.every < 0) return InvalidArgument("probes every {} tokens", probes.every);
+  if (probes.every == 0) return absl::OkStatus();
+  CHECK(probes.policy != nullptr);
+  if (probes.tokens < 1) return InvalidArgument("probes of {} tokens; at least 1", probes.tokens);
+  if (probes.force.empty()) return InvalidArgument("probes without an end of thinking");
+  for (const TokenId token : probes.force) {
+    RETURN_IF_ERROR(CheckToken(token, "forced", vocab_size));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckSpec(const AgentSpec& spec, const GroupShape& shape) {
   CHECK(spec.policy != nullptr);
+  if ((static_cast<uint32_t>(spec.id) & kProbeBit) != 0) {
+    return InvalidArgument("the id has the bit of copies");
+  }
   if (spec.prompt.empty()) return InvalidArgument("the prompt is empty");
   if (spec.grant < 1) return InvalidArgument("the grant is {}; it must be at least 1", spec.grant);
   if (!(spec.bar.bar >= 0) || spec.bar.window < 1 || spec.bar.window > kMostConfidenceWindow) {
@@ -51,6 +66,7 @@ absl::Status CheckSpec(const AgentSpec& spec, const GroupShape& shape) {
   for (const TokenId token : spec.rules.barred) {
     RETURN_IF_ERROR(CheckToken(token, "barred", shape.vocab_size));
   }
+  RETURN_IF_ERROR(CheckProbes(spec.probes, shape.vocab_size));
   return absl::OkStatus();
 }
 

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "worker/engine/engine.h"
@@ -11,12 +12,14 @@
 namespace conclave::worker {
 
 // The tokens of one agent, and what its policy, its limits and its bar say about them. Pure: the
-// same tokens give the same ends and the same forced tokens, whether they are sampled here or fed.
-// One thread.
+// same tokens give the same ends, the same forced tokens and the same questions, whether they are
+// sampled here or fed. One thread.
 class AgentTokens {
  public:
-  // Takes the spec's prompt, policy, limits and bar. Its `produced` are Feed's.
+  // Takes the spec's prompt, policy, limits, bar and probes. Its `produced` are Feed's.
   explicit AgentTokens(AgentSpec& spec);
+  // A copy of `asked` as it was when it had `at` tokens. Release puts what ends its thinking.
+  AgentTokens(const AgentTokens& asked, int at);
 
   // Passes tokens that the agent produced elsewhere through the policy. kInvalidArgument: the
   // policy or the bar stops before the last of them, other ones are forced, or there are more than
@@ -25,14 +28,19 @@ class AgentTokens {
   absl::Status Feed(const std::vector<TokenEvent>& produced);
 
   // Takes the token drawn at index count(), then all forced ones that its verdict brings, up to
-  // run_to. What was added is appended to `added`. REQUIRES: wants_token().
+  // where it waits. What was added is appended to `added`. REQUIRES: wants_token().
   void TakeSampled(const TokenEvent& token, std::vector<TokenEvent>& added);
 
-  // Adds forced tokens that wait, up to run_to.
+  // Adds forced tokens that wait, up to where it waits.
   void Release(std::vector<TokenEvent>& added);
 
   // Raises run_to; a lower count changes nothing.
   void RunTo(int count);
+
+  // The count at which a copy is due to be asked, if there is one: from now on the agent waits,
+  // when it has `every` tokens more, for Answered. REQUIRES: nobody is being asked.
+  std::optional<int> TakeDue();
+  void Answered() { hold_ = INT32_MAX; }
 
   // Ends an agent from outside; nothing happens to one that has ended.
   void Cancel();
@@ -53,6 +61,8 @@ class AgentTokens {
 
  private:
   void Add(const TokenEvent& token);
+  bool IsDue(const TokenEvent& token) const;
+  int waits_at() const { return run_to_ < hold_ ? run_to_ : hold_; }
   bool FallsBelowBar(const TokenEvent& token);
   void End(Finish finish, int trailing, StopCause cause = {});
 
@@ -63,7 +73,11 @@ class AgentTokens {
   std::unique_ptr<OutputPolicy> policy_;
   const double bar_;            // 0 = none; then the confidence is not kept.
   WindowedMean confidence_;     // DeepConf's, of the drawn tokens.
-  std::deque<TokenId> forced_;  // Come next. Not empty only while run_to is reached.
+  std::deque<TokenId> forced_;  // Come next. Not empty only while it waits.
+  const ProbeRules probes_;
+  int drawn_ = 0;         // Fed ones that were drawn, too.
+  std::deque<int> due_;   // Counts at which copies are to be asked.
+  int hold_ = INT32_MAX;  // Waits at this count for the copy that is being asked.
   bool ended_ = false;
   AgentEnd end_;
 };

@@ -7,6 +7,8 @@
 
 namespace conclave::worker {
 
+void FamilySink::OnProbe(AgentId, int, const std::vector<TokenEvent>&) {}
+
 Engine::Engine(const EngineOptions& options, StepRunner& runner, Clock& clock)
     : core_(std::make_shared<Core>(options, runner, clock)), thread_([this] { core_->Loop(); }) {}
 

@@ -21,6 +21,20 @@
 
 namespace conclave::worker {
 
+// Asks an agent for its answer so far, and the agent knows nothing of it. At every `every`-th drawn
+// token (fed ones count) after which its policy says that it thinks and another one is drawn, a
+// copy is made of it; `force` ends the copy's thinking, and it draws on by the agent's sampling,
+// under an id of its own: the agent's with kProbeBit. It has no more tokens than the agent's grant:
+// where no drawn one would be left, nobody is asked. The agent has at most `every` tokens more
+// until the answer is there: then it waits.
+struct ProbeRules {
+  int every = 0;               // 0 = never, and the rest is not looked at.
+  int tokens = 0;              // Most drawn by one copy. At least 1.
+  std::vector<TokenId> force;  // At least 1.
+  // Makes a policy for one copy: it is told `force`, then what the copy draws.
+  std::function<std::unique_ptr<OutputPolicy>()> policy;
+};
+
 // One generation to run.
 struct AgentSpec {
   AgentId id{};
@@ -35,6 +49,7 @@ struct AgentSpec {
       produced;  // An agent that ran before: fed silently through the policy, never sampled again.
   ConfidenceBar bar = {};  // Ends it as kBar; fed tokens count too. What else ends it at the same
                            // token goes before.
+  ProbeRules probes = {};  // Of fed tokens, those are asked about that may not have been answered.
 };
 
 // How one agent ended. sampled, forced and fed are this stream's own counts: fed tokens came with
@@ -55,13 +70,16 @@ struct FamilyCounters {
   // before it was needed.
   int64_t prompt_shared = 0;
   int64_t sampled = 0, forced = 0, fed = 0;
-  int64_t recomputed = 0;  // Rows run again after a preemption, an eviction or a resumption.
+  int64_t recomputed = 0;  // Rows run again after a preemption, an eviction or a resumption, and
+                           // those of copies that their agent has run.
+  int64_t probed = 0;      // Drawn and forced by copies, answered or dropped; in no other sum.
 };
 
 // Where a family's events go. Called on the engine's thread, in order, and must not block. For each
 // agent: OnAccepted (or OnRefused for the gang), then any number of OnTokens, the last with its
-// end. Exactly one OnFamilyEnd, last. When the group is lost (see Engine::health), nothing more
-// comes, neither ends nor OnFamilyEnd, and the engine drops its share of the sink.
+// end, and OnProbe in between. Exactly one OnFamilyEnd, last. When the group is lost (see
+// Engine::health), nothing more comes, neither ends nor OnFamilyEnd, and the engine drops its share
+// of the sink.
 class FamilySink {
  public:
   virtual ~FamilySink() = default;
@@ -76,6 +94,11 @@ class FamilySink {
   // there are none when it was cancelled, or had all of them before.
   virtual void OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens,
                         const std::optional<AgentEnd>& end) = 0;
+  // What a copy of the agent, made when it had `at` tokens after its prompt, was given and drew.
+  // Before the agent's token number at + `every` + 1, in order of `at`; a copy whose agent ends
+  // earlier is dropped. A resumed agent's may come again.
+  // For sinks whose agents are not asked it does nothing.
+  virtual void OnProbe(AgentId agent, int at, const std::vector<TokenEvent>& tokens);
   virtual void OnFamilyEnd(const FamilyCounters& counters) = 0;
 };
 
@@ -95,7 +118,9 @@ struct EngineLoad {
   int64_t prompt_tokens = 0;  // Of all agents that were accepted.
   int64_t evictions = 0;      // Blocks of ended or preempted agents whose content was given up.
   int64_t overrun = 0;  // Tokens drawn and dropped: their agent had ended, or had others forced.
-  absl::Duration busy;  // Time with a step in flight, by the engine's clock.
+  int64_t probes_answered = 0, probes_dropped = 0;
+  int64_t probe_tokens = 0;  // Drawn and forced by copies that were answered or dropped.
+  absl::Duration busy;       // Time with a step in flight, by the engine's clock.
 };
 
 struct EngineOptions {

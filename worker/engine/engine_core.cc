@@ -171,7 +171,11 @@ void Engine::Core::Deliver() {
   const std::vector<Progress> happened = scheduler_->TakeProgress();
   for (const Progress& progress : happened) {
     FamilySink& sink = *families_.at(progress.family).sink;
-    sink.OnTokens(progress.agent, progress.first, progress.tokens, progress.end);
+    if (progress.of_copy) {
+      sink.OnProbe(progress.agent, progress.first, progress.tokens);
+    } else {
+      sink.OnTokens(progress.agent, progress.first, progress.tokens, progress.end);
+    }
   }
   for (const Progress& progress : happened) {
     if (progress.end.has_value()) EndIfDone(progress.family);

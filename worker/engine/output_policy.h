@@ -17,6 +17,8 @@ struct Verdict {
       0;  // kStop: how many last tokens carry no text of the answer (stop token, stop string).
   std::vector<TokenId>
       force;  // kForce: these tokens come next, not sampled. Each is passed to OnToken in its turn.
+  bool thinks = false;  // kContinue: the agent is in its thinking, so a copy may be asked for its
+                        // answer.
 };
 
 // Steers one agent: called once for each of its tokens, in order, on the engine's thread; forced

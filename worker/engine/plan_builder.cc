@@ -167,6 +167,8 @@ void PlanBuilder::CountRow(const Sequence& sequence, int position) {
   const int prompt = sequence.tokens.prompt_length();
   if (position < sequence.high_water) {
     ++counters.recomputed;
+  } else if (sequence.is_copy()) {
+    counters.recomputed += position < prompt + sequence.at ? 1 : 0;
   } else if (position < prompt) {
     ++counters.prompt_computed;
     --counters.prompt_shared;

@@ -75,9 +75,10 @@ Admission Scheduler::Add(FamilyKey key, std::vector<AgentSpec> specs) {
 // Whoever is accepted can be started: there is room for the prompts and one more token, beside what
 // was promised before, and a next block for each that decodes.
 absl::Status Scheduler::CheckRoom(const Gang& gang) const {
-  if (live_.size() + gang.size() > static_cast<size_t>(shape_.max_slots)) {
-    return ResourceExhausted("{} agents; {} of {} places are free", gang.size(),
-                             shape_.max_slots - static_cast<int>(live_.size()), shape_.max_slots);
+  const int places = shape_.max_slots - Agents();
+  if (gang.size() > static_cast<size_t>(places)) {
+    return ResourceExhausted("{} agents; {} of {} places are free", gang.size(), places,
+                             shape_.max_slots);
   }
   std::vector<Sequence*> starting;
   for (const auto& sequence : gang) {
@@ -110,7 +111,8 @@ void Scheduler::Enter(Family& family, std::unique_ptr<Sequence> entering) {
   std::vector<TokenEvent> forced;
   sequence.tokens.Release(forced);
   Report(sequence, first, std::move(forced));
-  if (sequence.tokens.ended()) Remove(it);
+  KeepSlots();
+  Settle(it);
 }
 
 Sequence* Scheduler::Find(FamilyKey key, AgentId agent) {
@@ -127,7 +129,7 @@ void Scheduler::RunTo(FamilyKey family, AgentId agent, int count) {
   sequence->tokens.RunTo(count);
   sequence->tokens.Release(forced);
   Report(*sequence, first, std::move(forced));
-  if (sequence->tokens.ended()) Remove(live_.find(sequence->origin.serial));
+  Settle(live_.find(sequence->origin.serial));
 }
 
 void Scheduler::Cancel(FamilyKey family, AgentId agent) {
@@ -151,8 +153,19 @@ void Scheduler::Report(Sequence& sequence, int first, std::vector<TokenEvent> to
   }
 }
 
-Scheduler::Live::iterator Scheduler::Remove(Live::iterator it) {
+// What its tokens lead to: its end, or a question.
+void Scheduler::Settle(Live::iterator it) {
+  if (!it->second->tokens.ended()) return Ask(*it->second);
+  if (it->second->is_copy()) return Answer(it);
+  Remove(it);
+}
+
+void Scheduler::Remove(Live::iterator it) {
   Sequence& sequence = *it->second;
+  if (sequence.probe != 0) {
+    ++load_.probes_dropped;
+    RemoveCopy(live_.find(sequence.probe));
+  }
   FamilyCounters& counters = *sequence.origin.counters;
   const AgentEnd& end = sequence.tokens.end();
   counters.sampled += end.sampled;
@@ -161,7 +174,7 @@ Scheduler::Live::iterator Scheduler::Remove(Live::iterator it) {
   load_.overrun += sequence.valid_in_flight();
   PlanBuilder::TakeBack(sequence, cache_, slots_, last_plan_);
   families_.at(sequence.origin.family).serials.erase(sequence.id);
-  return live_.erase(it);
+  live_.erase(it);
 }
 
 std::optional<StepPlan> Scheduler::Next() {
@@ -189,16 +202,19 @@ std::optional<StepPlan> Scheduler::Next() {
   }
 }
 
-// Older families first; within one, those behind first.
+// Older families first; within one, those behind first. Running copies behind all: they give their
+// room away first. Those that wait are in their family's turn, for its agents wait for them.
 std::vector<Sequence*> Scheduler::InOrder(bool running) const {
   std::vector<Sequence*> order;
   for (const auto& [serial, sequence] : live_) {
     if (sequence->running == running) order.push_back(sequence.get());
   }
-  std::stable_sort(order.begin(), order.end(), [](const Sequence* a, const Sequence* b) {
-    return std::make_tuple(a->origin.family, a->tokens.count()) <
-           std::make_tuple(b->origin.family, b->tokens.count());
-  });
+  const auto key = [](const Sequence* each) {
+    return std::make_tuple(each->running && each->is_copy(), each->origin.family,
+                           each->tokens.count());
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [key](const Sequence* a, const Sequence* b) { return key(a) < key(b); });
   return order;
 }
 
@@ -222,14 +238,24 @@ bool Scheduler::Returnable(const Sequence& sequence) const {
 
 // In order, each as soon as there is room for all of its tokens; nobody overtakes.
 void Scheduler::BringBack() {
+  auto running = std::count_if(live_.begin(), live_.end(),
+                               [](const auto& entry) { return entry.second->running; });
   for (Sequence* sequence : InOrder(false)) {
     if (!Returnable(*sequence)) continue;
+    Sequence* const yields = running < shape_.max_slots ? nullptr : SlotFor(*sequence);
+    if (running >= shape_.max_slots && yields == nullptr) return;
     std::vector<Sequence*> starting = Prefilling();
     const int decoding = Decoding();
     const bool alone = starting.empty() && decoding == 0;
     starting.push_back(sequence);
     if (!alone && BlocksToStart(starting, cache_) + decoding > cache_.available()) return;
     sequence->running = true;
+    ++running;
+    if (sequence->is_copy()) Share(*sequence);
+    if (yields == nullptr) continue;
+    PlanBuilder::TakeBack(*yields, cache_, slots_, last_plan_);
+    ++load_.preemptions;
+    --running;
   }
 }
 
@@ -263,7 +289,7 @@ void Scheduler::Apply(const StepResult& result) {
       continue;
     }
     TakeSample(sequence, result.tokens[i]);
-    if (sequence.tokens.ended()) Remove(found);
+    Settle(found);
   }
 }
 
@@ -271,7 +297,6 @@ void Scheduler::TakeSample(Sequence& sequence, const TokenEvent& token) {
   const int first = sequence.tokens.count();
   std::vector<TokenEvent> added;
   sequence.tokens.TakeSampled(token, added);
-  ++load_.tokens_sampled;
   // A token that was drawn already, in the belief that it comes next, does not.
   const bool forced = added.size() > 1 || sequence.tokens.forced_wait();
   if (forced && sequence.valid_in_flight() > 0) {
@@ -279,14 +304,20 @@ void Scheduler::TakeSample(Sequence& sequence, const TokenEvent& token) {
     sequence.overtaken = sequence.in_flight;
     sequence.truncate = true;
   }
+  if (sequence.is_copy()) {
+    sequence.told.insert(sequence.told.end(), added.begin(), added.end());
+    return;
+  }
+  ++load_.tokens_sampled;
   Report(sequence, first, std::move(added));
 }
 
 EngineLoad Scheduler::load() const {
   EngineLoad load = load_;
-  load.agents_running = static_cast<int>(live_.size());
+  load.agents_running = Agents();
   load.agents_max = shape_.max_slots;
   for (const auto& [serial, sequence] : live_) {
+    if (sequence->is_copy()) continue;
     const int missing = sequence->tokens.prompt_length() - sequence->computed;
     if (sequence->prefilling) load.queued_prompt_tokens += std::max(0, missing);
     if (sequence->table.size() == 0) ++load.agents_waiting;
@@ -306,8 +337,8 @@ void Scheduler::CheckConsistent() const {
   std::set<SlotId> slots;
   size_t agents = 0;
   for (const auto& [key, family] : families_) agents += family.serials.size();
-  CHECK(agents == live_.size());
-  CHECK(live_.size() <= static_cast<size_t>(shape_.max_slots));
+  CHECK(static_cast<int>(agents) == Agents() && Agents() <= shape_.max_slots);
+  CheckCopies();
   for (const auto& [serial, sequence] : live_) {
     CHECK(!sequence->tokens.ended());
     CHECK(sequence->slot < 0 || slots.insert(sequence->slot).second);

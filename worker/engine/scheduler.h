@@ -22,9 +22,10 @@ namespace conclave::worker {
 struct Progress {
   FamilyKey family = 0;
   AgentId agent{};
-  int first = 0;  // Index of tokens[0] after the prompt.
+  int first = 0;  // Index of tokens[0] after the prompt; of a copy, where it was made.
   std::vector<TokenEvent> tokens;
   std::optional<AgentEnd> end;
+  bool of_copy = false;  // They are the tokens of a copy that was asked.
 };
 
 // Which rows run in which step. Pure: calls in, plans out; no clock, thread or device.
@@ -35,6 +36,9 @@ struct Progress {
 // blocks that nobody holds are evicted, then agents give theirs away in the reverse order. They
 // return before new gangs enter, and compute all their tokens again (what is still in the tree is
 // found there).
+//
+// Copies that are asked (ProbeRules) get rows behind all agents and take no room from them; one
+// that finds none waits, as its agent does in the end. It then may have its agent's slot.
 //
 // At most two plans may be in flight: Next is called again before Apply. REQUIRES: shape and
 // options were found usable (see KvCache::UsableBlocks), and families, where they are named, are
@@ -88,8 +92,9 @@ class Scheduler {
   absl::Status CheckRoom(const Gang& gang) const;
   void Enter(Family& family, std::unique_ptr<Sequence> sequence);
   void Report(Sequence& sequence, int first, std::vector<TokenEvent> tokens);
-  Live::iterator Remove(Live::iterator it);
+  void Remove(Live::iterator it);
   void TakeSample(Sequence& sequence, const TokenEvent& token);
+  void Settle(Live::iterator it);
 
   std::vector<Sequence*> InOrder(bool running) const;
   std::vector<Sequence*> Prefilling() const;
@@ -97,13 +102,24 @@ class Scheduler {
   bool Returnable(const Sequence& sequence) const;
   void BringBack();
   bool MakeRoom();
+  int Agents() const { return static_cast<int>(live_.size()) - copies_; }
+
+  // scheduler_probes.cc: copies that are asked.
+  void Ask(Sequence& agent);
+  void Share(Sequence& copy);
+  void Answer(Live::iterator it);
+  void RemoveCopy(Live::iterator it);
+  Sequence* SlotFor(const Sequence& sequence);
+  void KeepSlots();
+  void CheckCopies() const;
 
   const GroupShape shape_;
   const int max_rows_;
   KvCache cache_;
   SlotBook slots_;
   std::map<FamilyKey, Family> families_;
-  Live live_;  // By serial. After cache_: tables unpin.
+  Live live_;       // By serial. After cache_: tables unpin.
+  int copies_ = 0;  // Of the living.
   std::deque<PlanInFlight> in_flight_;
   uint64_t last_plan_ = 0;
   uint64_t last_serial_ = 0;

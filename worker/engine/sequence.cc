@@ -5,6 +5,22 @@
 
 namespace conclave::worker {
 
+// What is known of the agent's names holds for the copy as far as their tokens are the same.
+Sequence::Sequence(const SequenceOrigin& where, const Sequence& agent, int count, KvCache& cache)
+    : origin(where),
+      id(AgentId{static_cast<uint32_t>(agent.id) | kProbeBit}),
+      sampling(agent.sampling),
+      tokens(agent.tokens, count),
+      asked(agent.origin.serial),
+      at(count),
+      table(cache),
+      names_(agent.names_),
+      marked_(agent.marked_) {
+  const auto common = static_cast<size_t>(tokens.size());
+  if (names_.size() > common / kBlockTokens) names_.resize(common / kBlockTokens);
+  if (marked_.size() > common) marked_.resize(common);
+}
+
 std::span<const TokenId> Sequence::Named() {
   if (!origin.kinds_differ) return tokens.all();
   constexpr TokenId kProduced = 1 << 30;  // Above every id.

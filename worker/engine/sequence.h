@@ -25,7 +25,11 @@ struct SequenceOrigin {
   FamilyCounters* counters = nullptr;  // The family's; outlives the sequence.
 };
 
-// An agent inside the scheduler: its tokens, how many of them are in KV, and where.
+// In the id under which a copy of an agent draws; in no agent's.
+inline constexpr uint32_t kProbeBit = 1u << 31;
+
+// An agent inside the scheduler, or a copy of one that is being asked: its tokens, how many of them
+// are in KV, and where.
 struct Sequence {
   Sequence(const SequenceOrigin& where, AgentSpec spec, KvCache& cache)
       : origin(where),
@@ -35,6 +39,10 @@ struct Sequence {
         produced(std::move(spec.produced)),
         tokens(spec),
         table(cache) {}
+  // A copy of `agent` as it was when it had `count` tokens after its prompt.
+  Sequence(const SequenceOrigin& where, const Sequence& agent, int count, KvCache& cache);
+
+  bool is_copy() const { return asked != 0; }
 
   // The known tokens as cached blocks know them: where kinds differ, produced ones are marked.
   std::span<const TokenId> Named();
@@ -61,6 +69,11 @@ struct Sequence {
   const DrawRules rules;
   const std::vector<TokenEvent> produced;
   AgentTokens tokens;
+
+  uint64_t probe = 0;            // Of an agent: the serial of the copy that is being asked; or 0.
+  const uint64_t asked = 0;      // Of a copy: the serial of its agent; 0: this is an agent.
+  const int at = 0;              // Of a copy: its agent's count when it was made.
+  std::vector<TokenEvent> told;  // Of a copy: what it was given and drew.
 
   // KV. Positions below `computed` are in the blocks (or will be, by plans already made). A
   // sequence that does not run holds nothing: it was preempted, or is being resumed.

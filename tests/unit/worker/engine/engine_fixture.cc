@@ -1,6 +1,7 @@
 #include "tests/unit/worker/engine/engine_fixture.h"
 
 #include <algorithm>
+#include <deque>
 #include <numeric>
 #include <set>
 #include <utility>
@@ -22,6 +23,7 @@ Verdict RulePolicy::OnToken(const TokenEvent& token) {
       verdict.force = rules_.force;
     }
   }
+  verdict.thinks = verdict.kind == Verdict::Kind::kContinue && count_ < rules_.thinks_for;
   return verdict;
 }
 
@@ -35,6 +37,10 @@ AgentSpec AgentPlan::Spec() const {
   spec.policy = std::make_unique<RulePolicy>(rules);
   spec.produced = produced;
   spec.bar = bar;
+  spec.probes = {.every = probe_every,
+                 .tokens = probe_tokens,
+                 .force = probe_force,
+                 .policy = [like = probe_rules] { return std::make_unique<RulePolicy>(like); }};
   return spec;
 }
 
@@ -69,6 +75,36 @@ bool BelowBar(const ConfidenceBar& bar, const std::vector<TokenEvent>& tokens) {
     ++drawn;
   }
   return drawn == bar.window && sum < bar.bar * bar.window;
+}
+
+}  // namespace
+
+namespace {
+
+// A copy of an agent whose prompt and tokens are `all`, `at` of them behind the prompt.
+RecordingSink::Probe AskAlone(const AgentPlan& plan, uint64_t seed, int vocab_size,
+                              std::vector<TokenId> all, int at) {
+  RulePolicy policy(plan.probe_rules);
+  RecordingSink::Probe probe{.at = at, .tokens = {}, .count = 0};
+  const AgentId id{static_cast<uint32_t>(plan.id) | 1u << 31};
+  std::deque<TokenId> forced(plan.probe_force.begin(), plan.probe_force.end());
+  for (int drawn = 0, index = at; drawn < plan.probe_tokens && index < plan.grant; ++index) {
+    TokenEvent event;
+    if (forced.empty()) {
+      event = FakeDraw(seed, id, index, all, vocab_size);
+      ++drawn;
+    } else {
+      event.id = forced.front();
+      event.kind = TokenKind::kForced;
+      forced.pop_front();
+    }
+    all.push_back(event.id);
+    probe.tokens.push_back(event);
+    const Verdict verdict = policy.OnToken(event);
+    if (verdict.kind == Verdict::Kind::kStop) break;
+    CHECK(verdict.kind == Verdict::Kind::kContinue);
+  }
+  return probe;
 }
 
 }  // namespace
@@ -108,6 +144,12 @@ Expected RunAlone(const AgentPlan& plan, uint64_t seed, int vocab_size) {
     }
     if (verdict.kind == Verdict::Kind::kForce) {
       forced.insert(forced.begin(), verdict.force.begin(), verdict.force.end());
+    }
+    const int count = index + 1;
+    if (verdict.thinks && forced.empty() && event.kind == TokenKind::kSampled &&
+        plan.probe_every > 0 && expected.end.sampled % plan.probe_every == 0 &&
+        count + static_cast<int>(plan.probe_force.size()) < plan.grant) {
+      expected.probes.push_back(AskAlone(plan, seed, vocab_size, all, count));
     }
   }
 }

@@ -19,8 +19,9 @@ class RulePolicy : public OutputPolicy {
     int stop_every = 0;   // Ids that are multiples of it stop the agent; 0 = none.
     int force_every = 0;  // Ids that are multiples of it force `force`; 0 = none.
     std::vector<TokenId> force;
-    int stop_at = 0;   // Stops at this count; 0 = never.
-    int force_at = 0;  // Forces `force` after the token with this count; 0 = never.
+    int stop_at = 0;     // Stops at this count; 0 = never.
+    int force_at = 0;    // Forces `force` after the token with this count; 0 = never.
+    int thinks_for = 0;  // Thinks while it has fewer tokens.
   };
 
   explicit RulePolicy(Rules rules) : rules_(std::move(rules)) {}
@@ -41,6 +42,10 @@ struct AgentPlan {
   RulePolicy::Rules rules;
   std::vector<TokenEvent> produced;
   ConfidenceBar bar = {};
+  // How copies of it are asked, and how they end.
+  int probe_every = 0, probe_tokens = 0;
+  std::vector<TokenId> probe_force = {};
+  RulePolicy::Rules probe_rules = {};
 
   AgentSpec Spec() const;
 };
@@ -53,8 +58,9 @@ std::vector<AgentSpec> Specs(const std::vector<AgentPlan>& plans);
 
 // What the agent produces when it runs to its end, by the definition of its draws: no engine.
 struct Expected {
-  std::vector<TokenEvent> tokens;  // Fed ones too.
-  AgentEnd end;                    // `fed` = 0: of an agent that brings nothing.
+  std::vector<TokenEvent> tokens;            // Fed ones too.
+  AgentEnd end;                              // `fed` = 0: of an agent that brings nothing.
+  std::vector<RecordingSink::Probe> probes;  // In order of `at`; `count` is not set.
 };
 Expected RunAlone(const AgentPlan& plan, uint64_t seed, int vocab_size);
 

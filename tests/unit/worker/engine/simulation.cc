@@ -132,6 +132,7 @@ class History {
     if (OneIn(4)) like.rules.force_at = 1 + Below(10);
     if (OneIn(4)) like.bar = {.bar = 0.25 * (12 + Below(24)), .window = 1 + Below(12)};
     like.rules.force = DrawTokens(1 + Below(20));
+    if (OneIn(3)) DrawProbes(like);
     std::vector<AgentPlan> gang(1 + Below(pressed_ ? 8 : 1 + Below(5)), like);
     const bool apart = OneIn(3), resumed = OneIn(4);
     for (AgentPlan& agent : gang) {
@@ -147,6 +148,14 @@ class History {
     family.opened.stream->Add(Specs(gang));
     family.agents.insert(family.agents.end(), gang.begin(), gang.end());
     family.gangs.push_back(std::move(gang));
+  }
+
+  void DrawProbes(AgentPlan& agent) {
+    agent.rules.thinks_for = 10 + Below(100);
+    agent.probe_every = 1 + Below(30);
+    agent.probe_tokens = 1 + Below(12);
+    agent.probe_force = DrawTokens(1 + Below(6));
+    if (OneIn(2)) agent.probe_rules.stop_every = 3 + Below(20);
   }
 
   // As a router does with agents that were refused: the same ones, later.
@@ -211,8 +220,10 @@ class History {
         Expect(count <= std::max(fed, static_cast<size_t>(agent.run_to)),
                fmt::format("{} tokens; run_to is {}", count, agent.run_to));
         told += count - fed;
+        for (const auto& probe : sink.probes(agent.id)) told += probe.tokens.size();
         if (!sink.accepted(agent.id) || sink.end(agent.id).has_value()) continue;
-        known += agent.prompt.size() + count;
+        known += agent.prompt.size() + count + agent.probe_force.size() +
+                 static_cast<size_t>(agent.probe_tokens);
         const bool waits = count >= static_cast<size_t>(agent.run_to);
         if (waits) ++totals_.waits;
         Expect(stepped || waits,
@@ -246,7 +257,12 @@ class History {
       sum.sampled += end->sampled;
       sum.forced += end->forced;
       sum.fed += end->fed;
+      for (const auto& probe : sink.probes(agent.id)) {
+        sum.probed += static_cast<int64_t>(probe.tokens.size());
+      }
     }
+    Expect(counters->probed >= sum.probed, "answers of copies that the counters do not know");
+    probed_ += counters->probed;
     Expect(counters->sampled == sum.sampled && counters->forced == sum.forced &&
                counters->fed == sum.fed,
            "the agents' ends do not sum to the family's counters");
@@ -310,10 +326,34 @@ class History {
     Expect(cancelled || (tokens.size() == alone.tokens.size() && end.finish == alone.end.finish &&
                          end.trailing == alone.end.trailing),
            fmt::format("agent {}: not the end that it has alone", IndexOf(agent.id)));
+    CheckProbes(family, agent, alone, tokens.size());
     ++totals_.agents;
     totals_.cancelled += cancelled ? 1 : 0;
     totals_.barred += end.finish == Finish::kBar ? 1 : 0;
     totals_.resumed += agent.produced.empty() ? 0 : 1;
+  }
+
+  // Copies say what they say alone, in time; only those may be missing whose agent ended before it
+  // had to wait for them, or was resumed behind that.
+  void CheckProbes(const Family& family, const AgentPlan& agent, const Expected& alone,
+                   size_t count) {
+    const std::vector<RecordingSink::Probe> told = family.opened.sink->probes(agent.id);
+    auto next = told.begin();
+    for (const RecordingSink::Probe& probe : alone.probes) {
+      const auto until = static_cast<size_t>(probe.at + agent.probe_every);
+      const bool before = until < agent.produced.size();
+      if (next != told.end() && next->at == probe.at) {
+        Expect(next->tokens == probe.tokens && !before,
+               fmt::format("the copy at {} is not the one that there is alone", probe.at));
+        Expect(static_cast<size_t>(next->count) <= until,
+               fmt::format("the copy at {} answered at {}", probe.at, next->count));
+        ++totals_.probes;
+        ++next;
+      } else {
+        Expect(before || count <= until, fmt::format("nobody asked at {} of {}", probe.at, count));
+      }
+    }
+    Expect(next == told.end(), "a copy that there is not alone");
   }
 
   void CheckEmpty() {
@@ -363,6 +403,8 @@ class History {
   void Count() {
     const EngineLoad load = fixture_.core->load();
     const FakeStepRunner::Totals ran = fixture_.runner.totals();
+    Expect(load.probe_tokens == probed_, "the families' tokens of copies are not the engine's");
+    totals_.probes_dropped += load.probes_dropped;
     totals_.preemptions += load.preemptions;
     totals_.overrun += load.overrun;
     totals_.evictions += load.evictions;
@@ -379,6 +421,7 @@ class History {
   std::vector<std::vector<TokenId>> bases_;
   std::vector<Family> families_;
   size_t told_ = 0, known_ = 0, turns_in_vain_ = 0;
+  int64_t probed_ = 0;
   std::string wrong_;
 };
 

@@ -12,6 +12,7 @@ struct SimulationTotals {
   int64_t refused = 0, never_fit = 0, tried_again = 0;  // Gangs.
   int64_t steps = 0, copies = 0, preemptions = 0, evictions = 0, overrun = 0, recomputed = 0,
           shared = 0, forced = 0, truncations = 0, barred = 0;
+  int64_t probes = 0, probes_dropped = 0;
 };
 
 // One random history of an engine with a tiny, random pool: families open, add gangs with common

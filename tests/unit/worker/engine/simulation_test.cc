@@ -28,16 +28,18 @@ TEST(EngineSimulationTest, EveryAgentGivesWhatItGivesAloneInEveryHistory) {
       "simulated %ld histories: %ld agents, %ld cancelled, %ld resumed, %ld waits, %ld steps,"
       " %ld preemptions, %ld evictions, %ld overrun, %ld refused now, %ld refused for ever,"
       " %ld tried again, longest wait %ld steps, %ld copies, %ld truncations, %ld recomputed, %ld "
-      "forced, %ld shared, %ld below their bar\n",
+      "forced, %ld shared, %ld below their bar, %ld copies asked, %ld dropped\n",
       static_cast<long>(histories), totals.agents, totals.cancelled, totals.resumed, totals.waits,
       totals.steps, totals.preemptions, totals.evictions, totals.overrun, totals.refused,
       totals.never_fit, totals.tried_again, totals.longest_wait, totals.copies, totals.truncations,
-      totals.recomputed, totals.forced, totals.shared, totals.barred);
+      totals.recomputed, totals.forced, totals.shared, totals.barred, totals.probes,
+      totals.probes_dropped);
   if (histories < 500) return;
   for (const int64_t reached :
        {totals.refused, totals.never_fit, totals.tried_again, totals.cancelled, totals.resumed,
         totals.waits, totals.copies, totals.preemptions, totals.evictions, totals.overrun,
-        totals.truncations, totals.recomputed, totals.forced, totals.shared, totals.barred}) {
+        totals.truncations, totals.recomputed, totals.forced, totals.shared, totals.barred,
+        totals.probes, totals.probes_dropped}) {
     EXPECT_GT(reached, 0);
   }
 }

@@ -17,6 +17,10 @@ namespace conclave {
 
 enum class Thinking : uint8_t { kOff, kOn };
 
+// Limits of a recipe's probes.
+inline constexpr int kLeastProbeEvery = 16, kMostProbeEvery = 65536;
+inline constexpr int kMostProbeTokens = 256;
+
 // What all agents of a family share; the first word on a stream.
 struct FamilyOpening {
   std::string request_id;
@@ -42,6 +46,8 @@ struct AgentRecipe {
   ConfidenceBar bar = {};
   std::vector<TokenId> stop_tokens = {};  // End it, besides the model's own.
   std::optional<int> top_logprobs = {};   // Set: tokens are told, with so many of the likeliest.
+  int probe_every = 0;  // It is asked for its answer at every so many drawn tokens of its thinking.
+  int probe_tokens = 0;  // Most tokens of such an answer.
 };
 
 // A token as it travels: text_end = bytes of the agent's text (thinking, then answer) released
@@ -70,6 +76,18 @@ struct FamilyDelta {
   std::optional<AgentEnding> end;
 };
 
+// What a copy of an agent answered whose thinking was ended when it had `at` tokens. It comes
+// before the agent's token number at + probe_every + 1, and never after its end.
+struct ProbeResult {
+  AgentId agent{};
+  int at = 0;
+  std::string answer = {};
+  int sampled = 0, forced = 0;
+  float logprob_mean = 0;  // Of the drawn ones.
+
+  bool operator==(const ProbeResult&) const = default;
+};
+
 struct AcceptedAgent {
   AgentId id{};
   int prompt_tokens = 0;
@@ -78,6 +96,7 @@ struct AcceptedAgent {
 struct FamilyTotals {
   int64_t prompt_computed = 0, prompt_shared = 0;
   int64_t sampled = 0, forced = 0, fed = 0, recomputed = 0;
+  int64_t probed = 0;  // Tokens of probes; in no other sum.
 };
 
 // How full a group is.

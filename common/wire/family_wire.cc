@@ -97,6 +97,10 @@ v1::AgentRecipe ToWire(const AgentRecipe& recipe) {
     wire.set_confidence_bar(recipe.bar.bar);
     wire.set_confidence_window(recipe.bar.window);
   }
+  if (recipe.probe_every > 0) {
+    wire.set_probe_every(recipe.probe_every);
+    wire.set_probe_tokens(recipe.probe_tokens);
+  }
   return wire;
 }
 
@@ -132,6 +136,22 @@ absl::Status ReadBar(const v1::AgentRecipe& wire, const std::string& path, Agent
   return absl::OkStatus();
 }
 
+absl::Status ReadProbes(const v1::AgentRecipe& wire, const std::string& path, AgentRecipe& recipe) {
+  if (wire.probe_every() == 0) return absl::OkStatus();
+  if (wire.probe_every() < kLeastProbeEvery || wire.probe_every() > kMostProbeEvery) {
+    return BadField(path + ".probe_every",
+                    fmt::format("is {}; 0 or {} to {} is allowed", wire.probe_every(),
+                                kLeastProbeEvery, kMostProbeEvery));
+  }
+  if (wire.probe_tokens() < 1 || wire.probe_tokens() > kMostProbeTokens) {
+    return BadField(path + ".probe_tokens", fmt::format("is {}; 1 to {} is allowed",
+                                                        wire.probe_tokens(), kMostProbeTokens));
+  }
+  recipe.probe_every = wire.probe_every();
+  recipe.probe_tokens = wire.probe_tokens();
+  return absl::OkStatus();
+}
+
 absl::StatusOr<AgentRecipe> ReadRecipe(const v1::AgentRecipe& wire, const std::string& path) {
   AgentRecipe recipe;
   recipe.id = static_cast<AgentId>(wire.agent());
@@ -154,6 +174,7 @@ absl::StatusOr<AgentRecipe> ReadRecipe(const v1::AgentRecipe& wire, const std::s
   }
   RETURN_IF_ERROR(ReadStops(wire, path, recipe));
   RETURN_IF_ERROR(ReadBar(wire, path, recipe));
+  RETURN_IF_ERROR(ReadProbes(wire, path, recipe));
   if (wire.produced_size() > wire.grant()) {
     return BadField(path + ".produced", fmt::format("has {} tokens; the grant is {}",
                                                     wire.produced_size(), wire.grant()));
@@ -291,13 +312,26 @@ absl::StatusOr<FamilyEvent> ReadRefused(const v1::GangRefused& wire) {
   return refused;
 }
 
+absl::StatusOr<FamilyEvent> ReadProbe(const v1::ProbeResult& wire) {
+  RETURN_IF_ERROR(CheckNumber("probe.at", wire.at(), 0));
+  RETURN_IF_ERROR(CheckNumber("probe.sampled", wire.sampled(), 0));
+  RETURN_IF_ERROR(CheckNumber("probe.forced", wire.forced(), 0));
+  return ProbeResult{.agent = static_cast<AgentId>(wire.agent()),
+                     .at = wire.at(),
+                     .answer = wire.answer(),
+                     .sampled = wire.sampled(),
+                     .forced = wire.forced(),
+                     .logprob_mean = wire.logprob_mean()};
+}
+
 absl::StatusOr<FamilyEvent> ReadTotals(const v1::FamilyEnd& wire) {
   for (const int64_t count : {wire.prompt_computed(), wire.prompt_shared(), wire.sampled(),
-                              wire.forced(), wire.fed(), wire.recomputed()}) {
+                              wire.forced(), wire.fed(), wire.recomputed(), wire.probed()}) {
     RETURN_IF_ERROR(CheckRange("family_end", count, kMostTotal));
   }
   return FamilyTotals{wire.prompt_computed(), wire.prompt_shared(), wire.sampled(),
-                      wire.forced(),          wire.fed(),           wire.recomputed()};
+                      wire.forced(),          wire.fed(),           wire.recomputed(),
+                      wire.probed()};
 }
 
 // One function for each alternative of a command.
@@ -338,6 +372,15 @@ struct EventWriter {
     out->set_width(refused.width);
   }
   void operator()(const FamilyDelta& delta) const { *wire.mutable_delta() = ToWire(delta); }
+  void operator()(const ProbeResult& probe) const {
+    v1::ProbeResult* out = wire.mutable_probe();
+    out->set_agent(static_cast<uint32_t>(probe.agent));
+    out->set_at(probe.at);
+    out->set_answer(probe.answer);
+    out->set_sampled(probe.sampled);
+    out->set_forced(probe.forced);
+    out->set_logprob_mean(probe.logprob_mean);
+  }
   void operator()(const FamilyTotals& totals) const {
     v1::FamilyEnd* out = wire.mutable_family_end();
     out->set_prompt_computed(totals.prompt_computed);
@@ -346,6 +389,7 @@ struct EventWriter {
     out->set_forced(totals.forced);
     out->set_fed(totals.fed);
     out->set_recomputed(totals.recomputed);
+    out->set_probed(totals.probed);
   }
 };
 
@@ -392,7 +436,8 @@ absl::StatusOr<FamilyEvent> FromWire(const v1::RunResponse& response) {
       return ReadDelta(response.delta());
     case v1::RunResponse::kFamilyEnd:
       return ReadTotals(response.family_end());
-    case v1::RunResponse::kProbe:  // Nobody asks for one yet.
+    case v1::RunResponse::kProbe:
+      return ReadProbe(response.probe());
     case v1::RunResponse::EVENT_NOT_SET:
       break;
   }

@@ -35,7 +35,7 @@ struct GangRefused {
   absl::Status why;
   int width = 0;  // kOutOfRange: how many of these agents would fit.
 };
-using FamilyEvent = std::variant<GangAccepted, GangRefused, FamilyDelta, FamilyTotals>;
+using FamilyEvent = std::variant<GangAccepted, GangRefused, FamilyDelta, ProbeResult, FamilyTotals>;
 
 v1::RunRequest ToWire(const FamilyCommand& command);
 absl::StatusOr<FamilyCommand> FromWire(const v1::RunRequest& request);

@@ -65,6 +65,7 @@ class Generation::Stream : public FamilyEvents {
   void OnDelta(FamilyDelta delta) override {
     Post(Delta{.attempt = attempt_, .delta = std::move(delta)});
   }
+  void OnProbe(ProbeResult) override {}  // Nobody asks yet.
   void OnFamilyEnd(FamilyTotals totals) override {
     Post(FamilyEnded{.attempt = attempt_, .totals = totals});
   }

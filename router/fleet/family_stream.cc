@@ -183,6 +183,7 @@ class FamilyStream : public grpc::ClientBidiReactor<v1::RunRequest, grpc::ByteBu
     events_->OnRefused(std::move(gang.agents), std::move(gang.why), gang.width);
   }
   void Tell(FamilyDelta& delta) { events_->OnDelta(std::move(delta)); }
+  void Tell(ProbeResult& probe) { events_->OnProbe(std::move(probe)); }
   void Tell(FamilyTotals& totals) { events_->OnFamilyEnd(totals); }
 
   grpc::ClientContext context_;

@@ -80,6 +80,7 @@ class Fleet::SeatedEvents : public FamilyEvents {
     events_->OnRefused(std::move(gang), std::move(why), width);
   }
   void OnDelta(FamilyDelta delta) override { events_->OnDelta(std::move(delta)); }
+  void OnProbe(ProbeResult probe) override { events_->OnProbe(std::move(probe)); }
   void OnFamilyEnd(FamilyTotals totals) override {
     group_->fleet.EndedWell(*group_);
     events_->OnFamilyEnd(totals);

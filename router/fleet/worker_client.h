@@ -25,6 +25,7 @@ class FamilyEvents {
   // agents would fit.
   virtual void OnRefused(std::vector<AgentId> gang, absl::Status why, int width) = 0;
   virtual void OnDelta(FamilyDelta delta) = 0;
+  virtual void OnProbe(ProbeResult probe) = 0;
   virtual void OnFamilyEnd(FamilyTotals totals) = 0;
   // The stream ended without FamilyEnd: the group is lost (or refused the opening), as far as this
   // family is concerned.

@@ -12,6 +12,14 @@ namespace conclave::worker {
 namespace {
 
 // Most agents of a gang differ in nothing that is rendered.
+OutputOptions AskedOf(const AgentRecipe& recipe) {
+  return {.opening = Opening::kAsked,
+          .budget = {.answer_tokens = recipe.probe_tokens},
+          .stop = recipe.stop,
+          .stop_tokens = recipe.stop_tokens,
+          .stop_at_answer = std::nullopt};
+}
+
 bool SamePrompt(const AgentRecipe& a, const AgentRecipe& b) {
   return a.append == b.append && a.thinking == b.thinking && a.messages == b.messages;
 }
@@ -49,6 +57,28 @@ DrawRules AgentFactory::RulesOf(const AgentRecipe& recipe) const {
                std::back_inserter(rules.barred), [this](TokenId id) { return id < vocab_size_; });
   rules.barred.insert(rules.barred.end(), recipe.stop_tokens.begin(), recipe.stop_tokens.end());
   return rules;
+}
+
+// A model that does not think has nothing to be ended.
+ProbeRules AgentFactory::ProbesOf(const AgentRecipe& recipe, const OutputOptions& asked) const {
+  if (recipe.probe_every == 0 || text_.end_of_thinking().empty()) return {};
+  return {
+      .every = recipe.probe_every,
+      .tokens = recipe.probe_tokens,
+      .force = text_.end_of_thinking(),
+      .policy = [this, asked] { return text_.MakePolicy(asked, std::make_shared<TextTrace>()); }};
+}
+
+std::string AgentFactory::AnswerOf(const OutputOptions& asked,
+                                   const std::vector<TokenEvent>& tokens) const {
+  const auto trace = std::make_shared<TextTrace>();
+  const std::unique_ptr<TextPolicy> policy = text_.MakePolicy(asked, trace);
+  std::string answer;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    policy->OnToken(tokens[i]);
+    answer += trace->Take(static_cast<int>(i)).answer;
+  }
+  return answer;
 }
 
 void AgentFactory::Tell(TokenEvent& token) const {
@@ -100,7 +130,8 @@ absl::StatusOr<Gang> AgentFactory::Make(const FamilyOpening& family,
                            .prompt_tokens = static_cast<int>(prompt.tokens.size()),
                            .count = static_cast<int>(recipe.produced.size()),
                            .trace = trace,
-                           .told = recipe.top_logprobs.has_value()});
+                           .told = recipe.top_logprobs.has_value(),
+                           .asked = AskedOf(recipe)});
     gang.specs.push_back({.id = recipe.id,
                           .prompt = prompt.tokens,
                           .sampling = recipe.sampling,
@@ -114,7 +145,8 @@ absl::StatusOr<Gang> AgentFactory::Make(const FamilyOpening& family,
                                                       .stop_at_answer = std::nullopt},
                                                      std::move(trace)),
                           .produced = recipe.produced,
-                          .bar = recipe.bar});
+                          .bar = recipe.bar,
+                          .probes = ProbesOf(recipe, gang.agents.back().asked)});
   }
   return gang;
 }

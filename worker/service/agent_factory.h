@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "common/family.h"
@@ -20,6 +21,7 @@ struct TracedAgent {
   int count = 0;                     // Tokens after the prompt that the router has or was told of.
   std::shared_ptr<TextTrace> trace;  // Shared with the agent's policy, which the engine owns.
   bool told = false;                 // Its tokens are to carry their texts.
+  OutputOptions asked;               // Of its copies that are asked for their answer.
 };
 
 // A gang, ready for the engine. Element by element the same agents.
@@ -46,6 +48,10 @@ class AgentFactory {
   absl::StatusOr<Gang> Make(const FamilyOpening& family, const std::vector<AgentRecipe>& recipes,
                             const std::function<bool()>& wanted) const;
 
+  // What a copy of an agent says: `asked` is the agent's, `tokens` what the copy was given and
+  // drew.
+  std::string AnswerOf(const OutputOptions& asked, const std::vector<TokenEvent>& tokens) const;
+
   // Puts itself and the bytes of all its tokens into `told`.
   void Tell(TokenEvent& token) const;
 
@@ -54,6 +60,7 @@ class AgentFactory {
  private:
   absl::Status Check(const AgentRecipe& recipe) const;
   DrawRules RulesOf(const AgentRecipe& recipe) const;
+  ProbeRules ProbesOf(const AgentRecipe& recipe, const OutputOptions& asked) const;
   absl::StatusOr<RenderedPrompt> Render(const FamilyOpening& family,
                                         const AgentRecipe& recipe) const;
 

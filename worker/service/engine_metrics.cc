@@ -18,7 +18,10 @@ EngineMetrics::EngineMetrics(Metrics& metrics, const MeasuredGroup& group)
       sampled_(metrics.AddCounter("conclave_worker_tokens_sampled_total")),
       preemptions_(metrics.AddCounter("conclave_worker_preemptions_total")),
       evictions_(metrics.AddCounter("conclave_worker_evicted_blocks_total")),
-      overrun_(metrics.AddCounter("conclave_worker_overrun_tokens_total")) {
+      overrun_(metrics.AddCounter("conclave_worker_overrun_tokens_total")),
+      probes_answered_(metrics.AddCounter("conclave_worker_probes_total", {{"end", "answered"}})),
+      probes_dropped_(metrics.AddCounter("conclave_worker_probes_total", {{"end", "dropped"}})),
+      probe_tokens_(metrics.AddCounter("conclave_worker_probe_tokens_total")) {
   metrics.SetAliasLabels({{"model_name", group.model}, {"engine", "0"}});
   metrics
       .AddGauge("conclave_worker_info", {{"model", group.model},
@@ -57,6 +60,9 @@ void EngineMetrics::Update(const EngineLoad& load, int families, bool ready) {
   add(preemptions_, last_.preemptions, load.preemptions);
   add(evictions_, last_.evictions, load.evictions);
   add(overrun_, last_.overrun, load.overrun);
+  add(probes_answered_, last_.probes_answered, load.probes_answered);
+  add(probes_dropped_, last_.probes_dropped, load.probes_dropped);
+  add(probe_tokens_, last_.probe_tokens, load.probe_tokens);
   last_ = load;
 }
 

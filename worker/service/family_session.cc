@@ -208,6 +208,26 @@ void FamilySession::OnTokens(AgentId agent, int first, const std::vector<TokenEv
   Advance();
 }
 
+void FamilySession::OnProbe(AgentId agent, int at, const std::vector<TokenEvent>& tokens) {
+  ProbeResult probe{.agent = agent, .at = at};
+  double logprobs = 0;
+  for (const TokenEvent& token : tokens) {
+    const bool drawn = token.kind == TokenKind::kSampled;
+    ++(drawn ? probe.sampled : probe.forced);
+    logprobs += double{token.logprob};
+  }
+  if (probe.sampled > 0) probe.logprob_mean = static_cast<float>(logprobs / probe.sampled);
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = agents_.find(agent);
+    CHECK(found != agents_.end());
+    if (ending_) return;
+    probe.answer = host_.factory().AnswerOf(found->second.asked, tokens);
+    outbox_.Push(std::move(probe));
+  }
+  Advance();
+}
+
 void FamilySession::OnFamilyEnd(const FamilyCounters& counters) {
   {
     absl::MutexLock lock(&mutex_);
@@ -219,7 +239,8 @@ void FamilySession::OnFamilyEnd(const FamilyCounters& counters) {
                                 .sampled = counters.sampled,
                                 .forced = counters.forced,
                                 .fed = counters.fed,
-                                .recomputed = counters.recomputed});
+                                .recomputed = counters.recomputed,
+                                .probed = counters.probed});
     } else {
       // Not by our wish: the engine stops, or the router floods it with commands.
       ending_ = Unavailable("the engine released the family");

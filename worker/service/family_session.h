@@ -59,6 +59,7 @@ class FamilySession final : public FamilySink, public std::enable_shared_from_th
   void OnRefused(const std::vector<AgentId>& gang, const absl::Status& why, int width) override;
   void OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens,
                 const std::optional<AgentEnd>& end) override;
+  void OnProbe(AgentId agent, int at, const std::vector<TokenEvent>& tokens) override;
   void OnFamilyEnd(const FamilyCounters& counters) override;
 
  private:

@@ -15,6 +15,11 @@ FamilyDelta& Outbox::Append(FamilyDelta delta, size_t told) {
   return *open_[agent].delta;
 }
 
+void Outbox::Push(ProbeResult probe) {
+  open_.erase(probe.agent);
+  events_.push_back(std::move(probe));
+}
+
 void Outbox::Push(FamilyDelta delta) {
   size_t told = 0;
   for (const TextToken& token : delta.tokens) told += ToldBytes(token.token);

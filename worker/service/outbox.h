@@ -22,6 +22,8 @@ class Outbox {
   void Push(GangAccepted accepted) { events_.push_back(std::move(accepted)); }
   void Push(GangRefused refused) { events_.push_back(std::move(refused)); }
   void Push(FamilyTotals totals) { events_.push_back(totals); }
+  // The agent's tokens that are pushed later come behind it.
+  void Push(ProbeResult probe);
   // Tokens of one agent, behind those that were pushed before. `delta.end` is not set.
   void Push(FamilyDelta delta);
   // The agent's end: a field of its pending delta, or a delta without tokens at index `count` when

@@ -27,6 +27,9 @@ class TimedSink final : public FamilySink {
   }
   void OnTokens(AgentId agent, int first, const std::vector<TokenEvent>& tokens,
                 const std::optional<AgentEnd>& end) override;
+  void OnProbe(AgentId agent, int at, const std::vector<TokenEvent>& tokens) override {
+    sink_->OnProbe(agent, at, tokens);
+  }
   void OnFamilyEnd(const FamilyCounters& counters) override { sink_->OnFamilyEnd(counters); }
 
  private:

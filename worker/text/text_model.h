@@ -75,6 +75,8 @@ class TextModel {
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const ChatTemplate& chat_template() const { return template_; }
   const Profile& profile() const { return profile_; }
+  // What is put there when a thinking is ended from outside. Empty: the model does not think.
+  const std::vector<TokenId>& end_of_thinking() const { return markers_.force_end; }
   // Rising: generation_config.json's eos_token_id and the tokenizer's eos_token.
   const std::vector<TokenId>& end_tokens() const { return end_tokens_; }
 

@@ -48,9 +48,10 @@ TextPolicy::TextPolicy(const Tokenizer& tokenizer, TextPolicyOptions options,
       shown_(SpecialsIn(tokenizer, options_.markers)),
       decoder_(tokenizer),
       state_(options_.opening == Opening::kAnswer     ? State::kAnswer
-             : options_.opening == Opening::kThinking ? State::kThinking
-                                                      : State::kMayThink),
-      thought_(options_.opening == Opening::kThinking) {
+             : options_.opening == Opening::kMayThink ? State::kMayThink
+                                                      : State::kThinking),
+      thought_(state_ == State::kThinking),
+      forced_left_(options_.opening == Opening::kAsked ? options_.markers.force_end.size() : 0) {
   const ThinkingMarkers& markers = options_.markers;
   CHECK(state_ == State::kAnswer || (!markers.start.empty() && !markers.end.empty()));
   CHECK(state_ == State::kAnswer || options_.budget.thinking_tokens == 0 ||
@@ -224,7 +225,9 @@ Verdict TextPolicy::Judge() {
   }
   if (budget.thinking_tokens == 0 || thinking_tokens_ < budget.thinking_tokens ||
       forced_left_ > 0) {
-    return {};
+    Verdict verdict;
+    verdict.thinks = state_ == State::kThinking && forced_left_ == 0;
+    return verdict;
   }
   // An agent that has not shown whether it thinks has used the budget all the same.
   state_ = State::kThinking;

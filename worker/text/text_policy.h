@@ -32,6 +32,7 @@ enum class Opening : uint8_t {
   kMayThink,  // Thinks if the first thing it writes, after any white space, is the start marker;
               // else it answers, after the answer's mark if that is there.
   kThinking,  // The prompt has opened the thinking.
+  kAsked,     // In its thinking, and force_end comes next, so that it answers.
 };
 
 struct TextPolicyOptions {

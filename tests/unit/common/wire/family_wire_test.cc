@@ -23,6 +23,8 @@ AgentRecipe Recipe(int index) {
   recipe.stop_tokens = {3, 0};
   recipe.top_logprobs = 0;
   recipe.bar = {.bar = 7.25, .window = 12};
+  recipe.probe_every = 16;
+  recipe.probe_tokens = 20;
   recipe.produced = {{5, -0.5f, -2, TokenKind::kSampled}, {6, 0, 0, TokenKind::kForced}};
   return recipe;
 }
@@ -89,8 +91,33 @@ TEST(FamilyWireTest, AGangComesBack) {
   EXPECT_EQ(gang[0].stop_tokens, Recipe(0).stop_tokens);
   EXPECT_EQ(gang[0].top_logprobs, 0);
   EXPECT_EQ(gang[0].bar, Recipe(0).bar);
+  EXPECT_EQ(gang[0].probe_every, 16);
+  EXPECT_EQ(gang[0].probe_tokens, 20);
   EXPECT_EQ(gang[0].produced, Recipe(0).produced);
   EXPECT_EQ(gang[1].messages, own.messages);
+}
+
+TEST(FamilyWireTest, WhatACopyAnsweredComesBack) {
+  const ProbeResult probe{.agent = MakeAgentId(0, 0, 2),
+                          .at = 64,
+                          .answer = "42",
+                          .sampled = 4,
+                          .forced = 3,
+                          .logprob_mean = -0.25f};
+  EXPECT_EQ(Through<ProbeResult>(FamilyEvent(probe)), probe);
+}
+
+TEST(FamilyWireTest, ProbesBeyondTheLimitsAreRefused) {
+  for (const auto& [every, tokens, field] : {std::tuple{15, 20, "add.agents[0].probe_every"},
+                                             std::tuple{65537, 20, "add.agents[0].probe_every"},
+                                             std::tuple{16, 0, "add.agents[0].probe_tokens"},
+                                             std::tuple{16, 257, "add.agents[0].probe_tokens"}}) {
+    AgentRecipe recipe = Recipe(0);
+    recipe.probe_every = every;
+    recipe.probe_tokens = tokens;
+    const auto read = FromWire(ToWire(FamilyCommand(std::vector{recipe})));
+    EXPECT_EQ(FieldOf(read.status()), field) << every << " " << tokens;
+  }
 }
 
 TEST(FamilyWireTest, WhatWasToldOfTokensIsNotFed) {

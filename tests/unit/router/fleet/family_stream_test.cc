@@ -27,6 +27,9 @@ class WrittenEvents : public FamilyEvents {
   void OnDelta(FamilyDelta delta) override {
     diary_.Write(fmt::format("delta {} at {}", delta.answer, delta.first));
   }
+  void OnProbe(ProbeResult probe) override {
+    diary_.Write(fmt::format("probe {} at {}", probe.answer, probe.at));
+  }
   void OnFamilyEnd(FamilyTotals totals) override {
     diary_.Write(fmt::format("end {}", totals.prompt_computed));
   }

@@ -45,6 +45,7 @@ struct Ends : public FamilyEvents {
   void OnAccepted(std::vector<AcceptedAgent>) override {}
   void OnRefused(std::vector<AgentId>, absl::Status, int) override {}
   void OnDelta(FamilyDelta) override {}
+  void OnProbe(ProbeResult) override {}
   void OnFamilyEnd(FamilyTotals) override { ended = true; }
   void OnLost(absl::Status why) override { lost = std::move(why); }
 

@@ -20,6 +20,9 @@ TEST(EngineMetricsTest, CountersFollowTheEnginesFromUpdateToUpdate) {
   load.overrun = 7;
   metrics.Update(load, 0, true);
   load.evictions = 6;
+  load.probes_answered = 3;
+  load.probes_dropped = 1;
+  load.probe_tokens = 95;
   load.overrun = 11;
 
   metrics.Update(load, 0, true);
@@ -29,6 +32,9 @@ TEST(EngineMetricsTest, CountersFollowTheEnginesFromUpdateToUpdate) {
   EXPECT_THAT(text, HasSubstr("\nconclave_worker_preemptions_total 2"));
   EXPECT_THAT(text, HasSubstr("\nconclave_worker_evicted_blocks_total 6"));
   EXPECT_THAT(text, HasSubstr("\nconclave_worker_overrun_tokens_total 11"));
+  EXPECT_THAT(text, HasSubstr("\nconclave_worker_probes_total{end=\"answered\"} 3"));
+  EXPECT_THAT(text, HasSubstr("\nconclave_worker_probes_total{end=\"dropped\"} 1"));
+  EXPECT_THAT(text, HasSubstr("\nconclave_worker_probe_tokens_total 95"));
 }
 
 TEST(EngineMetricsTest, TheGaugesOfInferenceGatewaysSayWhoRunsWhoWaitsAndHowFullItIs) {

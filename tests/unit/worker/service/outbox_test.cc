@@ -104,6 +104,21 @@ TEST(OutboxTest, AnEndWhoseTokensHaveLeftTravelsAlone) {
   EXPECT_EQ(delta.end->cause, Finish::kCancelled);
 }
 
+TEST(OutboxTest, TokensAreNotMovedBeforeWhatACopyAnswered) {
+  Outbox outbox;
+  outbox.Push(Delta(0, 0, 2));
+  outbox.Push(Delta(1, 0, 1));
+  outbox.Push(ProbeResult{.agent = MakeAgentId(0, 0, 0), .at = 1, .answer = "7"});
+  outbox.Push(Delta(0, 2, 1));
+  outbox.Push(Delta(1, 1, 1));
+
+  EXPECT_EQ(PopDelta(outbox).tokens.size(), 2u);
+  EXPECT_EQ(PopDelta(outbox).tokens.size(), 2u);
+  EXPECT_EQ(std::get<ProbeResult>(*outbox.Pop()).answer, "7");
+  EXPECT_EQ(PopDelta(outbox).first, 2);
+  EXPECT_TRUE(outbox.empty());
+}
+
 TEST(OutboxTest, ClearForgetsEverything) {
   Outbox outbox;
   outbox.Push(Delta(0, 0, 2));

@@ -23,8 +23,10 @@ ServiceRig::ServiceRig(Options options) : text_(*TextModel::Load(kModel, kFallba
   shape.pools = {{.num_blocks = 256}};
   runner_ = std::make_unique<FakeStepRunner>(shape);
   const auto speech = [&](const std::string& answer) {
+    std::string thought;
+    for (int i = 0; i < options.thoughts; ++i) thought += kThought;
     std::vector<TokenId> ids = *text_->tokenizer().EncodeWithSpecials(
-        fmt::format("<think>\n{}\n</think>\n\n{}", kThought, answer));
+        fmt::format("<think>\n{}\n</think>\n\n{}", thought, answer));
     ids.push_back(text_->end_tokens().front());
     return ids;
   };
@@ -34,7 +36,13 @@ ServiceRig::ServiceRig(Options options) : text_(*TextModel::Load(kModel, kFallba
     for (int k = 0; k < options.answer_tokens; ++k) answer += "\n";
     speeches.push_back(speech(answer));
   }
-  runner_->set_script([speeches](AgentId agent, int index) {
+  std::vector<TokenId> digits;
+  for (int i = 0; i < 10; ++i) {
+    digits.push_back(text_->tokenizer().EncodeWithSpecials(std::to_string(i))->front());
+  }
+  runner_->set_script([speeches, digits](AgentId agent, int index) {
+    const bool asked = static_cast<uint32_t>(agent) >> 31 != 0;
+    if (asked) return digits[static_cast<size_t>(index % 10)];
     const auto& ids = speeches[static_cast<size_t>(IndexOf(agent) % 64)];
     return ids[std::min(static_cast<size_t>(index), ids.size() - 1)];
   });
@@ -108,6 +116,10 @@ bool RouterStream::Next() {
         fmt::format("refused {}: {}", refused->agents.size(), MessageOf(refused->why)));
   } else if (const auto* family = std::get_if<FamilyTotals>(&event)) {
     totals = *family;
+  } else if (const auto* probe = std::get_if<ProbeResult>(&event)) {
+    Agent& agent = agents[probe->agent];
+    EXPECT_FALSE(agent.end.has_value()) << "a copy's answer after its agent's end";
+    agent.probes.emplace_back(*probe, static_cast<int>(agent.tokens.size()));
   } else {
     const auto& delta = std::get<FamilyDelta>(event);
     Agent& agent = agents[delta.agent];

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/wire/family_wire.h"
@@ -16,13 +17,15 @@
 namespace conclave::worker {
 
 // The worker API over a fake group that speaks with the shipped model's tokenizer: what a router
-// sees. Every agent thinks `kThought` and answers its index.
+// sees. Every agent thinks `kThought` and answers its index; a copy of it that is asked answers a
+// digit, the last one of the index of the token.
 class ServiceRig {
  public:
   struct Options {
     ServiceOptions service = {};
     int max_slots = 16;
     int answer_tokens = 0;  // Instead of its index, an agent answers with so many tokens.
+    int thoughts = 1;       // It thinks kThought so many times.
     bool hold = false;      // Steps wait until they are released.
   };
   explicit ServiceRig(Options options);
@@ -87,7 +90,8 @@ class RouterStream {
     std::vector<TextToken> tokens;  // Those that arrived here.
     std::string thinking, answer;
     std::optional<AgentEnding> end;
-    int first = 0;  // Index of the first of them.
+    int first = 0;                                    // Index of the first of them.
+    std::vector<std::pair<ProbeResult, int>> probes;  // And how many tokens had arrived before.
   };
   FamilyEvent event;
   std::map<AgentId, Agent> agents;

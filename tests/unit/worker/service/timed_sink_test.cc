@@ -36,12 +36,14 @@ TEST(TimedSinkTest, EverythingIsPassedOn) {
   TimedSink sink(behind, std::make_unique<FakeClock>(), Histogram());
 
   sink.OnAccepted({kFirst});
+  sink.OnProbe(kFirst, 0, {TokenEvent{}});
   sink.OnTokens(kFirst, 0, {TokenEvent{}}, AgentEnd{.sampled = 1});
   sink.OnRefused({kSecond}, absl::ResourceExhaustedError("full"), 1);
   sink.OnFamilyEnd({});
 
   EXPECT_TRUE(behind->accepted(kFirst));
   EXPECT_EQ(behind->count(kFirst), 1);
+  EXPECT_EQ(behind->probes(kFirst).size(), 1u);
   EXPECT_TRUE(behind->end(kFirst).has_value());
   EXPECT_EQ(behind->refusals().size(), 1u);
   EXPECT_TRUE(behind->counters().has_value());

@@ -103,6 +103,41 @@ TEST(WorkerStreamTest, TokensAreToldWithTheirTextsForThoseWhoAsk) {
   }
 }
 
+// Of copies of an agent with 16, 32, ... tokens of thinking.
+TEST(WorkerStreamTest, AnAgentIsAskedForItsAnswerSoFar) {
+  ServiceRig rig({.thoughts = 12});
+  RouterStream stream(rig);
+  stream.Send(Opening());
+  std::vector<AgentRecipe> recipes = Recipes(2);
+  recipes[0].probe_every = 16;
+  recipes[0].probe_tokens = 3;
+  stream.Send(recipes);
+  stream.HalfClose();
+  EXPECT_TRUE(stream.Finish().ok());
+
+  const auto& asked = stream.agents[Id(0)];
+  EXPECT_EQ(asked.answer, rig.answer(0));
+  EXPECT_TRUE(stream.agents[Id(1)].probes.empty());
+  ASSERT_GE(asked.probes.size(), 2u);
+  const int forced = static_cast<int>(rig.text().end_of_thinking().size());
+  int64_t probed = 0;
+  for (size_t i = 0; i < asked.probes.size(); ++i) {
+    const auto& [probe, arrived] = asked.probes[i];
+    EXPECT_EQ(probe.at, 16 * (static_cast<int>(i) + 1));
+    EXPECT_EQ(probe.forced, forced);
+    EXPECT_EQ(probe.sampled, 3);
+    const int first = probe.at + forced;
+    EXPECT_EQ(probe.answer, fmt::format("{}{}{}", first % 10, (first + 1) % 10, (first + 2) % 10));
+    EXPECT_LE(probe.logprob_mean, 0);
+    EXPECT_LE(arrived, probe.at + 16);
+    probed += probe.sampled + probe.forced;
+  }
+  EXPECT_GE(stream.totals->probed, probed);
+  EXPECT_LE(stream.totals->probed, probed + forced + 3);  // The last copy may have been dropped.
+  EXPECT_EQ(stream.totals->sampled, static_cast<int64_t>(asked.tokens.size()) +
+                                        static_cast<int64_t>(stream.agents[Id(1)].tokens.size()));
+}
+
 TEST(WorkerStreamTest, WhatStoppedAnAgentIsSaid) {
   ServiceRig rig;
   RouterStream stream(rig);

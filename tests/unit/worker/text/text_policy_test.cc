@@ -286,6 +286,33 @@ TEST(TextPolicyTest, ForcesTheEndOfThinkingAtTheExactCount) {
   EXPECT_EQ(agent.answer(), "7");
 }
 
+TEST(TextPolicyTest, SaysWhileItThinksThatItMayBeAsked) {
+  Agent agent(Thinking());
+  EXPECT_FALSE(agent.Feed("<think").thinks);
+  EXPECT_TRUE(agent.Feed(">").thinks);
+  EXPECT_TRUE(agent.Feed("so</think").thinks);
+  EXPECT_FALSE(agent.Feed(">").thinks);
+  EXPECT_FALSE(agent.Feed("42").thinks);
+}
+
+// As a copy of an agent is: told the end of thinking, which no stop token within it cuts short.
+TEST(TextPolicyTest, AnswersAtOnceWhenItIsAsked) {
+  TextPolicyOptions options = Thinking(Opening::kAsked);
+  options.markers.force_end.push_back(kStopToken);
+  options.budget.answer_tokens = 3;
+  const std::vector<TokenId> end = options.markers.force_end;
+  Agent agent(std::move(options));
+
+  for (const TokenId id : end) {
+    EXPECT_EQ(agent.FeedToken(id).kind, Verdict::Kind::kContinue);
+    EXPECT_FALSE(agent.verdict().thinks);
+  }
+  agent.Feed("1234");
+
+  EXPECT_EQ(agent.answer(), "123");
+  EXPECT_EQ(agent.verdict().finish, Finish::kLength);
+}
+
 TEST(TextPolicyTest, ForcesNothingWhenTheThinkingEndsAtTheLastMoment) {
   TextPolicyOptions options = Thinking(Opening::kThinking);
   options.budget.thinking_tokens = 9;

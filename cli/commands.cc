@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/command_parts.h"
 #include "cli/exit_code.h"
 #include "cli/terminal_text.h"
 
@@ -20,19 +21,6 @@ constexpr char kAbout[] =
     "  conclave check configs/*.yaml        are these configs right?\n"
     "\n"
     "`make serve` starts a router and a worker on this machine.";
-
-constexpr char kAskAbout[] =
-    "Ask a question and watch the agents.\n"
-    "\n"
-    "At a terminal every agent has a row; elsewhere the answer alone goes to standard output and\n"
-    "all that happens to standard error. Ctrl-C stops the request and shows what it came to.\n"
-    "\n"
-    "  conclave ask \"What is 12 * 34?\"\n"
-    "  conclave ask --agents 16 --deadline 10 --receipt bill.json \"What is 12 * 34?\"\n"
-    "  conclave replay bill.json                              the same bytes again?\n"
-    "  generate-question | conclave ask --quiet -             for scripts\n"
-    "\n"
-    "Where no default is named, the router or the model has one.";
 
 constexpr char kReplayAbout[] =
     "Run a receipt or a flight again.\n"
@@ -129,185 +117,6 @@ class HelpFormatter : public CLI::Formatter {
   }
 };
 
-// A file's name, a folder's: completions offer them.
-constexpr char kFile[] = "FILE";
-constexpr char kFolder[] = "FOLDER";
-
-void AddServer(CLI::App& command, ServerOptions& o, const char* what) {
-  command.add_option("--router", o.router, what)
-      ->type_name("HOST:PORT")
-      ->capture_default_str()
-      ->group("Server");
-  command.add_option("--api-key-file", o.api_key_file, "File whose first line is your key")
-      ->type_name(kFile)
-      ->group("Server");
-}
-
-void AddStream(CLI::App& command, ServerOptions& o) {
-  AddServer(command, o, "Address of the router, or of several: A,B");
-  command.add_flag("--no-resume", o.no_resume, "A stream that breaks is the end of it")
-      ->group("Server");
-}
-
-// One of a few words, which the request's maker checks: it says what each means.
-CLI::Option* AddWord(CLI::App& command, const char* name, std::string& word, const char* words,
-                     const char* what) {
-  return command.add_option(name, word, what)->type_name(words);
-}
-
-void AddServerOptions(CLI::App& ask, AskOptions& o) {
-  AddStream(ask, o);
-  ask.add_option("--model", o.model, "Which served model; needed where there are several")
-      ->type_name("NAME")
-      ->group("Server");
-  ask.add_option("--request-id", o.request_id, "Your id of this request; drawn when not given")
-      ->type_name("ID")
-      ->group("Server");
-}
-
-void AddAgentOptions(CLI::App& ask, AskOptions& o) {
-  constexpr char kGroup[] = "Agents";
-  AddWord(ask, "--mode", o.mode, "instant|thinking|contemplating", "How much thought")
-      ->capture_default_str()
-      ->group(kGroup);
-  ask.add_option("--agents", o.agents, "How many agents think, 1 to 64 (8)")
-      ->type_name("N")
-      ->group(kGroup);
-  ask.add_option("--min-agents", o.min_agents, "Fewest agents that may answer (1)")
-      ->type_name("N")
-      ->group(kGroup);
-  AddWord(ask, "--on-loss", o.on_loss, "resume|continue|fail",
-          "What happens when a worker group is lost (resume)")
-      ->group(kGroup);
-}
-
-void AddVoteOptions(CLI::App& ask, AskOptions& o) {
-  constexpr char kGroup[] = "Vote";
-  AddWord(ask, "--answer-key", o.answer_key,
-          "boxed|answer-line|json:FIELD|regex:PATTERN|last-line|whole-text",
-          "How an agent's answer is found in its text, so that answers can be compared")
-      ->group(kGroup);
-  AddWord(ask, "--aggregation", o.aggregation, "auto|vote|weighted-vote|synthesise",
-          "How the answers become one (auto: the vote, or a synthesis where none leads)")
-      ->group(kGroup);
-  AddWord(ask, "--stop-rule", o.stop_rule, "none|settled|beta|window|first|quorum",
-          "When the agents that still run are cut (settled: nothing can overturn the leader)")
-      ->group(kGroup);
-  ask.add_option("--stop-votes", o.stop_votes,
-                 "Ends of a window (4), ends that are enough for first (half), or equal answers "
-                 "that are enough for quorum (more than half)")
-      ->type_name("N")
-      ->group(kGroup);
-  ask.add_option("--stop-certainty", o.stop_certainty,
-                 "Beta stops when the leader beats the runner-up this surely, 0.5 to 1 (0.95)")
-      ->type_name("P")
-      ->group(kGroup);
-  AddWord(ask, "--vote-weight", o.vote_weight, "mean-probability|top20-mean|top20-lowest-window",
-          "What a weighted vote weighs by (top20-lowest-window)")
-      ->group(kGroup);
-  ask.add_option("--confidence-bar", o.confidence_bar,
-                 "Agents whose confidence falls below it end there and do not vote (none)")
-      ->type_name("X")
-      ->group(kGroup);
-  ask.add_option("--confidence-window", o.confidence_window,
-                 "Drawn tokens over which confidence is looked at, 1 to 65536 (2048)")
-      ->type_name("N")
-      ->group(kGroup);
-}
-
-void AddLimitOptions(CLI::App& ask, AskOptions& o) {
-  constexpr char kGroup[] = "Limits";
-  ask.add_option("--deadline", o.deadline_seconds, "Then the best answer so far is taken")
-      ->type_name("SECONDS")
-      ->group(kGroup);
-  ask.add_option("--patience", o.patience_seconds,
-                 "How long an agent that has ended waits for those behind it; then these are given "
-                 "up, if --min-agents are left")
-      ->type_name("SECONDS")
-      ->group(kGroup);
-  ask.add_option("--thinking-tokens", o.thinking_tokens, "Most tokens of one agent's thinking")
-      ->type_name("N")
-      ->group(kGroup);
-  ask.add_option("--answer-tokens", o.answer_tokens, "Most tokens of one answer")
-      ->type_name("N")
-      ->group(kGroup);
-  ask.add_option("--total-tokens", o.total_tokens, "Most tokens of all agents together")
-      ->type_name("N")
-      ->group(kGroup);
-}
-
-void AddStopOptions(CLI::App& ask, AskOptions& o) {
-  constexpr char kGroup[] = "Limits";
-  ask.add_option("--stop", o.stop, "A text that ends an answer, and is not part of it; repeatable")
-      ->type_name("TEXT")
-      ->allow_extra_args(false)
-      ->group(kGroup);
-  ask.add_option("--stop-token", o.stop_tokens, "A token that ends an agent; repeatable")
-      ->type_name("ID")
-      ->allow_extra_args(false)
-      ->group(kGroup);
-  ask.add_option("--min-tokens", o.min_tokens,
-                 "Before it has so many tokens, thinking included, no agent ends (0)")
-      ->type_name("N")
-      ->group(kGroup);
-}
-
-void AddSamplingOptions(CLI::App& ask, AskOptions& o) {
-  constexpr char kGroup[] = "Sampling";
-  ask.add_option("--seed", o.seed, "Key of every random draw; drawn and shown when not given")
-      ->type_name("N")
-      ->group(kGroup);
-  ask.add_option("--temperature", o.temperature, "0 takes the likeliest token always")
-      ->type_name("X")
-      ->group(kGroup);
-  ask.add_option("--top-k", o.top_k, "Keep this many of the likeliest tokens; 0 keeps all")
-      ->type_name("N")
-      ->group(kGroup);
-  ask.add_option("--top-p", o.top_p, "Keep the likeliest tokens up to this probability")
-      ->type_name("P")
-      ->group(kGroup);
-  ask.add_option("--min-p", o.min_p, "Drop tokens below this share of the likeliest one's")
-      ->type_name("P")
-      ->group(kGroup);
-}
-
-void AddOutputOptions(CLI::App& ask, AskOptions& o) {
-  constexpr char kGroup[] = "Output";
-  ask.add_flag("--quiet,-q", o.quiet, "Only the answer")->group(kGroup);
-  ask.add_flag("--json", o.json, "One event a line, as JSON, and nothing else")->group(kGroup);
-  ask.add_option("--logprobs", o.logprobs,
-                 "Show every token with its log-probability and so many of the likeliest beside "
-                 "it, 0 to 20")
-      ->type_name("N")
-      ->group(kGroup);
-  ask.add_option("--receipt", o.receipt_file,
-                 "Keep the question, the receipt and what the agents wrote there, as JSON, for "
-                 "`conclave replay`; the stream then carries tokens")
-      ->type_name(kFile)
-      ->group(kGroup);
-  ask.add_option(
-         "--replay", o.replay_file,
-         "As `conclave replay`, for a receipt without its question: this one and its options "
-         "must be the same")
-      ->type_name(kFile)
-      ->group(kGroup);
-}
-
-void DefineAsk(CLI::App& app, AskOptions& o) {
-  CLI::App& ask = *app.add_subcommand("ask", kAskAbout);
-  ask.add_option("question", o.question, "What to ask; - reads standard input")
-      ->type_name("TEXT")
-      ->required();
-  AddServerOptions(ask, o);
-  AddAgentOptions(ask, o);
-  AddVoteOptions(ask, o);
-  AddLimitOptions(ask, o);
-  AddStopOptions(ask, o);
-  AddSamplingOptions(ask, o);
-  AddOutputOptions(ask, o);
-  ask.footer(kAskExitCodeText);
-}
-
 void DefineReplay(CLI::App& app, ReplayOptions& o) {
   CLI::App& replay = *app.add_subcommand("replay", kReplayAbout);
   replay.add_option("file", o.file, "A receipt or a flight")->type_name(kFile)->required();
@@ -391,6 +200,27 @@ void DefineHealth(CLI::App& app, HealthOptions& o) {
 }
 
 }  // namespace
+
+void AddServer(CLI::App& command, ServerOptions& o, const char* what) {
+  command.add_option("--router", o.router, what)
+      ->type_name("HOST:PORT")
+      ->capture_default_str()
+      ->group("Server");
+  command.add_option("--api-key-file", o.api_key_file, "File whose first line is your key")
+      ->type_name(kFile)
+      ->group("Server");
+}
+
+void AddStream(CLI::App& command, ServerOptions& o) {
+  AddServer(command, o, "Address of the router, or of several: A,B");
+  command.add_flag("--no-resume", o.no_resume, "A stream that breaks is the end of it")
+      ->group("Server");
+}
+
+CLI::Option* AddWord(CLI::App& command, const char* name, std::string& word, const char* words,
+                     const char* what) {
+  return command.add_option(name, word, what)->type_name(words);
+}
 
 void DefineCommands(CLI::App& app, CommandLine& line) {
   app.name("conclave");

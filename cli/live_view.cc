@@ -21,6 +21,7 @@ constexpr int kMaxBar = 24;             // Columns of the vote's bars.
 constexpr int kMaxLiveVotes = 4;        // Answers of a vote that a live view shows.
 constexpr int kMaxVotes = 8;            // And that stay: the receipt has them all.
 constexpr int kMaxLiveNotices = 3;      // The last things that happened.
+constexpr int kMaxProbed = 12;          // Columns of what an agent would answer now.
 constexpr int kMaxMoreRows = 11;        // Of what one of one or two agents writes.
 constexpr size_t kMaxShown = 32 << 10;  // Bytes of the answer that a screen is cut from.
 
@@ -120,6 +121,7 @@ void AddEnded(uint32_t id, const AgentRow& agent, LineMaker& line) {
   const bool merges = StageOf(AgentId{id}) == kAggregateStage;  // Its answer is the request's.
   const v1::AgentFinished& finished = agent.finished;
   std::string behind = WhyEnded(finished.reason());
+  if (agent.accepted) behind += *agent.accepted ? "  accepted" : "  rejected";
   if (finished.has_answer()) behind += fmt::format("  confidence {:.2f}", finished.confidence());
   if (finished.has_answer() || merges) {
     const std::string answer = OneLine(merges ? agent.text : finished.answer());
@@ -151,6 +153,9 @@ LineMaker AgentColumns(uint32_t id, const AgentRow& agent, int columns) {
   const std::string tokens =
       grant ? fmt::format("{}/{}", agent.tokens, agent.grant) : fmt::format("{}", agent.tokens);
   line.Add(fmt::format("{:>{}}  ", tokens, wide ? 9 : 4));
+  if (wide && Runs(agent) && !agent.probed.empty()) {
+    line.Add(fmt::format("[{}] ", Fit(OneLine(agent.probed), kMaxProbed)), Tone::kStrong);
+  }
   return line;
 }
 

@@ -1,58 +1,18 @@
 #include "cli/options.h"
 
 #include <algorithm>
-#include <cmath>
 #include <fstream>
 #include <iostream>
 #include <utility>
 
+#include "cli/contemplation_options.h"
+#include "cli/option_words.h"
 #include "cli/record.h"
 #include "cli/terminal_text.h"
 #include "common/status.h"
 
 namespace conclave::cli {
 namespace {
-
-// Seconds. The API's least, and what surely fits into its duration.
-constexpr double kMinSeconds = 0.001, kMaxSeconds = 1e9;
-
-template <typename Enum>
-using Words = std::vector<std::pair<std::string, Enum>>;
-
-template <typename Enum>
-absl::StatusOr<Enum> Choose(const char* option, const std::string& word, const Words<Enum>& words) {
-  std::string allowed;
-  for (const auto& [name, value] : words) {
-    if (name == word) return value;
-    allowed += (allowed.empty() ? "" : ", ") + name;
-  }
-  return InvalidArgument("{} is '{}'; it can be {}", option, word, allowed);
-}
-
-google::protobuf::Duration Seconds(double seconds) {
-  google::protobuf::Duration duration;
-  duration.set_seconds(static_cast<int64_t>(seconds));
-  duration.set_nanos(static_cast<int32_t>(std::fmod(seconds, 1.0) * 1e9));
-  return duration;
-}
-
-// Options that mean nothing to a single agent are not dropped in silence.
-absl::Status RefuseContemplation(const AskOptions& options) {
-  const char* option = options.agents                 ? "--agents"
-                       : options.min_agents           ? "--min-agents"
-                       : !options.aggregation.empty() ? "--aggregation"
-                       : !options.stop_rule.empty()   ? "--stop-rule"
-                       : options.stop_votes           ? "--stop-votes"
-                       : options.stop_certainty       ? "--stop-certainty"
-                       : !options.vote_weight.empty() ? "--vote-weight"
-                       : options.confidence_bar       ? "--confidence-bar"
-                       : options.confidence_window    ? "--confidence-window"
-                       : options.patience_seconds     ? "--patience"
-                                                      : nullptr;
-  if (option == nullptr) return absl::OkStatus();
-  return InvalidArgument("{} is for --mode contemplating; --mode {} has one agent", option,
-                         options.mode);
-}
 
 // The API's texts are UTF-8; protobuf would send other bytes and the router refuse the message.
 absl::Status CheckUtf8(const std::string& what, const std::string& text) {
@@ -65,61 +25,6 @@ absl::Status CheckTexts(const v1::GenerateRequest& request) {
   RETURN_IF_ERROR(CheckUtf8("--request-id", request.request_id()));
   for (const std::string& text : request.stop()) RETURN_IF_ERROR(CheckUtf8("--stop", text));
   return CheckUtf8("--answer-key", request.answer_key().argument());
-}
-
-absl::Status CheckSeconds(const char* option, const std::optional<double>& seconds) {
-  if (!seconds || (*seconds >= kMinSeconds && *seconds <= kMaxSeconds)) return absl::OkStatus();
-  return InvalidArgument("{} is {}; it can be {} to {} seconds", option, *seconds, kMinSeconds,
-                         kMaxSeconds);
-}
-
-absl::Status SetConfidence(const AskOptions& options, v1::Contemplation& how) {
-  if (!options.vote_weight.empty()) {
-    ASSIGN_OR_RETURN(
-        const v1::VoteWeight weight,
-        Choose<v1::VoteWeight>("--vote-weight", options.vote_weight,
-                               {{"mean-probability", v1::VOTE_WEIGHT_MEAN_PROBABILITY},
-                                {"top20-mean", v1::VOTE_WEIGHT_TOP20_MEAN},
-                                {"top20-lowest-window", v1::VOTE_WEIGHT_TOP20_LOWEST_WINDOW}}));
-    how.set_vote_weight(weight);
-  }
-  if (options.confidence_bar) how.set_confidence_bar(*options.confidence_bar);
-  if (options.confidence_window) how.set_confidence_window(*options.confidence_window);
-  return absl::OkStatus();
-}
-
-absl::Status SetMode(const AskOptions& options, v1::GenerateRequest& request) {
-  ASSIGN_OR_RETURN(const v1::Mode mode, ModeOf(options.mode));
-  request.set_mode(mode);
-  if (mode != v1::MODE_CONTEMPLATING) return RefuseContemplation(options);
-  v1::Contemplation& how = *request.mutable_contemplation();
-  if (options.agents) how.set_max_agents(*options.agents);
-  if (options.min_agents) how.set_min_agents(*options.min_agents);
-  if (!options.aggregation.empty()) {
-    ASSIGN_OR_RETURN(const v1::Aggregation aggregation,
-                     Choose<v1::Aggregation>("--aggregation", options.aggregation,
-                                             {{"auto", v1::AGGREGATION_AUTO},
-                                              {"vote", v1::AGGREGATION_VOTE},
-                                              {"weighted-vote", v1::AGGREGATION_WEIGHTED_VOTE},
-                                              {"synthesise", v1::AGGREGATION_SYNTHESISE}}));
-    how.set_aggregation(aggregation);
-  }
-  if (!options.stop_rule.empty()) {
-    ASSIGN_OR_RETURN(const v1::StopRule rule,
-                     Choose<v1::StopRule>("--stop-rule", options.stop_rule,
-                                          {{"none", v1::STOP_RULE_NONE},
-                                           {"settled", v1::STOP_RULE_SETTLED},
-                                           {"beta", v1::STOP_RULE_LEADER_BEATS_RUNNER_UP},
-                                           {"window", v1::STOP_RULE_WINDOW_UNANIMOUS},
-                                           {"first", v1::STOP_RULE_FIRST_M},
-                                           {"quorum", v1::STOP_RULE_QUORUM}}));
-    how.set_stop_rule(rule);
-  }
-  if (options.stop_votes) how.set_stop_votes(*options.stop_votes);
-  if (options.stop_certainty) how.set_stop_certainty(*options.stop_certainty);
-  RETURN_IF_ERROR(CheckSeconds("--patience", options.patience_seconds));
-  if (options.patience_seconds) *how.mutable_patience() = Seconds(*options.patience_seconds);
-  return SetConfidence(options, how);
 }
 
 absl::Status SetAnswerKey(const std::string& text, v1::AnswerKey& key) {
@@ -173,7 +78,13 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const AskOptions& options) {
   request.set_request_id(options.request_id);
   ASSIGN_OR_RETURN(std::string question, TextArgument(options.question, "the question"));
   SetQuestion(std::move(question), request.mutable_messages());
-  RETURN_IF_ERROR(SetMode(options, request));
+  ASSIGN_OR_RETURN(const v1::Mode mode, ModeOf(options.mode));
+  request.set_mode(mode);
+  if (mode == v1::MODE_CONTEMPLATING) {
+    RETURN_IF_ERROR(SetContemplation(options, *request.mutable_contemplation()));
+  } else {
+    RETURN_IF_ERROR(RefuseContemplation(options));
+  }
   if (!options.answer_key.empty()) {
     RETURN_IF_ERROR(SetAnswerKey(options.answer_key, *request.mutable_answer_key()));
   }

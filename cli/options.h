@@ -28,6 +28,13 @@ struct AskOptions : ServerOptions {
   std::optional<int> agents, min_agents, stop_votes;
   std::optional<double> stop_certainty;
   std::string aggregation, stop_rule, answer_key, on_loss, vote_weight;
+  std::string strategy, effort;
+  std::optional<int> wave, rounds, drafts, digest_bytes, probe_every, probe_agree, probe_tokens;
+  std::vector<std::string> roles;
+  std::vector<double> temperatures;
+  // The checker: at most one of the three; check_numbers only with check_value.
+  std::string check_value, check_regex, check_schema_file;
+  std::vector<int64_t> check_numbers;
   std::optional<double> confidence_bar;
   std::optional<int> confidence_window;
   std::optional<int> thinking_tokens, answer_tokens, min_tokens;

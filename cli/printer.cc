@@ -104,6 +104,19 @@ void TextPrinter::OnVote(const v1::VoteUpdate& update) {
                    update.to_come()));
 }
 
+void TextPrinter::OnProbe(uint32_t agent, const v1::ProbeAnswer& probe) {
+  const std::string answer =
+      probe.has_answer() ? OneLine(probe.answer()) : std::string("no answer yet");
+  Note(fmt::format("{:<11} ? {:.60}  (asked at token {}, {} tokens)", AgentName(agent), answer,
+                   probe.at(), probe.tokens()));
+}
+
+void TextPrinter::OnVerdict(uint32_t agent, const v1::CheckerVerdict& verdict) {
+  Note(fmt::format(
+      "{:<11} ! {}", AgentName(agent),
+      verdict.accepted() ? "accepted" : fmt::format("rejected: {}", OneLine(verdict.reason()))));
+}
+
 void TextPrinter::OnCompleted(const v1::Completed& completed) {
   if (!answer_began_) answer_ << Printable(completed.answer());
   answer_ << '\n' << std::flush;
@@ -151,6 +164,12 @@ void TextPrinter::On(const v1::GenerateResponse& event) {
     case v1::GenerateResponse::kVoteUpdate:
       OnVote(event.vote_update());
       break;
+    case v1::GenerateResponse::kProbeAnswer:
+      OnProbe(event.agent(), event.probe_answer());
+      break;
+    case v1::GenerateResponse::kCheckerVerdict:
+      OnVerdict(event.agent(), event.checker_verdict());
+      break;
     case v1::GenerateResponse::kDecision:
       Note(fmt::format("{:<11} : {}", "decision", DecisionText(event.decision())));
       break;
@@ -169,8 +188,6 @@ void TextPrinter::On(const v1::GenerateResponse& event) {
     case v1::GenerateResponse::kCompleted:
       OnCompleted(event.completed());
       break;
-    case v1::GenerateResponse::kProbeAnswer:  // Not sent yet.
-    case v1::GenerateResponse::kCheckerVerdict:
     case v1::GenerateResponse::EVENT_NOT_SET:
       break;
   }

@@ -85,6 +85,8 @@ class TextPrinter : public Printer {
   void OnToken(uint32_t agent, const v1::Token& token);
   void OnFinished(uint32_t agent, const v1::AgentFinished& finished);
   void OnVote(const v1::VoteUpdate& update);
+  void OnProbe(uint32_t agent, const v1::ProbeAnswer& probe);
+  void OnVerdict(uint32_t agent, const v1::CheckerVerdict& verdict);
   void OnCompleted(const v1::Completed& completed);
   void FlushLine(uint32_t agent);
   void Note(const std::string& line);

@@ -146,6 +146,11 @@ void AddTokens(const v1::Receipt& receipt, Table& table) {
     table.Row("discarded",
               fmt::format("{} tokens, computed past a cut", receipt.discarded_tokens()));
   }
+  if (receipt.probe_tokens() > 0) {
+    table.Row("probes",
+              fmt::format("{} tokens, of copies that were asked for their answers so far",
+                          receipt.probe_tokens()));
+  }
   if (prompt.recomputed() > 0) {
     table.Row("recomputed", fmt::format("{} tokens, run again after a loss or for want of memory",
                                         prompt.recomputed()));

@@ -129,13 +129,18 @@ absl::StatusOr<bool> JoinedStream::Take(v1::GenerateResponse& event) {
     case v1::GenerateResponse::kAgentFinished:
     case v1::GenerateResponse::kAgentCut:
     case v1::GenerateResponse::kAggregationStarted:
-    case v1::GenerateResponse::kProbeAnswer:
     case v1::GenerateResponse::kCheckerVerdict:
       news = happened_.emplace(event.event_case(), agent).second;
       break;
     case v1::GenerateResponse::kAgentDelta:
       news = TakeDelta(agent, *event.mutable_agent_delta());
       break;
+    case v1::GenerateResponse::kProbeAnswer: {
+      int& at = probed_at_[agent];
+      news = event.probe_answer().at() > at;
+      at = std::max(at, event.probe_answer().at());
+      break;
+    }
     case v1::GenerateResponse::kVoteUpdate:
       news = event.vote_update().counted() > counted_;
       counted_ = std::max(counted_, event.vote_update().counted());

@@ -55,6 +55,7 @@ class JoinedStream {
   std::vector<v1::Decision> decisions_;  // Of the run that the answer is of.
   int shown_decisions_ = 0;
   std::map<uint32_t, Reach> reach_;
+  std::map<uint32_t, int> probed_at_;            // The last probe of an agent.
   std::set<std::pair<int, uint32_t>> happened_;  // Kind of event, agent: those that come once.
   std::set<std::string> changes_;                // Of the group, in words.
   int counted_ = -1;                             // Ends of the last vote.

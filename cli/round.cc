@@ -99,6 +99,12 @@ void Round::On(const v1::GenerateResponse& event) {
       agent().tokens = event.agent_cut().kept();
       agent().cut = event.agent_cut().reason();
       return;
+    case v1::GenerateResponse::kProbeAnswer:
+      agent().probed = event.probe_answer().answer();
+      return;
+    case v1::GenerateResponse::kCheckerVerdict:
+      agent().accepted = event.checker_verdict().accepted();
+      return;
     case v1::GenerateResponse::kVoteUpdate:
       vote_ = event.vote_update();
       return;
@@ -113,8 +119,6 @@ void Round::On(const v1::GenerateResponse& event) {
     case v1::GenerateResponse::kAggregationStarted:
       return AddNotice(
           {fmt::format("the model merges {} answers", event.aggregation_started().candidates())});
-    case v1::GenerateResponse::kProbeAnswer:  // Not sent yet.
-    case v1::GenerateResponse::kCheckerVerdict:
     case v1::GenerateResponse::EVENT_NOT_SET:
       return;
   }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct AgentRow {
   std::string text;  // The end of what it wrote last, its thinking or its answer. Any bytes.
   v1::AgentFinished finished;  // Set when kDone.
   v1::CutReason cut = v1::CUT_REASON_UNSPECIFIED;
+  std::string probed;            // What it would answer, asked last; empty: nothing. Any bytes.
+  std::optional<bool> accepted;  // The checker's verdict on its answer.
 };
 
 // Something that the clock, the load or a failure did, in words. Any bytes.

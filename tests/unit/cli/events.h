@@ -79,6 +79,24 @@ inline v1::GenerateResponse VoteOf(const std::vector<std::pair<std::string, int>
   return event;
 }
 
+inline v1::GenerateResponse Probed(uint32_t agent, int at, const std::string& answer) {
+  v1::GenerateResponse event;
+  event.set_agent(agent);
+  event.mutable_probe_answer()->set_at(at);
+  if (!answer.empty()) event.mutable_probe_answer()->set_answer(answer);
+  event.mutable_probe_answer()->set_tokens(9);
+  return event;
+}
+
+// Accepted without a reason.
+inline v1::GenerateResponse Verdict(uint32_t agent, const std::string& reason) {
+  v1::GenerateResponse event;
+  event.set_agent(agent);
+  event.mutable_checker_verdict()->set_accepted(reason.empty());
+  event.mutable_checker_verdict()->set_reason(reason);
+  return event;
+}
+
 inline v1::GenerateResponse AnswerText(const std::string& text, uint32_t agent = 0) {
   v1::GenerateResponse event;
   event.set_agent(agent);

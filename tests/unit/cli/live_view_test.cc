@@ -75,6 +75,21 @@ TEST(LiveViewTest, EachAgentHasARowWithItsStateTokensAndText) {
   EXPECT_EQ(lines[4], "agent 4     cut              40  the answer is settled");
 }
 
+TEST(LiveViewTest, WhatAnAgentWouldAnswerNowAndWhatTheCheckerSaysStandInItsRow) {
+  Round round = Thinkers(3);
+  round.On(Probed(0, 64, "44"));
+  round.On(Finished(1, "57", 53));
+  round.On(Verdict(1, ""));
+  round.On(Finished(2, "58", 54));
+  round.On(Verdict(2, "it comes to 58"));
+
+  const std::vector<std::string> lines = Live(round);
+
+  EXPECT_EQ(lines[1], "agent 1     thinking     12/400  [44] 3*5=15");
+  EXPECT_EQ(lines[2], "agent 2     done             53  57  accepted  confidence 0.93");
+  EXPECT_EQ(lines[3], "agent 3     done             54  58  rejected  confidence 0.93");
+}
+
 TEST(LiveViewTest, TheVoteIsAHistogramWithTheStopRulesValue) {
   Round round = Thinkers(8);
   round.On(VoteOf({{"57", 4}, {"45", 2}}, 2, 0));

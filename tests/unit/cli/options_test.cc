@@ -96,6 +96,76 @@ TEST(AskOptionsTest, AWeightedVoteAndABarReachTheRequest) {
   EXPECT_EQ(MakeRequest(options).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(AskOptionsTest, AStrategyAndWhatBelongsToItReachTheRequest) {
+  AskOptions options = Question();
+  options.strategy = "refine";
+  options.effort = "high";
+  options.wave = 4;
+  options.rounds = 2;
+  options.drafts = 3;
+  options.roles = {"Be brief.", "Check twice."};
+  options.temperatures = {0.5, 1};
+
+  const auto request = MakeRequest(options);
+
+  ASSERT_TRUE(request.ok()) << request.status();
+  const v1::Contemplation& how = request->contemplation();
+  EXPECT_EQ(how.strategy(), v1::STRATEGY_REFINE);
+  EXPECT_EQ(how.effort(), v1::EFFORT_HIGH);
+  EXPECT_EQ(how.wave(), 4);
+  EXPECT_EQ(how.rounds(), 2);
+  EXPECT_EQ(how.drafts(), 3);
+  EXPECT_EQ(how.roles(1), "Check twice.");
+  EXPECT_EQ(how.temperatures(0), 0.5f);
+}
+
+TEST(AskOptionsTest, ACheckerAndProbesReachTheRequest) {
+  AskOptions options = Question();
+  options.stop_rule = "accepted";
+  options.aggregation = "check";
+  options.check_value = "22";
+  options.check_numbers = {2, -3};
+  options.probe_every = 64;
+  options.probe_agree = 2;
+
+  const auto request = MakeRequest(options);
+
+  ASSERT_TRUE(request.ok()) << request.status();
+  const v1::Contemplation& how = request->contemplation();
+  EXPECT_EQ(how.stop_rule(), v1::STOP_RULE_ACCEPTED);
+  EXPECT_EQ(how.aggregation(), v1::AGGREGATION_CHECK);
+  EXPECT_EQ(how.checker().arithmetic().value(), "22");
+  EXPECT_EQ(how.checker().arithmetic().numbers(1), -3);
+  EXPECT_EQ(how.probes().every(), 64);
+  EXPECT_EQ(how.probes().agree(), 2);
+}
+
+TEST(AskOptionsTest, ASchemaIsReadFromItsFile) {
+  const std::string path = testing::TempDir() + "/schema.json";
+  std::ofstream(path) << R"({"type": "integer"})";
+  AskOptions options = Question();
+  options.check_schema_file = path;
+  EXPECT_EQ(MakeRequest(options)->contemplation().checker().json_schema(),
+            R"({"type": "integer"})");
+
+  options.check_schema_file = "/nowhere.json";
+  EXPECT_EQ(MakeRequest(options).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(AskOptionsTest, HalfACheckerOrTwoOrProbesWithoutAnIntervalAreRefused) {
+  AskOptions numbers = Question();
+  numbers.check_numbers = {1};
+  AskOptions two = Question();
+  two.check_value = "22";
+  two.check_regex = "2+";
+  AskOptions probes = Question();
+  probes.probe_agree = 2;
+
+  for (const AskOptions& options : {numbers, two, probes}) {
+    EXPECT_EQ(MakeRequest(options).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
 TEST(AskOptionsTest, AnAnswerKeyCarriesItsArgument) {
   AskOptions options = Question();
   options.answer_key = "regex:result: (\\d+)";

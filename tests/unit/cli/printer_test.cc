@@ -71,6 +71,19 @@ TEST_F(TextPrinterTest, WhatStoppedAnAgentIsSaidWhereTheRequestNamedIt) {
   EXPECT_THAT(notes_.str(), HasSubstr("0.93)\n"));
 }
 
+TEST_F(TextPrinterTest, ProbesAndTheCheckersVerdictsAreLinesOfTheirOwn) {
+  printer_.On(Probed(1, 64, ""));
+  printer_.On(Probed(1, 128, "44"));
+  printer_.On(Verdict(1, ""));
+  printer_.On(Verdict(0, "it comes to 43,\nnot 44"));
+
+  EXPECT_EQ(notes_.str(),
+            "agent 2     ? no answer yet  (asked at token 64, 9 tokens)\n"
+            "agent 2     ? 44  (asked at token 128, 9 tokens)\n"
+            "agent 2     ! accepted\n"
+            "agent 1     ! rejected: it comes to 43, not 44\n");
+}
+
 TEST_F(TextPrinterTest, TheAnswerAloneGoesToStandardOutput) {
   printer_.On(AnswerText("2"));
   printer_.On(AnswerText("7"));

@@ -82,6 +82,16 @@ TEST_F(JoinedStreamTest, TwoStreamsAreShownAsOne) {
     EXPECT_EQ(shown_[i].sequence(), static_cast<int64_t>(i) + 1);
 }
 
+TEST_F(JoinedStreamTest, ProbesAndVerdictsAreToldOnce) {
+  Hear({Admitted(1), Started(0), Probed(0, 64, ""), Probed(0, 128, "27")});
+  Hear({Admitted(1), Started(0), Probed(0, 64, ""), Probed(0, 128, "27"), Probed(0, 192, "27"),
+        Finished(0, "27", 200), Verdict(0, "")});
+  Hear({Admitted(1), Started(0), Probed(0, 192, "27"), Finished(0, "27", 200), Verdict(0, "")});
+
+  EXPECT_EQ(CountOf(v1::GenerateResponse::kProbeAnswer), 3);
+  EXPECT_EQ(CountOf(v1::GenerateResponse::kCheckerVerdict), 1);
+}
+
 TEST_F(JoinedStreamTest, TheFirstRequestIsSentAsItWasGiven) {
   EXPECT_EQ(joined_.Begin(absl::Seconds(3)).SerializeAsString(), Question().SerializeAsString());
 }

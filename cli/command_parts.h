@@ -8,6 +8,8 @@
 // What the definitions of the commands have in common.
 namespace conclave::cli {
 
+struct EvalOptions;
+
 // A file's name, a folder's: completions offer them.
 inline constexpr char kFile[] = "FILE";
 inline constexpr char kFolder[] = "FOLDER";
@@ -24,5 +26,6 @@ CLI::Option* AddWord(CLI::App& command, const char* name, std::string& word, con
 void AddRequestOptions(CLI::App& ask, AskOptions& o);
 
 void DefineAsk(CLI::App& app, AskOptions& o);
+void DefineEval(CLI::App& app, EvalOptions& o);
 
 }  // namespace conclave::cli

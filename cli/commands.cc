@@ -16,6 +16,7 @@ constexpr char kAbout[] =
     "\n"
     "  conclave ask \"What is 12 * 34?\"      ask 8 agents and watch them\n"
     "  conclave replay bill.json            the same bytes again?\n"
+    "  conclave eval story:7                how often right, at what cost?\n"
     "  conclave render \"What is 12 * 34?\"   what the model really sees\n"
     "  conclave models                      what can be asked\n"
     "  conclave check configs/*.yaml        are these configs right?\n"
@@ -231,6 +232,7 @@ void DefineCommands(CLI::App& app, CommandLine& line) {
   app.footer(kExitCodeText);
   DefineAsk(app, line.ask);
   DefineReplay(app, line.replay);
+  DefineEval(app, line.eval);
   DefineRender(app, line.render);
   DefineTokenize(app, line.tokenize);
   DefineModels(app, line.models);

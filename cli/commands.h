@@ -4,6 +4,7 @@
 #include <string>
 
 #include "cli/check.h"
+#include "cli/eval/eval_options.h"
 #include "cli/health.h"
 #include "cli/models.h"
 #include "cli/options.h"
@@ -17,6 +18,7 @@ namespace conclave::cli {
 struct CommandLine {
   AskOptions ask;
   ReplayOptions replay;
+  EvalOptions eval;
   RenderOptions render;
   TokenizeOptions tokenize;
   ModelsOptions models;

@@ -35,6 +35,12 @@ inline constexpr char kReplayExitCodeText[] =
     "       ends\n"
     "  4    of a flight: every step ran, and none could be compared\n"
     "  130  Ctrl-C";
+inline constexpr char kEvalExitCodeText[] =
+    "Exit codes:\n"
+    "  0    every question was asked; errors stand in the table\n"
+    "  1    the router could not be reached\n"
+    "  2    the command line, or a file that it names, is wrong\n"
+    "  130  Ctrl-C; the table is of what was answered until then";
 inline constexpr char kRenderExitCodeText[] =
     "Exit codes:\n"
     "  0    the prompt is shown\n"

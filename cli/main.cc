@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/completion.h"
 #include "cli/connection.h"
+#include "cli/eval/eval.h"
 #include "cli/exit_code.h"
 #include "cli/health.h"
 #include "cli/live_printer.h"
@@ -75,6 +76,7 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
   if (app.got_subcommand("replay")) return RunReplay(line.replay);
+  if (app.got_subcommand("eval")) return Evaluate(line.eval, std::cout, std::cerr);
   if (app.got_subcommand("render")) {
     return Render(line.render, std::cout, std::cerr, ColorsOutput());
   }

@@ -38,6 +38,18 @@ TEST_F(CommandsTest, OptionsReachTheirCommand) {
   EXPECT_TRUE(line_.ask.quiet);
 }
 
+TEST_F(CommandsTest, AnEvaluationHasArmsAndASuite) {
+  app_.parse("eval story:7 --count 20 --arm a:agents=2,wave=1 --arm b --html page.html", false);
+
+  EXPECT_EQ(line_.eval.suite, "story:7");
+  EXPECT_EQ(line_.eval.count, 20);
+  EXPECT_EQ(line_.eval.arms, (std::vector<std::string>{"a:agents=2,wave=1", "b"}));
+  EXPECT_EQ(line_.eval.page_file, "page.html");
+
+  app_.parse("eval --suite mine.jsonl", false);
+  EXPECT_EQ(line_.eval.suite, "mine.jsonl");
+}
+
 TEST_F(CommandsTest, FilesMayFollowAnOverride) {
   app_.parse("check --set a.b=1 --set c=2 x.yaml y.yaml", false);
 

@@ -43,9 +43,9 @@ std::string Offered(const std::string& words) {
 }
 
 TEST(BashCompletionTest, TheFirstWordIsASubcommand) {
-  EXPECT_EQ(
-      Offered("conclave ''"),
-      "ask\nreplay\nrender\ntokenize\nmodels\ncheck\nhealth\ncompletion\n--help\n-h\n--version\n");
+  EXPECT_EQ(Offered("conclave ''"),
+            "ask\nreplay\neval\nrender\ntokenize\nmodels\ncheck\nhealth\ncompletion\n--help\n-h\n--"
+            "version\n");
   EXPECT_EQ(Offered("conclave as"), "ask\n");
 }
 

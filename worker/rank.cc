@@ -25,6 +25,7 @@
 #include "worker/group/shm_channel.h"
 #include "worker/launch/flight_file.h"
 #include "worker/leader.h"
+#include "worker/model/lost_mapping.h"
 #include "worker/runner/device_choice.h"
 #include "worker/runner/model_runner.h"
 #include "worker/runner_options.h"
@@ -170,6 +171,7 @@ absl::Status RunRank(const RankFlags& flags, const WorkerConfig& config, const G
                      const Logger& log) {
   ASSIGN_OR_RETURN(GroupMemory memory, EnterRank(flags));
   RankCell& cell = memory.cell(flags.rank);
+  EndOnLostMapping(cell.last_words);
   const Beat beat(cell, memory.header().launcher_beat, [&cell, &log] {
     SayLastWords(cell, "the launcher was silent for 10s");
     log.Error("the launcher is silent: this rank ends");

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "common/json_parse.h"
 #include "common/status.h"
 #include "worker/model/config_keys.h"
+#include "worker/model/lost_mapping.h"
 
 namespace conclave::worker {
 namespace {
@@ -59,9 +61,13 @@ class MappedFile {
     file->name_ = path.string();
     file->data_ = static_cast<const uint8_t*>(data);
     file->size_ = static_cast<uint64_t>(about.st_size);
+    file->named_.emplace(data, file->size_, file->name_);
     return file;
   }
-  ~MappedFile() { munmap(const_cast<uint8_t*>(data_), size_); }
+  ~MappedFile() {
+    named_.reset();
+    munmap(const_cast<uint8_t*>(data_), size_);
+  }
 
   const std::string& name() const { return name_; }
   const uint8_t* data() const { return data_; }
@@ -73,6 +79,7 @@ class MappedFile {
   std::string name_;
   const uint8_t* data_ = nullptr;
   uint64_t size_ = 0;
+  std::optional<NamedMapping> named_;
 };
 
 int64_t StoredTensor::elements() const {

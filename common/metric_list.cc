@@ -90,7 +90,8 @@ std::vector<MetricSpec> RouterContemplation() {
        kCounter,
        from,
        "Tokens that agents produced, by their fate: thinking, answer and aggregation were kept; "
-       "discarded came past a cut; cancelled were of requests that ended without an answer.",
+       "discarded came past a cut; probe were given to copies and drawn by them; cancelled were of "
+       "requests that ended without an answer.",
        {"model", "fate"}},
       {"conclave_prompt_tokens_total",
        kCounter,

@@ -139,6 +139,7 @@ void Set(const Receipt& receipt, v1::Receipt* out) {
   Set(receipt.votes, out->mutable_votes());
   out->set_resumes(receipt.resumes);
   out->set_counts_from_stream(receipt.counts_from_stream);
+  out->set_probe_tokens(receipt.probe_tokens);
 }
 
 // Fills the event's own member of the oneof.
@@ -217,6 +218,12 @@ struct Filler {
     wire.set_method(MethodOf(event.method));
     Set(event.receipt, wire.mutable_receipt());
     Set(event.settings, wire.mutable_settings());
+  }
+  void operator()(const ProbeAnswer& event) const {
+    v1::ProbeAnswer& wire = *out.mutable_probe_answer();
+    wire.set_at(event.at);
+    if (event.answer) wire.set_answer(std::string(FirstCharacters(*event.answer, kMostVoteTold)));
+    wire.set_tokens(event.tokens);
   }
   void operator()(const GroupChanged& event) const {
     out.mutable_group_changed()->set_reason(event.reason);

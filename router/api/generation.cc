@@ -65,7 +65,9 @@ class Generation::Stream : public FamilyEvents {
   void OnDelta(FamilyDelta delta) override {
     Post(Delta{.attempt = attempt_, .delta = std::move(delta)});
   }
-  void OnProbe(ProbeResult) override {}  // Nobody asks yet.
+  void OnProbe(ProbeResult probe) override {
+    Post(Probed{.attempt = attempt_, .result = std::move(probe)});
+  }
   void OnFamilyEnd(FamilyTotals totals) override {
     Post(FamilyEnded{.attempt = attempt_, .totals = totals});
   }
@@ -229,7 +231,7 @@ void Generation::Do(Emit& command) {
   if (const auto* completed = std::get_if<Completed>(&command.event.what)) {
     const Receipt& receipt = completed->receipt;
     used_tokens_ = receipt.thinking_tokens + receipt.answer_tokens + receipt.aggregation_tokens +
-                   receipt.discarded_tokens + receipt.prompt.computed;
+                   receipt.discarded_tokens + receipt.probe_tokens + receipt.prompt.computed;
   }
   hooks_.on_event(command.event);
   const int64_t bytes = TakeBytes(command.event);

@@ -87,7 +87,7 @@ const std::vector<Family>& Families() {
   static const std::vector<Family> families = {
       {"conclave_tokens_total",
        "fate",
-       {"thinking", "answer", "aggregation", "discarded", "cancelled"}},
+       {"thinking", "answer", "aggregation", "discarded", "probe", "cancelled"}},
       {"conclave_prompt_tokens_total", "source", {"computed", "shared", "recomputed"}},
       {"conclave_agents_total",
        "outcome",
@@ -115,7 +115,7 @@ constexpr std::array kHistogramsByMode = {"conclave_time_to_first_token_seconds"
 
 int64_t Produced(const Receipt& receipt) {
   return receipt.thinking_tokens + receipt.answer_tokens + receipt.aggregation_tokens +
-         receipt.discarded_tokens;
+         receipt.discarded_tokens + receipt.probe_tokens;
 }
 
 }  // namespace
@@ -234,6 +234,7 @@ void RequestCount::Take(const Receipt& receipt) {
   add("conclave_tokens_total", "fate", "answer", receipt.answer_tokens);
   add("conclave_tokens_total", "fate", "aggregation", receipt.aggregation_tokens);
   add("conclave_tokens_total", "fate", "discarded", receipt.discarded_tokens);
+  add("conclave_tokens_total", "fate", "probe", receipt.probe_tokens);
   add("conclave_prompt_tokens_total", "source", "computed", receipt.prompt.computed);
   add("conclave_prompt_tokens_total", "source", "shared", receipt.prompt.shared);
   add("conclave_prompt_tokens_total", "source", "recomputed", receipt.prompt.recomputed);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/confidence.h"
+#include "common/family.h"
 #include "common/status.h"
 #include "common/wire/message_wire.h"
 #include "common/wire/token_wire.h"
@@ -22,6 +23,7 @@ constexpr int kMostRoleBytes = 4096;
 constexpr float kMostTemperature = 100;
 constexpr int kMostTokens = 1 << 24;
 constexpr int kMostDecisions = 1024;
+constexpr int kMostProbesAgree = 64;
 
 absl::Status NotBuilt(std::string_view field, std::string_view value) {
   return BadField(field, fmt::format("{} is not served yet", value),
@@ -134,7 +136,24 @@ absl::Status RefuseUnbuilt(const v1::Contemplation& how) {
   if (how.has_rounds()) return NotBuilt("contemplation.rounds", "a further round");
   if (how.has_drafts()) return NotBuilt("contemplation.drafts", "a choice of drafts");
   if (how.has_digest_bytes()) return NotBuilt("contemplation.digest_bytes", "a digest");
-  if (how.has_probes()) return NotBuilt("contemplation.probes", "a probe");
+  return absl::OkStatus();
+}
+
+absl::Status ParseProbes(const v1::Probes& probes, Request& request) {
+  ProbeChoice choice;
+  RETURN_IF_ERROR(
+      CheckRange("contemplation.probes.every", probes.every(), kLeastProbeEvery, kMostProbeEvery));
+  choice.every = probes.every();
+  if (probes.has_answer_tokens()) {
+    RETURN_IF_ERROR(CheckRange("contemplation.probes.answer_tokens", probes.answer_tokens(), 1,
+                               kMostProbeTokens));
+    choice.answer_tokens = probes.answer_tokens();
+  }
+  if (probes.has_agree()) {
+    RETURN_IF_ERROR(CheckRange("contemplation.probes.agree", probes.agree(), 2, kMostProbesAgree));
+    choice.agree = probes.agree();
+  }
+  request.probes = choice;
   return absl::OkStatus();
 }
 
@@ -200,6 +219,7 @@ absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) 
   if (how.has_patience()) {
     ASSIGN_OR_RETURN(request.patience, ParseWait("contemplation.patience", how.patience()));
   }
+  if (how.has_probes()) RETURN_IF_ERROR(ParseProbes(how.probes(), request));
   return ParseConfidence(how, request);
 }
 

@@ -20,6 +20,15 @@ enum class Seat : uint8_t {
   kLeft,   // Its end was received.
 };
 
+// What copies of an agent said that were asked for its answer.
+struct CopiesSaid {
+  int last = 0;                            // The agent's count when the last one was made.
+  std::optional<std::string> answer = {};  // What the last ones gave, as the key found it,
+  int agreeing = 0;                        // so many of them in a row.
+  std::string text = {};                   // Of the last one.
+  std::optional<int> ends_at = {};         // Enough agree: it ends when it has so many tokens.
+};
+
 // What is known of one agent.
 struct Agent {
   AgentRecipe recipe;  // Its tokens are in the transcript.
@@ -35,8 +44,10 @@ struct Agent {
   std::optional<std::string> answer = {};  // What it voted.
   double weight = 0;                       // Of its vote; 0 without one.
   std::optional<Verdict> verdict = {};     // Of the checker, on its answer.
-  std::optional<int> kept = {};            // Set when it is counted or cut.
-  absl::Time seated = {};  // When it was sent; of the synthesiser, when it could first be.
+  CopiesSaid asked = {};
+  bool agreed = false;           // What its copies agreed on is its end, and its answer.
+  std::optional<int> kept = {};  // Set when it is counted or cut.
+  absl::Time seated = {};        // When it was sent; of the synthesiser, when it could first be.
   absl::Time moved = absl::InfinitePast();  // When it last brought a token.
 };
 

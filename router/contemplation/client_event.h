@@ -86,6 +86,13 @@ struct AnswerDelta {
   std::string text;
 };
 
+// What an agent would answer now.
+struct ProbeAnswer {
+  int at = 0;
+  std::optional<std::string> answer;
+  int tokens = 0;
+};
+
 struct GroupChanged {
   std::string reason;
   bool resumed = false;
@@ -134,6 +141,7 @@ struct Receipt {
   std::vector<Vote> votes;
   int resumes = 0;
   bool counts_from_stream = false;
+  int64_t probe_tokens = 0;
 };
 
 // What agents were told; nothing in it is open.
@@ -158,7 +166,8 @@ struct ClientEvent {
   int64_t sequence = 0;  // Given by ClientOutbox when the event leaves: 1, 2, ...
   AgentId agent{};       // Meaningless for events of the family.
   std::variant<Admitted, AgentStarted, AgentDelta, AgentFinished, AgentCut, VoteUpdate, Decision,
-               AggregationStarted, AnswerDelta, Completed, GroupChanged, CheckerVerdict>
+               AggregationStarted, AnswerDelta, Completed, GroupChanged, CheckerVerdict,
+               ProbeAnswer>
       what;
 };
 

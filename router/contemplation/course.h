@@ -107,6 +107,12 @@ class Contemplation::Course : private CourseState {
   void EmitVerdict(const Agent& agent);
   bool CheckDecides() const;
 
+  // family_probes.cc: what copies of agents say.
+  void Visit(const Probed& probed);
+  absl::Status Hear(Agent& agent, const ProbeResult& probe);
+  void EndAgreed(Agent& agent);
+  std::string_view AnswerOf(const Agent& agent) const;
+
   // family_decisions.cc: decisions taken, and taken again.
   Decision NewDecision(Decision::Kind kind) const;
   Decision NarrowOf(std::vector<AgentId> agents) const;

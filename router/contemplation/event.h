@@ -51,6 +51,11 @@ struct Delta {
   int attempt = 0;
   FamilyDelta delta;
 };
+// A copy of an agent answered.
+struct Probed {
+  int attempt = 0;
+  ProbeResult result;
+};
 // The stream ended well, after FinishRun.
 struct FamilyEnded {
   int attempt = 0;
@@ -69,7 +74,7 @@ struct StopRequested {};
 
 struct Event {
   absl::Time at;  // When it happened; never goes back (an earlier time counts as the latest one).
-  std::variant<Started, Placed, PlacementFailed, CreditsChanged, Accepted, Refused, Delta,
+  std::variant<Started, Placed, PlacementFailed, CreditsChanged, Accepted, Refused, Delta, Probed,
                FamilyEnded, Lost, Tick, ClientGone, StopRequested>
       what;
 };

@@ -63,7 +63,7 @@ void Contemplation::Course::StartSynthesis(int64_t clock) {
   for (AgentId id : Heard()) {
     const Agent& agent = At(id);
     answers.push_back({.agent = id,
-                       .text = std::string(TrimSpace(agent.transcript.AnswerAt(*agent.kept))),
+                       .text = std::string(TrimSpace(AnswerOf(agent))),
                        .compared = agent.answer.has_value()});
   }
   candidates_ = Candidates(ballot_, answers, plan_.profile.max_candidates);
@@ -123,7 +123,7 @@ void Contemplation::Course::AnswerByPick(const Agent& pass) {
   if (!picked) return AnswerByVote(/*incomplete=*/false);
   for (AgentId id : Heard()) {
     const Agent& agent = At(id);
-    if (TrimSpace(agent.transcript.AnswerAt(*agent.kept)) == candidates_[*picked]) {
+    if (TrimSpace(AnswerOf(agent)) == candidates_[*picked]) {
       return AnswerBy(agent, /*incomplete=*/false, Aggregation::kSelect);
     }
   }
@@ -167,7 +167,7 @@ std::vector<AgentId> Contemplation::Course::CutByClock() const {
 const Agent* Contemplation::Course::Spokesman() {
   for (AgentId id : Speakers()) {
     const Agent& agent = At(id);
-    if (!ballot_.empty() || !TrimSpace(agent.transcript.AnswerAt(*agent.kept)).empty()) {
+    if (!ballot_.empty() || !TrimSpace(AnswerOf(agent)).empty()) {
       return &agent;
     }
   }
@@ -196,7 +196,7 @@ void Contemplation::Course::AnswerByVote(bool incomplete) {
 void Contemplation::Course::AnswerBy(const Agent& agent, bool incomplete,
                                      std::optional<Aggregation> method) {
   const bool vote = method.has_value() && method != Aggregation::kSynthesise;
-  const std::string_view text = agent.transcript.AnswerAt(*agent.kept);
+  const std::string_view text = AnswerOf(agent);
   Result result;
   result.answer = vote ? TrimSpace(text) : text;
   result.incomplete = incomplete || agent.end != Finish::kStop;
@@ -289,6 +289,7 @@ Receipt Contemplation::Course::MakeReceipt() {
   receipt.votes = ballot_.Votes();
   receipt.result_hash = ResultHash(kept_tokens, receipt.votes, plan_.vote_weight, result_.answer);
   receipt.prompt = prompts_.usage();
+  receipt.probe_tokens = prompts_.probe_tokens();
   receipt.critical_path_tokens = result_.critical_path;
   receipt.time_to_first_answer = std::min(first_answer_, now_) - started_;
   receipt.wall_time = now_ - started_;

@@ -65,15 +65,19 @@ absl::Status Contemplation::Course::Take(Agent& agent, const FamilyDelta& delta)
     agent.moved = now_;
   }
   if (!Runs(agent)) return absl::OkStatus();
-  tally_.Advance(agent.recipe.id, count);
+  // Whoever's copies agreed is at its end there, however much more has come.
+  const int reached = std::min(count, agent.asked.ends_at.value_or(count));
+  tally_.Advance(agent.recipe.id, reached);
   if (count > fresh.first) EmitDelta(agent, fresh);
-  if (cut == count) {
+  if (cut == count && reached == count) {
     // All that the replay needs of it. Until its cut is taken it runs, without holding a place.
     if (count > fresh.first) Cancel({agent.recipe.id});
-  } else if (delta.end) {
+  } else if (delta.end && reached == count) {
     agent.end = delta.end->cause;
     agent.stopped_by = delta.end->stopped_by;
     tally_.End(agent.recipe.id);
+  } else {
+    EndAgreed(agent);
   }
   return absl::OkStatus();
 }
@@ -147,7 +151,7 @@ void Contemplation::Course::CountEnd(AgentId id, bool look) {
   tally_.Count(id);
   counted_.push_back(id);
   reached_ = std::max(reached_, clock);
-  agent.kept = agent.transcript.count();
+  agent.kept = static_cast<int>(clock - tally_.StartOf(id));
   if (agent.end != Finish::kBar) CastVote(agent);
   EmitFinished(agent);
   EmitVerdict(agent);
@@ -179,6 +183,7 @@ void Contemplation::Course::CutAgents(const std::vector<Cut>& cuts, CutReason re
     tally_.Cut(cut.agent, cut.kept);
     At(cut.agent).kept = cut.kept;
     At(cut.agent).end.reset();
+    At(cut.agent).agreed = false;
     At(cut.agent).cut = reason;
     EmitEvent(cut.agent, AgentCut{.reason = reason, .kept = cut.kept});
     cancelled.push_back(cut.agent);

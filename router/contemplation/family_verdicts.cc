@@ -12,7 +12,7 @@ namespace conclave::router {
 // and then it is the answer.
 Contemplation::Course::Judged Contemplation::Course::Judge(const Agent& agent) const {
   Judged judged;
-  const std::string_view text = agent.transcript.AnswerAt(*agent.kept);
+  const std::string_view text = AnswerOf(agent);
   const std::optional<std::string> found =
       plan_.answer_key ? plan_.answer_key->Find(text) : std::nullopt;
   if (found) judged.answer = NormaliseAnswer(*found);

@@ -263,6 +263,22 @@ void ResolveConfidence(const Request& request, Plan& plan, AgentRecipe& recipe) 
     recipe.bar = {.bar = *request.confidence_bar, .window = plan.confidence_window};
 }
 
+// Probes of the round's agents; the aggregation pass is not asked.
+absl::Status ResolveProbes(const Request& request, Plan& plan, AgentRecipe& recipe) {
+  if (!request.probes) return absl::OkStatus();
+  if (plan.mode != Mode::kContemplating) {
+    return Wrong("contemplation.probes", "are for MODE_CONTEMPLATING");
+  }
+  if (recipe.thinking != Thinking::kOn) {
+    return Wrong("contemplation.probes", "ask agents that think; the model does not");
+  }
+  constexpr int kUsualTokens = 20;
+  recipe.probe_every = request.probes->every;
+  recipe.probe_tokens = request.probes->answer_tokens.value_or(kUsualTokens);
+  plan.probes_agree = request.probes->agree.value_or(0);
+  return absl::OkStatus();
+}
+
 absl::Status ResolveKey(const Request& request, const ModelDescription& model, Plan& plan) {
   if (request.answer_key) {
     absl::StatusOr<AnswerKey> key = AnswerKey::Parse(*request.answer_key);
@@ -389,6 +405,7 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
                    .stop = recipe.stop};
   plan.min_agents = width.least;
   if (plan.mode == Mode::kContemplating) ResolveConfidence(request, plan, recipe);
+  RETURN_IF_ERROR(ResolveProbes(request, plan, recipe));
   ASSIGN_OR_RETURN(plan.stop, ResolveStop(request, width.most));
   MakeAgents(request, recipe, width.most, plan);
   plan.waves = Waves(width.most, request.wave.value_or(width.most), width.least);

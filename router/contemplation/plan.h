@@ -51,6 +51,7 @@ struct Plan {
   StopTest stop;
   VoteWeight vote_weight = VoteWeight::kOne;  // Of every vote of the round.
   int confidence_window = kUsualConfidenceWindow;
+  int probes_agree = 0;  // So many equal answers of its copies in a row end an agent; 0 = none do.
   // Stage kThinkStage, in order of id, each with its grant and budgets, nothing produced: the
   // planned maximum N. Of a wave all start together if there is room; those for whom there is none
   // wait and join later.

@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <memory>
+#include <utility>
 
 #include "common/check.h"
 
@@ -85,6 +86,8 @@ void PromptBill::Ended(const FamilyTotals& totals) {
   usage_.computed += computed;
   usage_.shared += fresh_ - computed;
   usage_.recomputed += totals.recomputed + totals.prompt_computed - computed;
+  probe_tokens_ += totals.probed;
+  probe_tokens_heard_ = 0;
   fresh_ = 0;
   any_ = false;
 }
@@ -92,6 +95,7 @@ void PromptBill::Ended(const FamilyTotals& totals) {
 void PromptBill::Lost() {
   if (any_) incomplete_ = true;
   usage_.computed += fresh_;
+  probe_tokens_ += std::exchange(probe_tokens_heard_, 0);
   fresh_ = 0;
   any_ = false;
 }

@@ -68,6 +68,13 @@ struct SamplingChoice {
   std::vector<std::pair<TokenId, float>> logit_bias;  // Replaces the model's when not empty.
 };
 
+// Agents are asked for their answers so far.
+struct ProbeChoice {
+  int every = 0;  // Drawn tokens of thinking.
+  std::optional<int> answer_tokens;
+  std::optional<int> agree;  // So many equal answers in a row end an agent.
+};
+
 // What the stream carries besides the events that it always has.
 struct Include {
   bool thinking = false;
@@ -98,6 +105,7 @@ struct Request {
   std::optional<double> confidence_bar;   // For contemplating only. Above 0.
   std::optional<int> confidence_window;   // For contemplating only.
   std::optional<VoteWeight> vote_weight;  // kWeightedVote; not kOne.
+  std::optional<ProbeChoice> probes;      // For contemplating only.
   std::optional<int> thinking_tokens;
   std::optional<int> answer_tokens;
   std::optional<int> min_tokens;

@@ -136,6 +136,20 @@ std::vector<Bad> BadChoices() {
        "contemplation.strategy", "STRATEGY_REFINE", kNotYet},
       {"StrategyAuto", [](auto& r) { Width(r).set_strategy(v1::STRATEGY_AUTO); },
        "contemplation.strategy", "STRATEGY_AUTO", kNotYet},
+      {"ProbesTooOften", [](auto& r) { Width(r).mutable_probes()->set_every(15); },
+       "contemplation.probes.every", "is 15; it can be 16 to 65536"},
+      {"ProbesWithoutAnswer",
+       [](auto& r) {
+         Width(r).mutable_probes()->set_every(16);
+         Width(r).mutable_probes()->set_answer_tokens(0);
+       },
+       "contemplation.probes.answer_tokens", "is 0; it can be 1 to 256"},
+      {"ProbesThatAgreeAlone",
+       [](auto& r) {
+         Width(r).mutable_probes()->set_every(16);
+         Width(r).mutable_probes()->set_agree(1);
+       },
+       "contemplation.probes.agree", "is 1; it can be 2 to 64"},
       {"StopRule", [](auto& r) { Width(r).set_stop_rule(static_cast<v1::StopRule>(99)); },
        "contemplation.stop_rule", "no value 99"},
       {"CertaintyOfAnotherRule", [](auto& r) { Width(r).set_stop_certainty(0.9); },

@@ -88,6 +88,7 @@ Receipt FullReceipt() {
   receipt.votes.push_back({.answer = "a", .weight = 0.5, .count = 1});
   receipt.resumes = 2;
   receipt.counts_from_stream = true;
+  receipt.probe_tokens = 16;
   return receipt;
 }
 
@@ -134,15 +135,14 @@ TEST(EventWireTest, EveryFieldOfEveryEventArrives) {
             kNothing);
   EXPECT_EQ(Unset(AnswerDelta{.text = "x"}), kNothing);
   EXPECT_EQ(Unset(CheckerVerdict{.accepted = true, .reason = "r"}), kNothing);
+  EXPECT_EQ(Unset(ProbeAnswer{.at = 64, .answer = "a", .tokens = 9}), kNothing);
   EXPECT_EQ(Unset(GroupChanged{.reason = "r", .resumed = true}), kNothing);
 }
 
 TEST(EventWireTest, EveryLineOfTheReceiptArrives) {
   // An agent was cut or has a reason, never both.
   const std::vector<std::string> not_cut = {"GenerateResponse.completed.receipt.agents.cut",
-                                            "GenerateResponse.completed.receipt.agents.cut_reason",
-                                            // Nothing probes yet.
-                                            "GenerateResponse.completed.receipt.probe_tokens"};
+                                            "GenerateResponse.completed.receipt.agents.cut_reason"};
   const Completed completed{
       .answer = "a",
       .incomplete = true,

@@ -209,6 +209,23 @@ TEST(RequestParserTest, RolesAndTemperaturesArrive) {
   EXPECT_EQ(request->aggregation, Aggregation::kSelect);
 }
 
+TEST(RequestParserTest, ProbesArrive) {
+  v1::GenerateRequest wire = Question();
+  wire.set_mode(v1::MODE_CONTEMPLATING);
+  EXPECT_FALSE(ParseRequest(wire, Draws())->probes);
+  wire.mutable_contemplation()->mutable_probes()->set_every(64);
+  const auto open = ParseRequest(wire, Draws());
+  ASSERT_TRUE(open.ok()) << open.status();
+  EXPECT_EQ(open->probes->every, 64);
+  EXPECT_FALSE(open->probes->answer_tokens || open->probes->agree);
+
+  wire.mutable_contemplation()->mutable_probes()->set_answer_tokens(9);
+  wire.mutable_contemplation()->mutable_probes()->set_agree(3);
+  const auto full = ParseRequest(wire, Draws());
+  EXPECT_EQ(full->probes->answer_tokens, 9);
+  EXPECT_EQ(full->probes->agree, 3);
+}
+
 TEST(RequestParserTest, AReplayArrivesWithItsDecisionsInOrder) {
   v1::GenerateRequest wire = Question();
   v1::Replay& replay = *wire.mutable_replay();

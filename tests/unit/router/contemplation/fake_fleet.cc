@@ -100,6 +100,24 @@ FakeEnd World::EndOf(const AgentRecipe& recipe) const {
   return end;
 }
 
+bool World::AsksAt(const AgentRecipe& recipe, int count) const {
+  if (recipe.probe_every == 0 || count % recipe.probe_every != 0) return false;
+  const FakeStream& stream = StreamOf(recipe.id);
+  return stream.tokens[static_cast<size_t>(count) - 1].text_end <
+         static_cast<int64_t>(stream.thinking.size());
+}
+
+// Mostly what another one said.
+ProbeResult World::Ask(AgentId agent, int at) const {
+  Random usual(seed * 7'919 + static_cast<uint32_t>(agent));
+  Random random(usual.Next() + static_cast<uint64_t>(at));
+  ProbeResult probe{.agent = agent, .at = at, .sampled = 1 + random.Below(5), .forced = 2};
+  int answer = usual.Below(answers);
+  if (random.Chance(25)) answer = random.Below(answers + 1);
+  probe.answer = answer == answers ? "hm" : fmt::format("Answer: {}", 10 + answer);
+  return probe;
+}
+
 FakeFleet::FakeFleet(const World& world, const Chaos& chaos, uint64_t seed)
     : world_(world), chaos_(chaos), random_(seed) {}
 
@@ -135,7 +153,7 @@ void FakeFleet::Obey(const Command& command) {
                         },
                         [this](const CloseRun& close) {
                           ASSERT_TRUE(run_ && run_->attempt == close.attempt) << "closed twice";
-                          run_.reset();
+                          Forget();
                         },
                         [](const auto&) {}},
              command);
@@ -147,7 +165,8 @@ bool FakeFleet::Idle() const {
   if (!run_->placed) return run_->gone || run_->wanted > run_->room;
   if (run_->gone) return true;
   return std::none_of(run_->seated.begin(), run_->seated.end(), [](const Seated& agent) {
-    return !agent.ended && (agent.run_to == 0 || agent.count < agent.run_to);
+    return !agent.ended &&
+           (agent.run_to == 0 || agent.count < agent.run_to || !agent.asked.empty());
   });
 }
 
@@ -286,7 +305,13 @@ void FakeFleet::Add(const AddGang& gang) {
                             .run_to = recipe.run_to,
                             .end = world_.EndOf(recipe),
                             .ended = false,
-                            .slow = random_.Chance(chaos_.slow)});
+                            .slow = random_.Chance(chaos_.slow),
+                            .recipe = recipe});
+    // Copies that may not have answered are made again.
+    Seated& seated = run_->seated.back();
+    for (int at = std::max(1, fed - recipe.probe_every); at <= fed; ++at) {
+      if (world_.AsksAt(recipe, at)) seated.asked.push_back(at);
+    }
     accepted.agents.push_back({.id = recipe.id, .prompt_tokens = world_.PromptOf(recipe.id)});
   }
   run_->outbox.push_back(std::move(accepted));
@@ -324,16 +349,39 @@ void FakeFleet::Draw() {
   Seated& agent =
       run_->seated[static_cast<size_t>(random_.Below(static_cast<int>(run_->seated.size())))];
   if (agent.ended || (agent.slow && !random_.Chance(5))) return;
+  if (!agent.asked.empty() && random_.Chance(30)) return Answer(agent);
   int to = std::min(agent.count + random_.Between(1, 4), agent.end.length);
   if (agent.run_to > 0) to = std::min(to, agent.run_to);
+  const int every = agent.recipe.probe_every;
+  if (every > 0) to = std::min({to, agent.hold(), (agent.count / every + 1) * every});
+  if (to == agent.count && !agent.asked.empty()) return Answer(agent);
   if (to == agent.count) return;
   Push(agent.stream->Cut(agent.id, agent.count, to));
   agent.count = to;
-  if (to == agent.end.length) End(agent, agent.end.cause);
+  if (to == agent.end.length) {
+    End(agent, agent.end.cause);
+  } else if (world_.AsksAt(agent.recipe, to)) {
+    agent.asked.push_back(to);
+  }
+}
+
+void FakeFleet::Answer(Seated& agent) {
+  const ProbeResult probe = world_.Ask(agent.id, agent.asked.front());
+  agent.asked.pop_front();
+  run_->probed += probe.sampled + probe.forced;
+  run_->outbox.push_back(Probed{.attempt = run_->attempt, .result = probe});
+}
+
+// The attempt is over, and its bill is what was heard of it.
+void FakeFleet::Forget() {
+  probed_ += run_->heard;
+  run_.reset();
 }
 
 void FakeFleet::End(Seated& agent, Finish cause) {
   agent.ended = true;
+  if (!agent.asked.empty()) run_->probed += random_.Below(6);  // It is dropped.
+  agent.asked.clear();
   FamilyDelta delta;
   delta.agent = agent.id;
   delta.first = agent.count;
@@ -348,8 +396,10 @@ void FakeFleet::End(Seated& agent, Finish cause) {
 
 // One pending delta an agent: new tokens merge into it.
 void FakeFleet::Push(FamilyDelta delta) {
-  for (auto& event : run_->outbox) {
-    auto* pending = std::get_if<Delta>(&event);
+  for (auto event = run_->outbox.rbegin(); event != run_->outbox.rend(); ++event) {
+    const auto* probe = std::get_if<Probed>(&*event);
+    if (probe != nullptr && probe->result.agent == delta.agent) break;
+    auto* pending = std::get_if<Delta>(&*event);
     if (pending == nullptr || pending->delta.agent != delta.agent) continue;
     pending->delta.tokens.insert(pending->delta.tokens.end(), delta.tokens.begin(),
                                  delta.tokens.end());
@@ -373,6 +423,7 @@ void FakeFleet::EndFamily() {
     totals.sampled += agent.count - agent.fed;
     totals.fed += agent.fed;
   }
+  totals.probed = run_->probed;
   totals.prompt_computed = think + synthesis;
   totals.prompt_shared = prompts - totals.prompt_computed;
   run_->outbox.push_back(FamilyEnded{.attempt = run_->attempt, .totals = totals});
@@ -388,9 +439,13 @@ std::optional<decltype(Event::what)> FakeFleet::Deliver() {
     int& count = delivered_[delta->delta.agent];
     count = std::max(count, delta->delta.first + static_cast<int>(delta->delta.tokens.size()));
   }
+  if (const auto* probe = std::get_if<Probed>(&event)) {
+    run_->heard += probe->result.sampled + probe->result.forced;
+  }
+  if (const auto* end = std::get_if<FamilyEnded>(&event)) run_->heard = end->totals.probed;
   if (std::holds_alternative<FamilyEnded>(event) || std::holds_alternative<Lost>(event) ||
       std::holds_alternative<PlacementFailed>(event)) {
-    run_.reset();
+    Forget();
   }
   return event;
 }

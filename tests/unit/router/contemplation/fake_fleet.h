@@ -57,6 +57,9 @@ struct World {
   const FakeStream& StreamOf(AgentId agent) const;
   // By the definitions of grant and bar.
   FakeEnd EndOf(const AgentRecipe& recipe) const;
+  // Whether a copy of it is made when it has `count` tokens: it thinks then.
+  bool AsksAt(const AgentRecipe& recipe, int count) const;
+  ProbeResult Ask(AgentId agent, int at) const;
   int PromptOf(AgentId agent) const {
     return prompt_tokens + (StageOf(agent) == kAggregateStage ? 7 : 0);
   }
@@ -105,6 +108,8 @@ class FakeFleet {
   // Tokens that were delivered of each agent.
   const std::map<AgentId, int>& delivered() const { return delivered_; }
   bool lost_any() const { return lost_any_; }
+  // Tokens of copies, as a bill must have them.
+  int64_t probed() const { return probed_; }
 
  private:
   struct Seated {
@@ -114,6 +119,10 @@ class FakeFleet {
     FakeEnd end = {};
     bool ended = false;
     bool slow = false;
+    AgentRecipe recipe = {};
+    std::deque<int> asked = {};  // Where copies were made that have not answered.
+    // It draws no further until then.
+    int hold() const { return asked.empty() ? INT32_MAX : asked.front() + recipe.probe_every; }
   };
   struct Run {
     int attempt = 0;
@@ -121,6 +130,7 @@ class FakeFleet {
     bool placed = false, gone = false, finishing = false, over = false;
     bool silent = false, broken = false;
     int room = 0, pool = 0;
+    int64_t probed = 0, heard = 0;  // Tokens of copies; of those whose answers arrived.
     std::vector<Seated> seated;
     std::deque<Command> inbox;
     std::deque<decltype(Event::what)> outbox;
@@ -129,6 +139,8 @@ class FakeFleet {
   void FindPlace();
   void ObeyNext();
   void Draw();
+  void Answer(Seated& agent);
+  void Forget();
   void Add(const AddGang& gang);
   void End(Seated& agent, Finish cause);
   void Push(FamilyDelta delta);
@@ -144,6 +156,7 @@ class FakeFleet {
   std::optional<Run> run_;
   std::map<AgentId, int> delivered_;
   bool lost_any_ = false;
+  int64_t probed_ = 0;
   bool finished_ = false;  // A stream was half-closed: nothing may follow on it.
 };
 

@@ -202,6 +202,15 @@ AnswerByDefinition Defined(const Plan& plan, const std::string& text) {
   return defined;
 }
 
+void AddProbes(Scenario& scenario) {
+  if (scenario.request.mode != Mode::kContemplating) return;
+  Random random(scenario.seed ^ 0xfeed);
+  random.Next();
+  scenario.request.probes = ProbeChoice{
+      .every = random.Between(1, 6), .answer_tokens = std::nullopt, .agree = std::nullopt};
+  if (random.Chance(80)) scenario.request.probes->agree = random.Between(2, 4);
+}
+
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather) {
   Random random(weather);
   Scenario replay = scenario;
@@ -305,6 +314,23 @@ double WeightByDefinition(const Plan& plan, const World& world, AgentId agent, i
     }
   }
   return std::max(std::ldexp(1, -30), confidence / 32);
+}
+
+std::optional<Agreed> AgreedEnd(const Plan& plan, const World& world, const AgentRecipe& recipe) {
+  const int own = world.EndOf(recipe).length;
+  std::vector<std::optional<std::string>> answers;
+  for (int at = 1; plan.probes_agree > 0 && at + recipe.probe_every + 1 < own; ++at) {
+    if (!world.AsksAt(recipe, at)) continue;
+    const std::string text = world.Ask(recipe.id, at).answer;
+    answers.push_back(plan.answer_key->Extract(text));
+    const auto last = answers.rbegin();
+    const auto equal = std::find_if(last, answers.rend(),
+                                    [&](const auto& answer) { return answer != answers.back(); });
+    if (answers.back() && equal - last >= plan.probes_agree) {
+      return Agreed{.length = at + recipe.probe_every + 1, .text = text};
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace conclave::router

@@ -41,6 +41,8 @@ void AddWaves(Scenario& scenario);
 void AddChecker(Scenario& scenario);
 // With a pass that picks a candidate.
 void AddSelection(Scenario& scenario);
+// With agents that are asked for their answers so far.
+void AddProbes(Scenario& scenario);
 // The same request again, in other weather, led by what the receipt says.
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather);
 
@@ -78,6 +80,7 @@ class Watcher {
   void CheckBudget();
   void CheckReceipt(const Receipt& receipt, const FakeFleet& fleet);
   void CheckBar(const AgentUsage& usage);
+  std::string AnswerOf(const AgentUsage& usage) const;
   void CheckVotes(const Completed& completed);
   void CheckVerdicts(const Completed& completed);
 
@@ -115,6 +118,12 @@ struct AnswerByDefinition {
   std::optional<bool> accepted = {};
 };
 AnswerByDefinition Defined(const Plan& plan, const std::string& text);
+// Where an agent ends whose copies agree before it ends by itself, by the definition.
+struct Agreed {
+  int length = 0;
+  std::string text;
+};
+std::optional<Agreed> AgreedEnd(const Plan& plan, const World& world, const AgentRecipe& recipe);
 
 // What must come out when nothing is decided, computed from the rules of token time directly.
 struct Expected {

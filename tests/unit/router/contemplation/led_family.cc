@@ -100,6 +100,11 @@ void LedFamily::Say(AgentId agent, const std::string& words) {
   Tell(delta);
 }
 
+void LedFamily::Answer(AgentId agent, int at, const std::string& answer) {
+  Tell(Probed{.attempt = attempt_,
+              .result = {.agent = agent, .at = at, .answer = answer, .sampled = 3, .forced = 2}});
+}
+
 void LedFamily::End(AgentId agent, Finish cause) {
   Delta delta{.attempt = attempt_, .delta = {}};
   delta.delta.agent = agent;

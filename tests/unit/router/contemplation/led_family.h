@@ -36,6 +36,8 @@ class LedFamily : public ::testing::Test {
   void Refuse(const AddGang& gang, const absl::Status& why, int width = 0);
   // The agent goes on with these words.
   void Say(AgentId agent, const std::string& words);
+  // A copy of the agent, made when it had `at` tokens, answers; it was given 2 tokens and drew 3.
+  void Answer(AgentId agent, int at, const std::string& answer);
   // Its group cancelled it, or that was its end without a token.
   void End(AgentId agent, Finish cause);
   void Lose(const absl::Status& why);

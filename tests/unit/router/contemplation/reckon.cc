@@ -34,7 +34,7 @@ Expected Reckon(const Plan& plan, const World& world) {
     int64_t start = 0;
     int64_t clock() const { return start + length; }
     std::optional<std::string> answer = {};  // None of those that the bar ended.
-    bool accepted = false;
+    bool accepted = false, agreed = false;
   };
   const auto whole = [&](AgentId id, int length) {
     return length == static_cast<int>(world.StreamOf(id).tokens.size());
@@ -45,6 +45,12 @@ Expected Reckon(const Plan& plan, const World& world) {
     ends.push_back({recipe.id, end.length,
                     world.StreamOf(recipe.id).Cut(recipe.id, 0, end.length).answer,
                     end.cause == Finish::kBar});
+    if (const std::optional<Agreed> agreed = AgreedEnd(plan, world, recipe)) {
+      ends.back().length = agreed->length;
+      ends.back().text = agreed->text;
+      ends.back().barred = false;
+      ends.back().agreed = true;
+    }
     if (ends.back().barred || plan.mode != Mode::kContemplating) continue;
     const AnswerByDefinition defined = Defined(plan, ends.back().text);
     ends.back().answer = defined.answer;
@@ -210,7 +216,7 @@ Expected Reckon(const Plan& plan, const World& world) {
           expected.answer = shown[picked - 1];
           expected.method = Aggregation::kSelect;
           expected.accepted = Defined(plan, end->text).accepted;
-          expected.incomplete = !whole(end->id, end->length);
+          expected.incomplete = !end->agreed && !whole(end->id, end->length);
           return expected;
         }
       } else if (!expected.answer.empty()) {
@@ -236,7 +242,7 @@ Expected Reckon(const Plan& plan, const World& world) {
   if (spokesman == nullptr) spokesman = heard[0];
   expected.answer = trimmed(spokesman->text);
   expected.accepted = Defined(plan, spokesman->text).accepted;
-  if (!whole(spokesman->id, spokesman->length)) expected.incomplete = true;
+  if (!spokesman->agreed && !whole(spokesman->id, spokesman->length)) expected.incomplete = true;
   return expected;
 }
 

@@ -27,7 +27,7 @@ struct Taken {
 
 struct Totals {
   int histories = 0, undisturbed = 0, decided = 0, replayed = 0, refused = 0;
-  int weighted = 0, overturned = 0, barred = 0;
+  int weighted = 0, overturned = 0, barred = 0, agreed = 0;
   int in_waves = 0, later_waves = 0;  // Requests; those in which a second wave entered.
   int unasked = 0;                    // Those whose last wave nobody needed.
   int accepted = 0, rejected = 0;     // Answers, by a checker.
@@ -134,12 +134,24 @@ void CountWaves(const Plan& plan, const Completed& completed, Totals& totals) {
   totals.unasked += entered < plan.agents.size() && completed.receipt.decisions.empty() ? 1 : 0;
 }
 
+// Agents that ended with what their copies agreed on.
+void CountAgreed(const Plan& plan, const World& world, const Completed& completed, Totals& totals) {
+  for (const AgentRecipe& recipe : plan.agents) {
+    const std::vector<AgentUsage>& agents = completed.receipt.agents;
+    const auto usage = std::find_if(agents.begin(), agents.end(),
+                                    [&](const auto& each) { return each.agent == recipe.id; });
+    if (usage == agents.end() || usage->cut) continue;
+    totals.agreed += AgreedEnd(plan, world, recipe) ? 1 : 0;
+  }
+}
+
 void RunOne(uint64_t seed, Totals& totals) {
   const bool weighted = seed / 4 % 3 == 1;
   Scenario scenario = weighted ? MakeWeightedScenario(seed) : MakeScenario(seed);
   if (seed / 4 % 5 < 2) AddWaves(scenario);
   if (seed / 4 % 7 < 2) AddChecker(scenario);
   if (seed / 4 % 11 < 2) AddSelection(scenario);
+  if (seed / 4 % 13 < 5) AddProbes(scenario);
   ++totals.histories;
   const auto plan = MakePlan(scenario.request, scenario.model, scenario.limits);
   if (!plan.ok()) {
@@ -157,6 +169,7 @@ void RunOne(uint64_t seed, Totals& totals) {
   totals.picked += outcome.completed->method == Aggregation::kSelect ? 1 : 0;
   totals.accepted += outcome.completed->accepted == true ? 1 : 0;
   totals.rejected += outcome.completed->accepted == false ? 1 : 0;
+  CountAgreed(*plan, scenario.world, *outcome.completed, totals);
   CountTaken(outcome.completed->receipt.decisions, totals);
   totals.resumed += outcome.completed->receipt.resumes > 0 ? 1 : 0;
   const bool decided = !outcome.completed->receipt.decisions.empty();
@@ -194,14 +207,16 @@ TEST_P(SimulationTest, EveryHistoryKeepsTheRulesAndReplaysToTheSameBytes) {
   fmt::print(
       "{} histories:{} {} undisturbed, {} decided, {} replayed, {} resumed, {} plans refused, "
       "{} weighted votes, {} not as counts say, {} agents below their bar, {} in waves, {} beyond "
-      "the first, {} with a wave unasked, {} answers accepted, {} rejected, {} picked, {} events\n",
+      "the first, {} with a wave unasked, {} answers accepted, {} rejected, {} picked, "
+      "{} agents whose copies agreed, {} events\n",
       totals.histories, ends, totals.undisturbed, totals.decided, totals.replayed, totals.resumed,
       totals.refused, totals.weighted, totals.overturned, totals.barred, totals.in_waves,
       totals.later_waves, totals.unasked, totals.accepted, totals.rejected, totals.picked,
-      totals.events);
+      totals.agreed, totals.events);
   if (totals.histories < 500) return;
-  for (const int reached : {totals.weighted, totals.overturned, totals.barred, totals.later_waves,
-                            totals.unasked, totals.accepted, totals.rejected, totals.picked}) {
+  for (const int reached :
+       {totals.weighted, totals.overturned, totals.barred, totals.later_waves, totals.unasked,
+        totals.accepted, totals.rejected, totals.picked, totals.agreed}) {
     EXPECT_GT(reached, 0);
   }
 }

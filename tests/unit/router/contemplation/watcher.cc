@@ -177,8 +177,9 @@ void Watcher::CheckBar(const AgentUsage& usage) {
   const FakeEnd end = world_.EndOf(*recipe);
   ASSERT_LE(usage.kept + usage.discarded, end.length);
   if (!usage.cut) {
-    ASSERT_EQ(usage.kept, end.length);
-    ASSERT_EQ(usage.reason, end.cause);
+    const std::optional<Agreed> agreed = AgreedEnd(plan_, world_, *recipe);
+    ASSERT_EQ(usage.kept, agreed ? agreed->length : end.length);
+    ASSERT_EQ(usage.reason, agreed ? Finish::kStop : end.cause);
     ASSERT_TRUE(usage.reason != Finish::kBar || !usage.answer);
   }
 }
@@ -216,6 +217,15 @@ void Watcher::CheckVotes(const Completed& completed) {
   }
 }
 
+// What it says, or what its copies agreed on.
+std::string Watcher::AnswerOf(const AgentUsage& usage) const {
+  for (const AgentRecipe& recipe : plan_.agents) {
+    if (recipe.id != usage.agent || usage.cut) continue;
+    if (const std::optional<Agreed> agreed = AgreedEnd(plan_, world_, recipe)) return agreed->text;
+  }
+  return world_.StreamOf(usage.agent).Cut(usage.agent, 0, usage.kept).answer;
+}
+
 // What was said of answers is what the checker says of them, and one that is accepted is not passed
 // over but by those who merge.
 void Watcher::CheckVerdicts(const Completed& completed) {
@@ -225,9 +235,7 @@ void Watcher::CheckVerdicts(const Completed& completed) {
     ASSERT_EQ(told != verdicts_.end(), usage.accepted.has_value());
     if (!usage.accepted) continue;
     ASSERT_EQ(told->second, *usage.accepted);
-    const FakeStream& stream = world_.StreamOf(usage.agent);
-    const std::string answer = stream.Cut(usage.agent, 0, usage.kept).answer;
-    ASSERT_EQ(usage.accepted, Defined(plan_, answer).accepted);
+    ASSERT_EQ(usage.accepted, Defined(plan_, AnswerOf(usage)).accepted);
     any = any || *usage.accepted;
   }
   ASSERT_TRUE(plan_.checker || verdicts_.empty());
@@ -269,6 +277,7 @@ void Watcher::CheckReceipt(const Receipt& receipt, const FakeFleet& fleet) {
   ASSERT_EQ(receipt.agents_cut, cut);
   ASSERT_EQ(receipt.prompt.total, prompts);
   ASSERT_EQ(receipt.prompt.computed + receipt.prompt.shared, receipt.prompt.total);
+  ASSERT_EQ(receipt.probe_tokens, fleet.probed());
   int votes = 0;
   for (const Vote& vote : receipt.votes) votes += vote.count;
   ASSERT_LE(votes, static_cast<int>(receipt.agents.size()));

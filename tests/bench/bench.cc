@@ -44,6 +44,7 @@ struct Sizes {
   worker::ModelConfig large = Llama135M();
   int prompt = 512;
   int requests = 15, thinking = 120;
+  int thought = 384;  // Tokens of agents that are asked for their answers so far.
 
   static Sizes Quick() {
     Sizes sizes;
@@ -51,6 +52,7 @@ struct Sizes {
     sizes.large_tokens = 4;
     sizes.large.layers = 1, sizes.large.vocab = 256;
     sizes.prompt = 40, sizes.requests = 1, sizes.thinking = 4;
+    sizes.thought = 66;
     return sizes;
   }
 };
@@ -138,6 +140,28 @@ absl::Status LargeDecodeRow(SharedGroup& group, const Sizes& sizes, const Ceilin
   return absl::OkStatus();
 }
 
+// What asking costs: the rate of the agents' own tokens with copies of them, and without. The
+// group has twice as many slots as there are agents; copies run beside them.
+absl::Status ProbeRows(SharedGroup& group, const Sizes& sizes, const std::string& model) {
+  for (const int every : {64, 256}) {
+    double with = 0, without = 0;
+    for (int round = 0; round < sizes.large_rounds; ++round) {  // In turn.
+      Gang gang{.agents = 8, .tokens = sizes.thought, .seed = static_cast<uint64_t>(31 + round)};
+      ASSIGN_OR_RETURN(const Timing alone, RunEngine(group, 2, gang));
+      without = std::max(without, DecodeRate(gang, alone));
+      gang.probe_every = every;
+      ASSIGN_OR_RETURN(const Timing asked, RunEngine(group, 2, gang));
+      with = std::max(with, DecodeRate(gang, asked));
+    }
+    Print({.what = fmt::format("decode, {}, 8 agents, asked every {} tokens", model, every),
+           .achieved = with,
+           .ceiling = without,
+           .unit = "tokens/s",
+           .bound = "the same, not asked"});
+  }
+  return absl::OkStatus();
+}
+
 absl::Status PromptRows(SharedGroup& group, const Sizes& sizes, const Ceilings& machine) {
   const auto first = [&](int agents, int seed) {
     return [&, agents, seed](int round) -> absl::StatusOr<double> {
@@ -176,6 +200,10 @@ absl::Status LargeRows(const Sizes& sizes, const Ceilings& machine) {
     RETURN_IF_ERROR(LargeDecodeRow(**group, sizes, machine, agents, 1));
   }
   RETURN_IF_ERROR(LargeDecodeRow(**group, sizes, machine, 8, 0));
+  Sizes fewer = sizes;  // A step takes long enough to need no more.
+  fewer.large_rounds = 1;
+  fewer.thought = std::min(sizes.thought, 132);
+  RETURN_IF_ERROR(ProbeRows(**group, fewer, "135M"));
   return PromptRows(**group, sizes, machine);
 }
 
@@ -227,6 +255,7 @@ absl::Status Run(const Sizes& sizes) {
   }
   RETURN_IF_ERROR(LargeRows(sizes, machine));
   ASSIGN_OR_RETURN(const auto group, Load(demo, 2, 1));
+  RETURN_IF_ERROR(ProbeRows(*group, sizes, "demo, 2 ranks"));
   ASSIGN_OR_RETURN(const double step, ShortestOf(sizes.rounds, [&](int) -> absl::StatusOr<double> {
                      const Gang gang{.tokens = sizes.demo_tokens};
                      ASSIGN_OR_RETURN(const Timing timing, RunRanks(*group, gang));

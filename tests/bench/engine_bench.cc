@@ -57,10 +57,14 @@ std::vector<TokenId> RandomTokens(int count, int vocab, uint64_t seed) {
   return tokens;
 }
 
-// Never ends an agent.
+// Never ends an agent, which thinks all the time.
 class GoOn : public worker::OutputPolicy {
  public:
-  worker::Verdict OnToken(const TokenEvent&) override { return {}; }
+  worker::Verdict OnToken(const TokenEvent&) override {
+    worker::Verdict verdict;
+    verdict.thinks = true;
+    return verdict;
+  }
 };
 
 class Stopwatch : public worker::FamilySink {
@@ -142,6 +146,10 @@ absl::StatusOr<Timing> RunEngine(SharedGroup& group, const worker::EngineOptions
     spec.grant = gang.tokens;
     spec.sampling.temperature = gang.temperature;
     spec.policy = std::make_unique<GoOn>();
+    if (gang.probe_every == 0) continue;
+    spec.probes = {.every = gang.probe_every, .tokens = 20, .force = {1, 2, 3}, .policy = [] {
+                     return std::make_unique<GoOn>();
+                   }};
   }
   RealClock clock;
   worker::Engine engine(options, group, clock);

@@ -39,6 +39,7 @@ struct Gang {
   int tokens = 64;    // Of each agent; at least 2 to measure decoding.
   uint64_t seed = 1;  // Of prompt and draws.
   float temperature = 1;
+  int probe_every = 0;  // A copy of each agent is asked so often, for 20 tokens; 0 = never.
 };
 
 // Seconds, by the engine's sink: from Add to everybody's first token, and from there to the end.

@@ -104,8 +104,9 @@ const std::vector<Family>& Families() {
 }
 
 constexpr std::array kByModel = {
-    "conclave_critical_path_tokens_total", "conclave_agents_started_total",
-    "conclave_stop_unused_tokens_total", "conclave_answers_incomplete_total",
+    "conclave_critical_path_tokens_total", "conclave_agents_planned_total",
+    "conclave_agents_started_total",       "conclave_agents_narrowed_total",
+    "conclave_stop_unused_tokens_total",   "conclave_answers_incomplete_total",
     "conclave_agent_resumes_total"};
 constexpr std::array kHistogramsByModel = {"conclave_agreement_ratio",
                                            "conclave_amplification_ratio"};
@@ -197,7 +198,14 @@ void RequestMetrics::SetAdmission(int running, int queued) {
 }
 
 void RequestCount::On(const ClientEvent& event) {
-  if (const auto* started = std::get_if<AgentStarted>(&event.what)) {
+  if (const auto* admitted = std::get_if<Admitted>(&event.what)) {
+    metrics_.metrics_.AddCounter("conclave_agents_planned_total", {{"model", model_}})
+        .Add(admitted->agents);
+  } else if (const auto* decision = std::get_if<Decision>(&event.what);
+             decision != nullptr && decision->kind == Decision::Kind::kNarrow) {
+    metrics_.metrics_.AddCounter("conclave_agents_narrowed_total", {{"model", model_}})
+        .Add(static_cast<double>(decision->agents.size()));
+  } else if (const auto* started = std::get_if<AgentStarted>(&event.what)) {
     agents_[event.agent] = {.grant = started->grant, .outcome = "abandoned"};
     metrics_.metrics_.AddCounter("conclave_agents_started_total", {{"model", model_}}).Add();
   } else if (const auto* finished = std::get_if<AgentFinished>(&event.what)) {

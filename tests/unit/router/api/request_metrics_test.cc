@@ -124,6 +124,7 @@ TEST(RequestMetricsTest, TheCountersAreTheSumsOfTheReceiptsAndOfWhatWasCancelled
   EXPECT_EQ(Of(page, prompts, "source", "computed"), static_cast<double>(sums.computed));
   EXPECT_EQ(Of(page, prompts, "source", "shared"), static_cast<double>(sums.shared));
   EXPECT_EQ(Of(page, "conclave_critical_path_tokens_total"), static_cast<double>(sums.critical));
+  EXPECT_EQ(Of(page, "conclave_agents_planned_total"), 4 * 1 + (3 + 4 + 5 + 6) + 4 * 6 + 4 * 2);
   EXPECT_EQ(Of(page, "conclave_agents_started_total"), sums.agents + 4 * 6);
   EXPECT_EQ(SumOf(page, "conclave_agents_total"), sums.agents + 4 * 6);
   EXPECT_EQ(Of(page, "conclave_agents_total", "outcome", "abandoned"), 4 * 6);
@@ -219,6 +220,22 @@ TEST_F(RequestCountTest, WhatTheStopRuleSavedAtMostIsWhatItsAgentsLeftOfTheirGra
   Agent(3, 1, 0, CutReason::kDropped);  // Not the stop rule's doing.
 
   EXPECT_EQ(Of(Complete(), "conclave_stop_unused_tokens_total"), (kGrant - 12) + (kGrant - 30));
+}
+
+TEST_F(RequestCountTest, ThePlannedAreThoseThatStartedWereNarrowedOrWereNotNeeded) {
+  Admitted admitted;
+  admitted.agents = 16;
+  count_.On({.agent = {}, .what = admitted});
+  Agent(0, 10, 0, std::nullopt);
+  Decision narrow{
+      .number = 1, .kind = Decision::Kind::kNarrow, .clock = 10, .agents = {}, .cuts = {}};
+  for (int i = 12; i < 16; ++i) narrow.agents.push_back(MakeAgentId(kThinkStage, 0, i));
+  count_.On({.agent = {}, .what = narrow});
+
+  const Page page = Complete();
+  EXPECT_EQ(Of(page, "conclave_agents_planned_total"), 16);
+  EXPECT_EQ(Of(page, "conclave_agents_started_total"), 1);
+  EXPECT_EQ(Of(page, "conclave_agents_narrowed_total"), 4);
 }
 
 TEST_F(RequestCountTest, AgreementAndAmplificationAreOfTheVoteAndTheCriticalPath) {

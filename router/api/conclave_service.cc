@@ -36,6 +36,15 @@ uint64_t Draw() {
   return number;
 }
 
+// What a plan takes, as far as it can be known: as many agents at a time as its widest wave has,
+// and the tokens of the first one (whether there is another, its votes decide).
+AdmissionQuestion AdmissionOf(const Plan& plan, const std::string& tenant) {
+  const int64_t grants = int64_t{plan.agents.front().grant} * plan.waves.front();
+  return {.tenant = tenant,
+          .agents = *std::max_element(plan.waves.begin(), plan.waves.end()),
+          .tokens = std::min(plan.total_tokens, grants + plan.aggregation_reserve)};
+}
+
 // The caller's name of its request, or a drawn one; also of one that is refused for its name.
 std::string IdOf(const v1::GenerateRequest& request) {
   return IsRequestId(request.request_id()) ? request.request_id() : fmt::format("{:016x}", Draw());
@@ -218,9 +227,7 @@ uint64_t ConclaveRpc::Service::Begin(const absl::StatusOr<std::string>& tenant,
   }
   if (prepared.plan.agents.empty()) return 0;  // Refused, or taken up.
   Register(call);
-  const AdmissionQuestion question{.tenant = prepared.name.tenant,
-                                   .agents = static_cast<int>(prepared.plan.agents.size()),
-                                   .tokens = prepared.plan.total_tokens};
+  const AdmissionQuestion question = AdmissionOf(prepared.plan, prepared.name.tenant);
   const absl::Time arrived = parts_.clock.Now();
   return parts_.admission.Admit(
       question, arrived,

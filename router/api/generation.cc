@@ -92,6 +92,7 @@ Generation::Generation(const GenerationParts& parts, Plan plan, const Limits& li
       hooks_(std::move(hooks)),
       log_place_(std::move(log)),
       replays_(plan.request.replay.has_value()),
+      wants_load_(!replays_ && plan.agents.size() > 1),
       contemplation_(std::in_place, plan, limits),
       ticket_(std::move(ticket)),
       admitted_(parts.clock.Now()) {
@@ -179,6 +180,7 @@ void Generation::Do(OpenRun& command) {
   run_.reset();
   question_.fingerprint = command.opening.fingerprint;
   question_.agents = command.agents;
+  question_.least = command.least;
   const int attempt = command.attempt;
   opening_ = std::move(command);
   const std::weak_ptr<Generation> weak = weak_from_this();
@@ -198,10 +200,22 @@ void Generation::Found(const GroupFound& found) {
   const GroupView view = parts_.fleet.View(found.group);
   auto events =
       std::make_shared<Stream>(weak_from_this(), parts_.fleet, found.attempt, found.group);
-  run_ = parts_.fleet.Open(found.group, std::move(opening.opening), std::move(events));
+  Fleet::LoadListener on_load;
+  opened_tokens_ = question_.prompt_tokens;
+  if (wants_load_) {
+    on_load = [weak = weak_from_this(), attempt = found.attempt](const GroupLoad& load) {
+      const auto self = weak.lock();
+      if (self == nullptr) return;
+      self->Post(Item(CreditsChanged{
+          .attempt = attempt, .credits = load.credits, .running = load.agents_running}));
+    };
+  }
+  run_ = parts_.fleet.Open(found.group, std::move(opening.opening), std::move(events),
+                           std::move(on_load));
   Feed(Placed{.attempt = found.attempt,
               .fingerprint = view.description ? view.description->model.fingerprint : "",
               .credits = opening.agents + view.load.credits,
+              .running = view.load.agents_running - opening.agents,
               .words = parts_.fleet.ReturnWords(found.group)});
 }
 
@@ -343,7 +357,8 @@ void Generation::Conclude(const absl::Status& status) {
   contemplation_.reset();
   parts_.timers.Cancel(timer_);
   parts_.timers.Cancel(place_timer_);
-  if (used_tokens_ > 0) ticket_->Used(used_tokens_);
+  // Without a receipt: what came of it, and the prompt if a group had it.
+  ticket_->Used(used_tokens_ > 0 ? used_tokens_ : received_tokens_ + opened_tokens_);
   ticket_.reset();
   absl::Status end = status;
   {

@@ -131,6 +131,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const GenerationHooks hooks_;
   const LogPlace log_place_;
   const bool replays_;
+  const bool wants_load_;  // Agents of it may wait for room, or be too dear.
 
   // Of the task that runs.
   std::optional<Contemplation> contemplation_;  // None: it has ended.
@@ -140,7 +141,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::unique_ptr<Fleet::Waiting> waiting_;
   std::unique_ptr<FamilyRun> run_;
   TimerThread::Id timer_ = 0, place_timer_ = 0;
-  int64_t used_tokens_ = 0;
+  int64_t used_tokens_ = 0;    // By its receipt.
+  int64_t opened_tokens_ = 0;  // Of its prompt, once a group has it: an estimate.
   const absl::Time admitted_;
   int64_t received_tokens_ = 0;
 

@@ -61,9 +61,11 @@ absl::Status ParseStop(const v1::Contemplation& how, Request& request) {
     request.stop_rule = static_cast<StopRule>(static_cast<int>(rule) - 1);
   } else if (request.checker) {
     request.stop_rule = StopRule::kAccepted;
+  } else if (request.strategy == Strategy::kAuto) {
+    request.stop_rule = StopRule::kBeta;
   }
   if (how.has_stop_certainty()) {
-    if (rule != v1::STOP_RULE_LEADER_BEATS_RUNNER_UP)
+    if (request.stop_rule != StopRule::kBeta)
       return BadField("contemplation.stop_certainty", "is for LEADER_BEATS_RUNNER_UP only");
     if (!(how.stop_certainty() > 0.5 && how.stop_certainty() < 1)) {
       return BadField("contemplation.stop_certainty",
@@ -128,11 +130,23 @@ absl::StatusOr<absl::Duration> ParseWait(std::string_view field,
       field, fmt::format("is {} ns; at least 1 ms is allowed", absl::ToInt64Nanoseconds(wait)));
 }
 
+absl::Status ParseStrategy(const v1::Contemplation& how, Request& request) {
+  if (how.strategy() == v1::STRATEGY_AUTO) request.strategy = Strategy::kAuto;
+  RETURN_IF_ERROR(
+      CheckEnum("contemplation.effort", how.effort(), v1::Effort_IsValid(how.effort())));
+  if (how.effort() == v1::EFFORT_UNSPECIFIED) return absl::OkStatus();
+  if (request.strategy != Strategy::kAuto)
+    return BadField("contemplation.effort", "is for STRATEGY_AUTO only");
+  // The enums stand in the same order; the wire's has UNSPECIFIED before them.
+  static_assert(static_cast<int>(Effort::kHigh) + 1 == v1::EFFORT_HIGH);
+  request.effort = static_cast<Effort>(static_cast<int>(how.effort()) - 1);
+  return absl::OkStatus();
+}
+
 // What the API has words for and nobody does yet.
 absl::Status RefuseUnbuilt(const v1::Contemplation& how) {
-  if (how.strategy() > v1::STRATEGY_ROLES)
+  if (how.strategy() > v1::STRATEGY_ROLES && how.strategy() != v1::STRATEGY_AUTO)
     return NotBuilt("contemplation.strategy", v1::Strategy_Name(how.strategy()));
-  if (how.effort() != v1::EFFORT_UNSPECIFIED) return NotBuilt("contemplation.effort", "effort");
   if (how.has_rounds()) return NotBuilt("contemplation.rounds", "a further round");
   if (how.has_drafts()) return NotBuilt("contemplation.drafts", "a choice of drafts");
   if (how.has_digest_bytes()) return NotBuilt("contemplation.digest_bytes", "a digest");
@@ -207,6 +221,7 @@ absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) 
   }
   RETURN_IF_ERROR(ParseRoles(how, request));
   RETURN_IF_ERROR(ParseTemperatures(how, request));
+  RETURN_IF_ERROR(ParseStrategy(how, request));
   RETURN_IF_ERROR(ParseStop(how, request));
   // The enums stand in the same order; the wire's has UNSPECIFIED before them.
   static_assert(static_cast<int>(Aggregation::kCheck) + 1 == v1::AGGREGATION_CHECK);

@@ -82,10 +82,15 @@ class Contemplation::Course : private CourseState {
 
   // family_waves.cc: agents that enter at a token time, without a decision.
   void OpenWave(int64_t clock);
+  bool WaveIsWorthIt() const;
   bool WaveWaits() const;
+  int Entered() const;
+  double Certainty() const;
   std::vector<AgentId> ToEnter() const;
   void NarrowWaiting();
   void WaveRefused(const Refused& refused);
+  void NoteLoad(int credits, int running);
+  int MayEnter() const;
 
   // family_tokens.cc: what agents say, and the counting of their ends.
   void Visit(const Delta& delta);

@@ -67,6 +67,7 @@ class CourseState {
   std::optional<std::string> fingerprint_;  // Of the first group; then the only one that will do.
   std::string words_;                       // Of the group that serves.
   int credits_ = 0;
+  double load_ = 0;     // Of the group that serves, by what others do to it: LoadLevel.
   int gang_limit_ = 0;  // Most agents of a gang, after refusals; 0 = any.
   // Agents enter by waves: those of agents_ below opened_ may have entered.
   std::deque<int> to_open_;  // Widths of the waves that follow.

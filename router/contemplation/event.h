@@ -17,12 +17,14 @@ namespace conclave::router {
 
 // The first event. The deadline runs from its time.
 struct Started {};
-// A group took the attempt; its stream is open. `credits`: agents that it can take now.
-// `words`: which group, for people ("group 127.0.0.1:7001 serves as epoch 4").
+// A group took the attempt; its stream is open. `credits`: agents that it can take now; `running`:
+// those that it runs for others. `words`: which group, for people ("group 127.0.0.1:7001 serves as
+// epoch 4").
 struct Placed {
   int attempt = 0;
   std::string fingerprint;
   int credits = 0;
+  int running = 0;
   std::string words;
 };
 // No group will take the attempt (the driver gave up waiting, or nobody has the fingerprint).
@@ -30,11 +32,12 @@ struct PlacementFailed {
   int attempt = 0;
   absl::Status why;
 };
-// The attempt's group can take this many agents now. Optional: agents that wait are also tried
-// again after retry_wait.
+// The attempt's group can take this many agents now, and runs so many, this family's included.
+// Optional: agents that wait are also tried again after retry_wait.
 struct CreditsChanged {
   int attempt = 0;
   int credits = 0;
+  int running = 0;
 };
 // The answers to AddGang, in its order.
 struct Accepted {
@@ -79,13 +82,15 @@ struct Event {
       what;
 };
 
-// Place the family on a group that can take `agents` agents now and open its stream; wait for one
-// if there is none. Answered by Placed or PlacementFailed. The former attempt is closed or lost.
+// Place the family on a group that can take `agents` agents now, or so many as they are worth at
+// its load (width.h; at least `least`), and open its stream; wait for one if there is none.
+// Answered by Placed or PlacementFailed. The former attempt is closed or lost.
 // `opening.fingerprint`, when set, is the only one that will do.
 struct OpenRun {
   int attempt = 0;
   FamilyOpening opening;
   int agents = 1;
+  int least = 1;
 };
 struct AddGang {
   int attempt = 0;

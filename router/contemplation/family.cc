@@ -68,8 +68,10 @@ void Contemplation::Course::Progress() {
   if (stage_ == Stage::kThink) AdvanceRound();
   if (stage_ == Stage::kSynthesise) AdvanceSynthesis();
   if (stage_ == Stage::kThink || stage_ == Stage::kSynthesise) {
+    const size_t decided = decisions_.size();
     SendAgents();
     RaiseLeads();
+    if (decisions_.size() > decided) Progress();  // Nobody more is worth it.
   }
 }
 

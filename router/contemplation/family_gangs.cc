@@ -66,16 +66,19 @@ void Contemplation::Course::SendAgents() {
 }
 
 // The gang with which a wave begins. Of the first wave, as many as the group is known to have room
-// for; of those behind it all are tried, in the places of those that were counted.
+// for; of those behind it all are tried, in the places of those that were counted. When agents are
+// dear, no more than are worth it; when nobody is, the round ends with those that it has.
 void Contemplation::Course::SendWave() {
   if (tally_.Any(Tally::State::kRuns)) return;  // It is on its way.
   const bool first = !AnyEntered();
   if (!first && now_ < retry_due_) return;
   std::vector<AgentId> gang = Waiting();
-  const int room = first ? std::max(credits_, plan_.min_agents) : static_cast<int>(gang.size());
-  const auto most = static_cast<size_t>(gang_limit_ > 0 ? gang_limit_ : room);
-  if (gang.size() > most) gang.resize(most);
   if (gang.empty()) return;
+  const int worth = MayEnter();
+  if (worth == 0) return Narrow(NarrowOf(ToEnter()));
+  const int room = first ? std::max(credits_, plan_.min_agents) : static_cast<int>(gang.size());
+  const auto most = static_cast<size_t>(std::min(gang_limit_ > 0 ? gang_limit_ : room, worth));
+  if (gang.size() > most) gang.resize(most);
   for (AgentId id : gang) tally_.Enter(id, opened_at_);
   Send(gang);
 }
@@ -101,8 +104,12 @@ void Contemplation::Course::SendReturning(const std::vector<AgentId>& unsent) {
 }
 
 void Contemplation::Course::SendJoin() {
-  join_ = Waiting();
-  const auto room = static_cast<size_t>(Allowance());
+  const std::vector<AgentId> waiting = Waiting();
+  const int worth = MayEnter();
+  if (!waiting.empty() && worth == 0 && !tally_.Any(Tally::State::kRuns))
+    return Narrow(NarrowOf(ToEnter()));
+  join_ = waiting;
+  const auto room = static_cast<size_t>(std::min(Allowance(), worth));
   if (join_.size() > room) join_.resize(room);
   if (join_.empty()) return;
   const int64_t clock = tally_.clock();

@@ -33,7 +33,8 @@ void Contemplation::Course::OpenAttempt(int agents, int least) {
                                      .messages = plan_.request.messages,
                                      .time_of_day = plan_.time_of_day,
                                      .fingerprint = fingerprint_.value_or(plan_.fingerprint)},
-                         .agents = agents});
+                         .agents = agents,
+                         .least = std::min(agents, least)});
 }
 
 void Contemplation::Course::CloseAttempt() {
@@ -54,7 +55,7 @@ void Contemplation::Course::Visit(const Placed& placed) {
   }
   line_ = Line::kOpen;
   place_due_ = absl::InfiniteFuture();
-  credits_ = std::max(0, placed.credits);
+  NoteLoad(placed.credits, placed.running);
   words_ = placed.words;
   if (stage_ == Stage::kSynthesise) agents_.back().seated = now_;
   if (!fingerprint_) Admit(placed.fingerprint);
@@ -89,7 +90,8 @@ void Contemplation::Course::Visit(const PlacementFailed& failed) {
 }
 
 void Contemplation::Course::Visit(const CreditsChanged& changed) {
-  if (changed.attempt == attempt_ && line_ == Line::kOpen) credits_ = std::max(0, changed.credits);
+  if (changed.attempt != attempt_ || line_ != Line::kOpen) return;
+  NoteLoad(changed.credits, changed.running);
 }
 
 void Contemplation::Course::Visit(const FamilyEnded& ended) {

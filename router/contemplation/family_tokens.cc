@@ -112,7 +112,7 @@ void Contemplation::Course::AdvanceRound() {
   while (stage_ == Stage::kThink) {
     const bool over =
         !tally_.Any(Tally::State::kRuns) && !tally_.Any(Tally::State::kEnded) && Waiting().empty();
-    if (over && to_open_.empty()) return EndRound(tally_.clock());
+    if (over && (to_open_.empty() || !WaveIsWorthIt())) return EndRound(tally_.clock());
     if (over) {
       OpenWave(tally_.clock());
       continue;

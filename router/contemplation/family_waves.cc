@@ -2,6 +2,7 @@
 
 #include "common/check.h"
 #include "router/contemplation/course.h"
+#include "router/contemplation/width.h"
 
 // Waves: agents that enter at a token time because the round has come so far, not because the clock
 // on the wall or the load said so. What opens a wave is counted ends only: a replay opens it at the
@@ -26,6 +27,24 @@ void Contemplation::Course::OpenWave(int64_t clock) {
   } else if (AnyEntered()) {
     narrow_due_ = now_ + limits_.narrow_wait;
   }
+}
+
+// How many agents of the round ever entered.
+int Contemplation::Course::Entered() const {
+  return static_cast<int>(std::count_if(agents_.begin(), agents_.end(), [this](const Agent& agent) {
+    return tally_.StateOf(agent.recipe.id) != Tally::State::kAbsent;
+  }));
+}
+
+// That the leader is likelier than the runner-up. A checker's verdict is not the votes' to foresee.
+double Contemplation::Course::Certainty() const {
+  return plan_.checker ? 0.5 : LeaderProbability(ballot_.leading(), ballot_.runner_up());
+}
+
+// What the plan asks of another wave, by the votes that there are: counted ends only, so that a
+// replay comes to the same.
+bool Contemplation::Course::WaveIsWorthIt() const {
+  return 2 * (1 - Certainty()) >= plan_.price * Entered();
 }
 
 // Whether a wave behind the first one is to be sent, as a gang if there is room.
@@ -63,6 +82,22 @@ void Contemplation::Course::WaveRefused(const Refused& refused) {
   credits_ = 0;
   gang_limit_ = std::max(1, size / 2);
   if (size == 1) retry_due_ = now_ + limits_.retry_wait;
+}
+
+// What others leave of the group: the family's own agents make nothing dear to it.
+void Contemplation::Course::NoteLoad(int credits, int running) {
+  const auto own =
+      static_cast<int>(std::count_if(agents_.begin(), agents_.end(), [](const Agent& agent) {
+        return agent.seat == Seat::kSent || agent.seat == Seat::kTaken;
+      }));
+  credits_ = std::max(0, credits);
+  load_ = LoadLevel(credits_ + own, running - own);
+}
+
+// How many agents of the round may enter now: as many as are worth it at this load.
+int Contemplation::Course::MayEnter() const {
+  const int most = static_cast<int>(plan_.agents.size());
+  return std::max(0, WidthAt(load_, plan_.min_agents, most, Certainty()) - Entered());
 }
 
 }  // namespace conclave::router

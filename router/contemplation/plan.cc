@@ -8,6 +8,7 @@
 #include "common/status_details.h"
 #include "router/contemplation/aggregation.h"
 #include "router/contemplation/decision_script.h"
+#include "router/contemplation/effort.h"
 
 namespace conclave::router {
 namespace {
@@ -363,9 +364,10 @@ void MakeAgents(const Request& request, const AgentRecipe& recipe, int agents, P
 
 }  // namespace
 
-absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& model,
+absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& model,
                               const Limits& limits) {
   Plan plan;
+  const Request request = WithEffort(asked, std::min(kMostAgents, limits.max_agents));
   ASSIGN_OR_RETURN(plan.mode, ResolveMode(request, model.profile));
   ASSIGN_OR_RETURN(const AgentBudget agent, ResolveAgentBudget(request, model, plan.mode));
   AgentRecipe recipe;
@@ -408,6 +410,7 @@ absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& mo
   RETURN_IF_ERROR(ResolveProbes(request, plan, recipe));
   ASSIGN_OR_RETURN(plan.stop, ResolveStop(request, width.most));
   MakeAgents(request, recipe, width.most, plan);
+  plan.price = WavePriceOf(request);
   plan.waves = Waves(width.most, request.wave.value_or(width.most), width.least);
 
   plan.deadline = request.deadline.value_or(limits.deadline);

@@ -41,7 +41,7 @@ struct Limits {
 // One request, resolved: nothing in it is open any more. A value; same request, description and
 // limits give the same plan.
 struct Plan {
-  Request request;  // As it came; its optionals are resolved below.
+  Request request;  // As it came, less what kAuto chose; its optionals are resolved below.
   Mode mode = Mode::kInstant;
   std::string model;
   std::string fingerprint;  // Of the description that it was made from: the only one that will do.
@@ -59,6 +59,10 @@ struct Plan {
   // How many of them enter together: the first wave at clock 0, each other one when all before it
   // are counted. Their sum is N; the first is at least the minimum.
   std::vector<int> waves;
+  // What each agent of another wave must be worth to the vote: 2 (1 - P) / k, P the probability
+  // that the leader is likelier than the runner-up (stop_rule.h) and k the agents that entered.
+  // Where another wave is not worth it, the round ends. 0: the stop rule alone ends it.
+  double price = 0;
   std::optional<AnswerKey> answer_key;  // None: nothing can be compared.
   std::optional<Checker> checker;
   PromptProfile profile;
@@ -76,8 +80,8 @@ struct Plan {
   int group_agents = 0;     // Agents that one group can run at a time.
 };
 
-// Resolves what a request left open: mode, budgets, sampling and answer key from the model's
-// profile, agents from the caps.
+// Resolves what a request left open: what kAuto chooses (effort.h), mode, budgets, sampling and
+// answer key from the model's profile, agents from the caps.
 //
 // Grants: an agent's is thinking + end of thinking + answer tokens (only answer tokens when it
 // does not think), at most the model's positions. The sum of grants and the aggregation's reserve
@@ -95,7 +99,7 @@ struct Plan {
 // version, which would not heed what is asked for. kAborted when a replay's decision_version is not
 // ours. A strategy that the model has no words for is kSample. A key that does not suit the
 // question is no error: what cannot be compared is synthesised.
-absl::StatusOr<Plan> MakePlan(const Request& request, const ModelDescription& model,
+absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& model,
                               const Limits& limits);
 
 }  // namespace conclave::router

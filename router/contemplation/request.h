@@ -20,6 +20,7 @@ namespace conclave::router {
 enum class Mode : uint8_t { kInstant, kThinking, kContemplating };
 // How agents share the work. In the order of the API's.
 enum class Strategy : uint8_t { kSample, kRoles, kDecompose, kRefine, kAuto };
+enum class Effort : uint8_t { kLow, kMedium, kHigh };
 enum class StopRule : uint8_t { kNone, kSettled, kBeta, kWindow, kFirst, kQuorum, kAccepted };
 enum class Aggregation : uint8_t { kAuto, kVote, kSynthesise, kWeightedVote, kSelect, kCheck };
 // What a vote weighs; vote_weight.h says how.
@@ -97,6 +98,7 @@ struct Request {
   std::vector<std::string> roles;   // Agent i is told the (i mod n)th. For contemplating only.
   std::vector<float> temperatures;  // Agent i draws at the (i mod n)th. For contemplating only.
   std::optional<int> wave;          // Agents that enter together. For contemplating only.
+  Effort effort = Effort::kMedium;  // kAuto.
   StopRule stop_rule = StopRule::kSettled;
   std::optional<double> stop_certainty;    // kBeta.
   std::optional<int> stop_votes;           // kWindow, kFirst, kQuorum.

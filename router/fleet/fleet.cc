@@ -274,7 +274,8 @@ absl::Status Fleet::WhyNot(const PlacementQuestion& question) const {
                view.description->model.fingerprint != question.fingerprint) {
       trouble = "has another fingerprint";
     } else {
-      trouble = fmt::format("has room for {} agents of {}", view.load.credits, question.agents);
+      trouble = fmt::format("has room for {} agents of {}", std::max(0, view.load.credits),
+                            question.agents);
       full = true;
     }
     troubles += fmt::format("{}group {}: {}", troubles.empty() ? "" : "; ", view.address, trouble);

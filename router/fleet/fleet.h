@@ -64,10 +64,13 @@ class Fleet {
   absl::StatusOr<ModelDescription> FindModel(const std::string& name,
                                              const std::string& fingerprint = "") const;
 
+  // What a group says of its places: called when they change, from any thread; it must not block.
+  // A call that has begun when the run is destroyed may end after it.
+  using LoadListener = std::function<void(const GroupLoad&)>;
   // As WorkerClient does. Of a forgotten group: `events` learns at once that it is lost, and
   // there is no run; or kUnavailable. The run must not outlive the fleet.
   std::unique_ptr<FamilyRun> Open(int group, FamilyOpening opening,
-                                  std::shared_ptr<FamilyEvents> events);
+                                  std::shared_ptr<FamilyEvents> events, LoadListener on_load = {});
   void Count(int group, PromptQuestion question, std::function<void(absl::StatusOr<int>)> done);
   void Render(int group, PromptQuestion question, std::function<void(absl::StatusOr<Prompt>)> done);
 

@@ -1,6 +1,7 @@
 #include "router/fleet/fleet_group.h"
 
 #include <utility>
+#include <vector>
 
 #include "common/status.h"
 
@@ -46,10 +47,17 @@ void Fleet::Group::OnDescribed(GroupDescription description) {
 void Fleet::Group::OnLoad(GroupLoad load) {
   ready.Set(load.ready ? 1 : 0);
   credits.Set(load.credits);
+  std::vector<LoadListener> calls;
   {
     absl::MutexLock lock(&fleet.mutex_);
+    const bool news =
+        load.credits != view.load.credits || load.agents_running != view.load.agents_running;
     view.load = load;
+    for (const auto& [number, listener] : listeners) {
+      if (news) calls.push_back(listener);
+    }
   }
+  for (const LoadListener& call : calls) call(load);
   fleet.Changed(this);
 }
 
@@ -95,12 +103,14 @@ class Fleet::SeatedEvents : public FamilyEvents {
 // Keeps its group from being forgotten.
 class Fleet::SeatedRun : public FamilyRun {
  public:
-  SeatedRun(std::shared_ptr<Group> group, std::unique_ptr<FamilyRun> run)
-      : group_(std::move(group)), run_(std::move(run)) {}
+  // `listener`: its number among the group's; 0: it is none.
+  SeatedRun(std::shared_ptr<Group> group, std::unique_ptr<FamilyRun> run, int64_t listener)
+      : group_(std::move(group)), run_(std::move(run)), listener_(listener) {}
   ~SeatedRun() override {
     run_.reset();
     absl::MutexLock lock(&group_->fleet.mutex_);
     --group_->families;
+    group_->listeners.erase(listener_);
   }
   void Add(std::vector<AgentRecipe> gang) override { run_->Add(std::move(gang)); }
   void Cancel(std::vector<AgentId> agents) override { run_->Cancel(std::move(agents)); }
@@ -112,17 +122,21 @@ class Fleet::SeatedRun : public FamilyRun {
  private:
   const std::shared_ptr<Group> group_;  // Shared with the fleet.
   std::unique_ptr<FamilyRun> run_;
+  const int64_t listener_;
 };
 
 std::unique_ptr<FamilyRun> Fleet::Open(int group, FamilyOpening opening,
-                                       std::shared_ptr<FamilyEvents> events) {
+                                       std::shared_ptr<FamilyEvents> events, LoadListener on_load) {
   std::shared_ptr<Group> found;
+  int64_t listener = 0;
   {
     absl::MutexLock lock(&mutex_);
     const auto at = groups_.find(group);
     if (at != groups_.end()) {
       found = at->second;
       ++found->families;
+      if (on_load) listener = ++found->last_listener;
+      if (on_load) found->listeners[listener] = std::move(on_load);
     }
   }
   if (found == nullptr) {
@@ -131,7 +145,7 @@ std::unique_ptr<FamilyRun> Fleet::Open(int group, FamilyOpening opening,
   }
   auto run = found->member.client->Open(std::move(opening),
                                         std::make_shared<SeatedEvents>(found, std::move(events)));
-  return std::make_unique<SeatedRun>(std::move(found), std::move(run));
+  return std::make_unique<SeatedRun>(std::move(found), std::move(run), listener);
 }
 
 void Fleet::Count(int group, PromptQuestion question,

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <memory>
 
 #include "router/fleet/fleet.h"
@@ -27,7 +29,9 @@ struct Fleet::Group : public GroupEvents {
   Counter losses, rests;
   // Guarded by the fleet's mutex.
   GroupView view;
-  int families = 0;       // Runs that are open.
+  int families = 0;                           // Runs that are open.
+  std::map<int64_t, LoadListener> listeners;  // Of those that asked.
+  int64_t last_listener = 0;
   int losses_in_row = 0;  // Without a family that ended well between them.
 
   std::unique_ptr<GroupWatch> watch;  // Last: its events use the others.

@@ -4,6 +4,8 @@
 #include <string_view>
 #include <tuple>
 
+#include "router/contemplation/width.h"
+
 namespace conclave::router {
 namespace {
 
@@ -28,7 +30,11 @@ bool Serves(const GroupView& group, const PlacementQuestion& question) {
 }
 
 bool HasRoom(const GroupView& group, const PlacementQuestion& question) {
-  return group.load.credits >= std::max(1, question.agents);
+  const int most = std::max(1, question.agents);
+  if (group.load.credits >= most) return true;
+  if (question.least < 1) return false;
+  const double load = LoadLevel(group.load.credits, group.load.agents_running);
+  return group.load.credits >= WidthAt(load, std::min(question.least, most), most, 0.5);
 }
 
 auto QueueOf(const GroupView& group) {

@@ -33,7 +33,8 @@ struct GroupView {
 struct PlacementQuestion {
   std::string model;
   std::string fingerprint;    // Only groups with this one. Empty: any.
-  int agents = 1;             // Agents that must be able to enter at once.
+  int agents = 1;             // Agents that are to enter at once,
+  int least = 0;              // or so many as are worth it at a group's load; 0: all of them.
   int64_t prompt_tokens = 0;  // An estimate: what computing the prompt costs.
   uint64_t prefix = 0;        // PrefixOf the messages.
 };

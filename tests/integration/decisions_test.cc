@@ -158,7 +158,9 @@ TEST_F(DecisionsTest, AgentsForWhomThereIsNoRoomInTimeAreNarrowed) {
 TEST_F(DecisionsTest, AStragglerIsDroppedAfterTheRequestsPatience) {
   Start({"limits.narrow_wait=60s"});
   v1::GenerateRequest request = Question(2);
-  // Whoever joins begins behind those that are there, and they end before it has got as far.
+  // Whoever joins begins behind those that are there, and they end before it has got as far: at
+  // this temperature each at a token of its own.
+  request.mutable_sampling()->set_temperature(2);
   request.mutable_contemplation()->mutable_patience()->set_nanos(1'000'000);
 
   const Seen seen = Ask(request);

@@ -134,8 +134,6 @@ std::vector<Bad> BadChoices() {
        "contemplation.strategy", "STRATEGY_DECOMPOSE", kNotYet},
       {"StrategyRefine", [](auto& r) { Width(r).set_strategy(v1::STRATEGY_REFINE); },
        "contemplation.strategy", "STRATEGY_REFINE", kNotYet},
-      {"StrategyAuto", [](auto& r) { Width(r).set_strategy(v1::STRATEGY_AUTO); },
-       "contemplation.strategy", "STRATEGY_AUTO", kNotYet},
       {"ProbesTooOften", [](auto& r) { Width(r).mutable_probes()->set_every(15); },
        "contemplation.probes.every", "is 15; it can be 16 to 65536"},
       {"ProbesWithoutAnswer",
@@ -150,6 +148,14 @@ std::vector<Bad> BadChoices() {
          Width(r).mutable_probes()->set_agree(1);
        },
        "contemplation.probes.agree", "is 1; it can be 2 to 64"},
+      {"EffortOfAnotherStrategy", [](auto& r) { Width(r).set_effort(v1::EFFORT_LOW); },
+       "contemplation.effort", "is for STRATEGY_AUTO only"},
+      {"Effort",
+       [](auto& r) {
+         Width(r).set_strategy(v1::STRATEGY_AUTO);
+         Width(r).set_effort(static_cast<v1::Effort>(4));
+       },
+       "contemplation.effort", "no value 4"},
       {"StopRule", [](auto& r) { Width(r).set_stop_rule(static_cast<v1::StopRule>(99)); },
        "contemplation.stop_rule", "no value 99"},
       {"CertaintyOfAnotherRule", [](auto& r) { Width(r).set_stop_certainty(0.9); },

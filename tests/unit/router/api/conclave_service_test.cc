@@ -1,5 +1,6 @@
 #include "router/api/conclave_service.h"
 
+#include <absl/synchronization/notification.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,6 +8,7 @@
 #include "common/status_details.h"
 #include "common/wire/grpc_status.h"
 #include "tests/unit/router/api/api_rig.h"
+#include "tests/unit/router/api/held.h"
 
 namespace conclave::router {
 namespace {
@@ -358,6 +360,48 @@ TEST(ConclaveServiceTest, RequestsAreLoggedByIdAndTheirTextsNever) {
   EXPECT_THAT(all, HasSubstr("seen-1"));
   EXPECT_EQ(all.find("PRIVATE"), std::string::npos);
   EXPECT_EQ(all.find("Answer"), std::string::npos);
+}
+
+// Of two tenants that wait, the one comes first that used less, not the one that asked for less.
+TEST(ConclaveServiceTest, ARequestThatIsLeftCountsWithWhatItUsedAndNotWithItsEstimate) {
+  RigOptions options = WithTenants({"left", "other", "third"});
+  options.admission.max_requests = 1;
+  ApiRig rig(options, SpeechOf(100));
+  rig.worker().HoldAfter(6);
+  v1::GenerateRequest request = Ask(v1::MODE_INSTANT);
+  request.mutable_budget()->set_answer_tokens(4000);
+  request.add_include(v1::INCLUDE_TOKENS);
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", "Bearer left");
+  const auto reader = rig.stub().Generate(&context, request);
+  int heard = 0;
+  for (v1::GenerateResponse event; heard < 6 && reader->Read(&event);) {
+    heard += event.agent_delta().tokens_size();
+  }
+  EXPECT_EQ(heard, 6);
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(rig.worker().AwaitOpenFamilies(0));
+
+  Admission& admission = rig.admission();
+  std::optional<Ticket> held;
+  absl::Notification left;
+  admission.Admit({.tenant = "other", .agents = 1, .tokens = 1000}, rig.clock().Now(),
+                  [&](absl::StatusOr<Ticket> ticket) {
+                    held = *std::move(ticket);
+                    left.Notify();
+                  });
+  left.WaitForNotification();
+  held.reset();
+  admission.Admit({.tenant = "third", .agents = 1, .tokens = 1}, rig.clock().Now(),
+                  [&](absl::StatusOr<Ticket> ticket) { held = *std::move(ticket); });
+  std::vector<std::string> order;
+  for (const char* tenant : {"other", "left"}) {
+    admission.Admit({.tenant = tenant, .agents = 1, .tokens = 1}, rig.clock().Now(),
+                    [&order, tenant](const auto&) { order.emplace_back(tenant); });
+  }
+  held.reset();
+  EXPECT_THAT(order, testing::ElementsAre("left", "other"));
 }
 
 }  // namespace

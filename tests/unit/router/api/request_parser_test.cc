@@ -151,6 +151,32 @@ TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {
   EXPECT_EQ(request->on_loss, OnLoss::kFail);
 }
 
+TEST(RequestParserTest, AutoBeatsTheRunnerUpUnlessTheRequestSaysOtherwise) {
+  v1::GenerateRequest wire = Question();
+  wire.set_mode(v1::MODE_CONTEMPLATING);
+  v1::Contemplation& how = *wire.mutable_contemplation();
+  how.set_strategy(v1::STRATEGY_AUTO);
+  auto request = ParseRequest(wire, Draws());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->strategy, Strategy::kAuto);
+  EXPECT_EQ(request->effort, Effort::kMedium);
+  EXPECT_EQ(request->stop_rule, StopRule::kBeta);
+  EXPECT_FALSE(request->max_agents || request->wave || request->stop_certainty);
+
+  how.set_effort(v1::EFFORT_HIGH);
+  how.set_stop_certainty(0.75);
+  request = ParseRequest(wire, Draws());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->effort, Effort::kHigh);
+  EXPECT_EQ(request->stop_certainty, 0.75);
+
+  how.clear_stop_certainty();
+  how.set_stop_rule(v1::STOP_RULE_SETTLED);
+  request = ParseRequest(wire, Draws());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->stop_rule, StopRule::kSettled);
+}
+
 TEST(RequestParserTest, AWeightedVoteAndABarArrive) {
   v1::GenerateRequest wire = Question();
   wire.set_mode(v1::MODE_CONTEMPLATING);

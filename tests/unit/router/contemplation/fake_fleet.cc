@@ -190,18 +190,27 @@ void FakeFleet::FindPlace() {
   const bool foreign = random_.Chance(chaos_.foreign);
   lost_any_ = lost_any_ || foreign;
   const int credits = chaos_.tells_credits ? run_->room : random_.Below(3);
+  run_->others = Others();
   run_->outbox.push_back(Placed{.attempt = run_->attempt,
                                 .fingerprint = foreign ? "g" : "f",
                                 .credits = credits,
+                                .running = run_->others,
                                 .words = "group g serves"});
+}
+
+// Agents of others: so many that places are dear, or none.
+int FakeFleet::Others() {
+  return random_.Chance(chaos_.busy) ? random_.Below(16 * run_->room + 1) : 0;
 }
 
 // What a group does of its own accord.
 void FakeFleet::Turn() {
   if (random_.Below(1000) < chaos_.tide) {
     run_->room = std::min(random_.Between(chaos_.least_room, chaos_.most_room), run_->pool);
-    run_->outbox.push_back(
-        CreditsChanged{.attempt = run_->attempt, .credits = std::max(0, run_->room - Running())});
+    run_->others = Others();
+    run_->outbox.push_back(CreditsChanged{.attempt = run_->attempt,
+                                          .credits = std::max(0, run_->room - Running()),
+                                          .running = run_->others + Running()});
   }
   if (random_.Below(1000) < chaos_.silent) run_->silent = true;
   if (random_.Below(1000) < chaos_.broken && !run_->over) Break();

@@ -80,6 +80,7 @@ struct Chaos {
   int slow = 0;       // Agents that a group draws for seldom.
   int odd_width = 0;  // A gang is refused for good, with whatever width.
   int foreign = 0;    // A group has another fingerprint.
+  int busy = 0;       // A group runs agents of others, and says so.
   // Per mille of the turns.
   int tide = 0;    // Room comes or goes, and the credits are told.
   int silent = 0;  // The group says nothing any more, and is not lost.
@@ -129,7 +130,7 @@ class FakeFleet {
     int wanted = 1;
     bool placed = false, gone = false, finishing = false, over = false;
     bool silent = false, broken = false;
-    int room = 0, pool = 0;
+    int room = 0, pool = 0, others = 0;
     int64_t probed = 0, heard = 0;  // Tokens of copies; of those whose answers arrived.
     std::vector<Seated> seated;
     std::deque<Command> inbox;
@@ -137,6 +138,7 @@ class FakeFleet {
   };
 
   void FindPlace();
+  int Others();
   void ObeyNext();
   void Draw();
   void Answer(Seated& agent);

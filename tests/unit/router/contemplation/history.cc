@@ -110,6 +110,7 @@ void DrawTrouble(Random& random, Scenario& scenario) {
   }
   if (random.Chance(20)) scenario.stop_at = random.Below(random.Chance(30) ? 15 : 200);
   scenario.leave = random.Chance(5) ? 1 : 0;
+  chaos.busy = random.Chance(30) ? random.Between(1, 100) : 0;
 }
 
 }  // namespace
@@ -157,6 +158,13 @@ void AddWaves(Scenario& scenario) {
   request.max_agents = most;
   request.wave = random.Between(1, random.Chance(50) ? std::min(most, 4) : most);
   if (random.Chance(50)) request.min_agents = 1;
+  if (random.Chance(60)) return;
+  request.strategy = Strategy::kAuto;
+  request.effort = static_cast<Effort>(random.Below(3));
+  if (random.Chance(80)) request.stop_rule = StopRule::kBeta;
+  if (request.stop_rule > StopRule::kBeta) return;
+  request.stop_certainty.reset();
+  request.stop_votes.reset();
 }
 
 void AddChecker(Scenario& scenario) {

@@ -139,6 +139,11 @@ Expected Reckon(const Plan& plan, const World& world) {
         : plan.stop.rule == StopRule::kQuorum ? first >= plan.stop.votes
                                               : false;
     if (stop) break;
+    // Another wave must be worth its price.
+    const bool wave_over =
+        std::find(wave_ends.begin(), wave_ends.end(), counted) != wave_ends.end();
+    if (wave_over && 2 * (1 - Certain(first, second)) < plan.price * static_cast<double>(counted))
+      break;
   }
   // The rest of the wave is cut there; those behind it never were.
   const size_t entered =

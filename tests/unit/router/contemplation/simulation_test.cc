@@ -30,6 +30,7 @@ struct Totals {
   int weighted = 0, overturned = 0, barred = 0, agreed = 0;
   int in_waves = 0, later_waves = 0;  // Requests; those in which a second wave entered.
   int unasked = 0;                    // Those whose last wave nobody needed.
+  int priced = 0;                     // Those in which another wave was too dear.
   int accepted = 0, rejected = 0;     // Answers, by a checker.
   int picked = 0;                     // Answers, by a pass.
   int resumed = 0;                    // Requests whose agents were resumed.
@@ -130,6 +131,7 @@ void CountWaves(const Plan& plan, const Completed& completed, Totals& totals) {
   size_t entered = 0;
   for (const AgentUsage& usage : completed.receipt.agents)
     entered += StageOf(usage.agent) == kThinkStage ? 1 : 0;
+  totals.priced += plan.price > 0 && entered < plan.agents.size() ? 1 : 0;
   totals.later_waves += entered > static_cast<size_t>(plan.waves.front()) ? 1 : 0;
   totals.unasked += entered < plan.agents.size() && completed.receipt.decisions.empty() ? 1 : 0;
 }
@@ -207,16 +209,16 @@ TEST_P(SimulationTest, EveryHistoryKeepsTheRulesAndReplaysToTheSameBytes) {
   fmt::print(
       "{} histories:{} {} undisturbed, {} decided, {} replayed, {} resumed, {} plans refused, "
       "{} weighted votes, {} not as counts say, {} agents below their bar, {} in waves, {} beyond "
-      "the first, {} with a wave unasked, {} answers accepted, {} rejected, {} picked, "
-      "{} agents whose copies agreed, {} events\n",
+      "the first, {} with a wave unasked, {} where another was too dear, {} answers accepted, {} "
+      "rejected, {} picked, {} agents whose copies agreed, {} events\n",
       totals.histories, ends, totals.undisturbed, totals.decided, totals.replayed, totals.resumed,
       totals.refused, totals.weighted, totals.overturned, totals.barred, totals.in_waves,
-      totals.later_waves, totals.unasked, totals.accepted, totals.rejected, totals.picked,
-      totals.agreed, totals.events);
+      totals.later_waves, totals.unasked, totals.priced, totals.accepted, totals.rejected,
+      totals.picked, totals.agreed, totals.events);
   if (totals.histories < 500) return;
   for (const int reached :
        {totals.weighted, totals.overturned, totals.barred, totals.later_waves, totals.unasked,
-        totals.accepted, totals.rejected, totals.picked, totals.agreed}) {
+        totals.priced, totals.accepted, totals.rejected, totals.picked, totals.agreed}) {
     EXPECT_GT(reached, 0);
   }
 }

@@ -91,6 +91,23 @@ TEST_F(FleetTest, AFamilyWaitsUntilAGroupHasRoomAndThenTakesItsCredits) {
   EXPECT_EQ(places.size(), 2u);
 }
 
+TEST_F(FleetTest, AFamilyIsToldWhenItsGroupsPlacesChangeWhileItLasts) {
+  Make(2);
+  Describe(0, "m");
+  std::vector<int> told;
+  auto run = fleet_->Open(0, {}, std::make_shared<Ends>(),
+                          [&told](const GroupLoad& load) { told.push_back(load.credits); });
+  auto deaf = fleet_->Open(0, {}, std::make_shared<Ends>());
+  Load(0, 5);
+  Load(0, 5);  // No news.
+  Load(1, 7);  // Another group.
+  Load(0, 4);
+  EXPECT_THAT(told, ElementsAre(5, 4));
+  run.reset();
+  Load(0, 3);
+  EXPECT_THAT(told, ElementsAre(5, 4));
+}
+
 TEST_F(FleetTest, WhoWaitsLongestComesFirst) {
   Make(1);
   std::vector<int> early, late;

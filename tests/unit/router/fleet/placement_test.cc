@@ -63,6 +63,20 @@ TEST(PlacementTest, OnlyAGroupThatServesTheModelAndHasRoomTakesAFamily) {
   EXPECT_EQ(Place({unknown}, Question()), std::nullopt);
 }
 
+TEST(PlacementTest, WhereAgentsAreDearAFamilyThatCanBeNarrowerGoesWithLessRoom) {
+  GroupView busy = Group("a", 3);
+  busy.load.agents_running = 61;
+  PlacementQuestion question = Question(8);
+  EXPECT_EQ(Place({busy}, question), std::nullopt) << "all of it or nothing";
+  question.least = 1;
+  EXPECT_EQ(Place({busy}, question), 0) << "one is worth its price there";
+  question.least = 4;
+  EXPECT_EQ(Place({busy}, question), std::nullopt);
+  busy.load.agents_running = 0;  // A small group is not a dear one.
+  question.least = 1;
+  EXPECT_EQ(Place({busy}, question), std::nullopt);
+}
+
 TEST(PlacementTest, AFamilyThatRanElsewhereGoesToItsFingerprintOnly) {
   PlacementQuestion question = Question();
   question.fingerprint = "g";

@@ -1,0 +1,23 @@
+#pragma once
+
+// How many agents a family may have while tokens are dear. Pure; only a live family asks: what it
+// decides stands in the receipt.
+namespace conclave::router {
+
+// How dear places are in a group, 0 to 1, by what others leave of it: `free` places and those that
+// this family holds, of which others hold `taken`. 0 as long as a quarter is left; then rising
+// evenly to 1 when nothing is.
+double LoadLevel(int free, int taken);
+
+// How many of `most` agents a request may have at `load`, those that entered before included;
+// `least` it may always have. `certain`: the probability that the leader of its votes is right
+// against the runner-up, 0.5 without votes.
+//
+// No doubling of the votes is worth more than the one before (README.md), so agent k is worth 1 / k
+// of the first, and all of them 2 (1 - certain) of what they are worth before anybody voted. The
+// price rises with the load, evenly on the scale of logarithms, from what agent `most` is worth to
+// what agent `least` is: agents enter while they are worth it. That is most * w^load of them,
+// w = least / most * 2 (1 - certain).
+int WidthAt(double load, int least, int most, double certain);
+
+}  // namespace conclave::router

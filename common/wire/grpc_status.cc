@@ -24,8 +24,9 @@ constexpr size_t kMostDetailBytes = 2560;
 
 // As much of a text as is told. Protobuf takes UTF-8 only.
 std::string Told(std::string_view text) {
-  if (text.size() <= kMostTextBytes) return ValidUtf8(text);
-  return ValidUtf8(FirstCharacters(text, kMostTextBytes)) + "...";
+  const std::string valid = ValidUtf8(text);  // Up to three times as long.
+  if (valid.size() <= kMostTextBytes) return valid;
+  return std::string(FirstCharacters(valid, kMostTextBytes)) + "...";
 }
 
 // What a peer sent as a duration; nothing when it is not a sane one.

@@ -69,6 +69,7 @@ TEST(GrpcStatusTest, WhatWouldNotFitIntoAPeersTrailersIsCutOrLeftOut) {
   const grpc::Status status = ToGrpc(WithDetails(Unavailable("{}", text), details));
 
   EXPECT_EQ(status.error_message(), std::string(1023, 'a') + "...");
+  EXPECT_LE(ToGrpc(Unavailable("{}", std::string(1024, '\xFF'))).error_message().size(), 1027u);
   EXPECT_LT(3 * status.error_message().size() + 4 * status.error_details().size() / 3, 7000u);
   const StatusDetails told = DetailsOf(FromGrpc(status));
   EXPECT_TRUE(told.fields.empty());

@@ -7,6 +7,7 @@
 #include "common/status.h"
 #include "common/status_details.h"
 #include "router/api/request_parser.h"
+#include "router/contemplation/plan.h"
 #include "tests/unit/router/api/question.h"
 
 namespace conclave::router {
@@ -370,6 +371,20 @@ std::vector<Bad> BadTexts() {
   };
 }
 
+// What is wrong with its form, or with what it asks of a model.
+absl::Status Refusal(const v1::GenerateRequest& wire) {
+  ModelDescription model;
+  model.max_positions = 1000;
+  model.max_agents = 16;
+  model.decision_version = kDecisionVersion;
+  model.vocabulary = 500;
+  model.profile.thinks = true;
+  model.profile.thinking_tokens = 100;
+  model.profile.answer_tokens = 20;
+  ASSIGN_OR_RETURN(const Request request, ParseRequest(wire, Draws()));
+  return MakePlan(request, model, Limits()).status();
+}
+
 class BadRequestTest : public ::testing::TestWithParam<Bad> {};
 
 TEST_P(BadRequestTest, IsRefusedNamingFieldValueAndLimit) {
@@ -377,7 +392,7 @@ TEST_P(BadRequestTest, IsRefusedNamingFieldValueAndLimit) {
   v1::GenerateRequest wire = Question("SECRET");
   bad.change(wire);
 
-  const absl::Status status = ParseRequest(wire, Draws()).status();
+  const absl::Status status = Refusal(wire);
 
   EXPECT_EQ(status.code(), bad.code) << status;
   const std::string message(MessageOf(status));

@@ -221,7 +221,7 @@ std::vector<Lie> Lies() {
        .end = {grpc::StatusCode::FAILED_PRECONDITION, "the group has the fingerprint 0, not 1"}},
       {.kind = "an error of 5 kB",
        .say = nullptr,
-       .end = {grpc::StatusCode::INTERNAL, std::string(5000, 'e') + "\n\x1b[31m"}},
+       .end = {grpc::StatusCode::INTERNAL, std::string(5000, 'x') + "\n\x1b[31m"}},
       Description("no name", [](v1::ModelDescription& model) { model.clear_name(); }),
       Description("no fingerprint", [](v1::ModelDescription& model) { model.clear_fingerprint(); }),
       Description("0 ranks", [](v1::ModelDescription& model) { model.set_tensor_parallel(0); }),

@@ -61,8 +61,9 @@ TEST(RouterConfigTest, FilesThatAreNamedAreLookedAtWhenAsked) {
       "ports_file=/nonexistent/ports"};
   EXPECT_TRUE(LoadRouterConfig(kShipped, settings).ok());
   const absl::Status status = LoadRouterConfig(kShipped, settings, NamedFiles::kCheck).status();
-  EXPECT_THAT(MessageOf(status), HasSubstr("server.tls.certificate: /nonexistent/a.pem cannot be"));
-  EXPECT_THAT(MessageOf(status), HasSubstr("server.tls.key: /nonexistent/a.key cannot be read"));
+  EXPECT_THAT(MessageOf(status),
+              HasSubstr("server.tls.certificate: /nonexistent/a.pem: No such file"));
+  EXPECT_THAT(MessageOf(status), HasSubstr("server.tls.key: /nonexistent/a.key: No such file"));
   EXPECT_THAT(MessageOf(status), HasSubstr("ports_file: /nonexistent is not a folder"));
 }
 

@@ -1,5 +1,6 @@
 #include "common/wire/family_wire.h"
 
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -313,9 +314,12 @@ absl::StatusOr<FamilyEvent> ReadRefused(const v1::GangRefused& wire) {
 }
 
 absl::StatusOr<FamilyEvent> ReadProbe(const v1::ProbeResult& wire) {
-  RETURN_IF_ERROR(CheckNumber("probe.at", wire.at(), 0));
-  RETURN_IF_ERROR(CheckNumber("probe.sampled", wire.sampled(), 0));
-  RETURN_IF_ERROR(CheckNumber("probe.forced", wire.forced(), 0));
+  RETURN_IF_ERROR(CheckRange("probe.at", wire.at(), kMostInt - kMostProbeEvery - 1));
+  RETURN_IF_ERROR(CheckRange("probe.sampled", wire.sampled(), kMostProbeTokens));
+  RETURN_IF_ERROR(CheckRange("probe.forced", wire.forced(), kMostProbeEvery));
+  if (!std::isfinite(wire.logprob_mean())) {
+    return BadField("probe.logprob_mean", fmt::format("is {}", wire.logprob_mean()));
+  }
   return ProbeResult{.agent = static_cast<AgentId>(wire.agent()),
                      .at = wire.at(),
                      .answer = wire.answer(),

@@ -20,10 +20,11 @@ void Contemplation::Course::Visit(const Probed& probed) {
 // copies at a count never depends on when they answered.
 absl::Status Contemplation::Course::Hear(Agent& agent, const ProbeResult& probe) {
   const int count = agent.transcript.count();
-  const int until = probe.at + agent.recipe.probe_every;
-  if (probe.at < 1 || probe.at > count || count > until) {
+  const int every = agent.recipe.probe_every;
+  if (probe.at < 1 || probe.at > count || count - probe.at > every) {
     return DataLoss("its copy at {} answered when it had {} tokens", probe.at, count);
   }
+  const int until = probe.at + every;
   const int tokens = probe.sampled + probe.forced;
   prompts_.Probed(tokens);
   // After a resumption they may come again.

@@ -122,6 +122,19 @@ Lie Token(const std::string& kind, std::function<void(v1::ProducedToken&)> chang
     change(*delta.mutable_tokens(1));
   });
 }
+// A copy of the agent has answered.
+Lie Copy(const std::string& kind, int at, int sampled) {
+  return {kind, [at, sampled](Stage& stage) {
+            stage.Accept();
+            stage.Say(stage.Tokens(0, 3));
+            v1::RunResponse response;
+            v1::ProbeResult& probe = *response.mutable_probe();
+            probe.set_agent(stage.agent());
+            probe.set_at(at);
+            probe.set_sampled(sampled);
+            stage.Say(response);
+          }};
+}
 Lie Description(const std::string& kind, std::function<void(v1::ModelDescription&)> change) {
   return {kind, nullptr, std::move(change)};
 }
@@ -190,6 +203,10 @@ std::vector<Lie> Lies() {
          last.mutable_delta()->mutable_end()->set_cause(v1::AgentEnd::CAUSE_CANCELLED);
          stage.Say(last);
        }},
+      Copy("a copy that nobody asked", 3, 1),
+      Copy("a copy ahead of all agents", std::numeric_limits<int>::max(), 1),
+      Copy("a copy with -1 tokens drawn", 3, -1),
+      Copy("a copy with more tokens than any may have", 3, 257),
       {"the family's end before its agent's",
        [](Stage& stage) {
          stage.Accept();

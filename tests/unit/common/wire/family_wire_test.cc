@@ -107,6 +107,21 @@ TEST(FamilyWireTest, WhatACopyAnsweredComesBack) {
   EXPECT_EQ(Through<ProbeResult>(FamilyEvent(probe)), probe);
 }
 
+TEST(FamilyWireTest, WhatNoCopyCanHaveAnsweredIsRefused) {
+  const std::pair<const char*, void (*)(ProbeResult&)> table[] = {
+      {"probe.at", [](ProbeResult& probe) { probe.at = -1; }},
+      {"probe.at", [](ProbeResult& probe) { probe.at = std::numeric_limits<int>::max(); }},
+      {"probe.sampled", [](ProbeResult& probe) { probe.sampled = 257; }},
+      {"probe.forced", [](ProbeResult& probe) { probe.forced = 65537; }},
+      {"probe.logprob_mean",
+       [](ProbeResult& probe) { probe.logprob_mean = std::numeric_limits<float>::infinity(); }}};
+  for (const auto& [field, spoil] : table) {
+    ProbeResult probe{.agent = MakeAgentId(0, 0, 2), .at = 64, .sampled = 4};
+    spoil(probe);
+    EXPECT_EQ(FieldOf(FromWire(ToWire(FamilyEvent(probe))).status()), field);
+  }
+}
+
 TEST(FamilyWireTest, ProbesBeyondTheLimitsAreRefused) {
   for (const auto& [every, tokens, field] : {std::tuple{15, 20, "add.agents[0].probe_every"},
                                              std::tuple{65537, 20, "add.agents[0].probe_every"},

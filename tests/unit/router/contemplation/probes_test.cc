@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "common/status.h"
 #include "tests/unit/router/contemplation/led_family.h"
 
@@ -196,6 +198,16 @@ TEST_F(ProbesTest, ACopyCannotBeAheadOfItsAgent) {
   Enter(1);
   Say(Thinker(0), Letters(15));
   Answer(Thinker(0), 16, "7");
+  ASSERT_TRUE(failed_.has_value());
+}
+
+TEST_F(ProbesTest, ACopyAheadOfAllNumbersBreaksTheStream) {
+  request_.on_loss = OnLoss::kFail;
+  Enter(1);
+  Say(Thinker(0), Letters(16));
+  Tell(
+      Probed{.attempt = attempt_,
+             .result = {.agent = Thinker(0), .at = std::numeric_limits<int>::max(), .sampled = 1}});
   ASSERT_TRUE(failed_.has_value());
 }
 

@@ -12,6 +12,7 @@
 #include "tests/unit/worker/text/fixture_texts.h"
 #include "tests/unit/worker/text/small_tokenizer.h"
 #include "worker/text/chat_template.h"
+#include "worker/text/generation_config.h"
 #include "worker/text/tokenizer.h"
 #include "worker/text/utf8.h"
 
@@ -138,6 +139,53 @@ TEST(TextFuzzTest, RefusesEveryTruncationOfATokenizer) {
   for (size_t size = 0; size < text.size(); ++size) {
     ASSERT_FALSE(Tokenizer::Parse(text.substr(0, size), "t.json").ok()) << size;
   }
+}
+
+// How a model is drawn from when nobody says: whatever is taken can be drawn with.
+TEST(TextFuzzTest, AGenerationConfigThatIsTakenCanBeDrawnWith) {
+  const Json seed_file = {{"eos_token_id", {2, 7}},
+                          {"do_sample", true},
+                          {"temperature", 0.6},
+                          {"top_k", 20},
+                          {"top_p", 0.95},
+                          {"min_p", 0.1},
+                          {"repetition_penalty", 1.1},
+                          {"transformers_version", "4.51.0"}};
+  const std::vector<std::string> words = {"{", "}", "[",    "]",   ":",     ",",  "null",
+                                          "-", "9", "1e99", "nan", "false", "\"", "\"top_k\""};
+  int taken = 0;
+  const int kMutants = Rounds(20'000);
+  for (int seed = 0; seed < kMutants; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(SeedOf(seed));
+    Json file = seed_file;
+    for (size_t n = Below(random, 3); n > 0; --n) {
+      Json surprise = Surprise(random, file);
+      AnyNode(random, file) = std::move(surprise);
+    }
+    std::string text = file.dump(-1, ' ', false, Json::error_handler_t::replace);
+    for (size_t n = seed % 2 == 0 ? 0 : Below(random, 3); n > 0; --n) Mutate(random, words, text);
+    const CountedMemory memory;
+    const auto config = ParseGenerationConfig(text, "g.json");
+    ASSERT_LT(memory.peak(), size_t{4} << 20);
+    if (!config.ok()) {
+      ASSERT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
+      ASSERT_TRUE(config.status().message().find("g.json") == 0) << config.status();
+      continue;
+    }
+    ++taken;
+    const Sampling& s = config->sampling;
+    ASSERT_TRUE(s.temperature >= 0 && s.temperature <= 100) << text;
+    ASSERT_TRUE(s.top_p > 0 && s.top_p <= 1 && s.min_p >= 0 && s.min_p < 1) << text;
+    ASSERT_TRUE(s.top_k >= 0 && s.top_k <= 1024) << text;
+    ASSERT_TRUE(s.repetition_penalty > 0 && s.repetition_penalty <= 10) << text;
+    const std::vector<TokenId>& ends = config->end_tokens;
+    ASSERT_TRUE(std::is_sorted(ends.begin(), ends.end()) && (ends.empty() || ends[0] >= 0)) << text;
+    ASSERT_EQ(config->source, text);
+  }
+  std::printf("generation configs: %d of %d mutants were taken\n", taken, kMutants);
+  EXPECT_GT(taken, kMutants / 20);
+  EXPECT_LT(taken, kMutants);
 }
 
 std::vector<std::string> TemplateSeeds() {

@@ -28,14 +28,14 @@ absl::Status WriteRecord(const std::string& path, const v1::Record& record) {
 }  // namespace
 
 int Ask(const AskOptions& options, const v1::GenerateRequest& request, Printer& printer) {
-  const absl::StatusOr<std::string> key = KeyOf(options);
-  if (!key.ok()) return Usage(key.status());
+  const absl::StatusOr<Caller> caller = MakeCaller(options);
+  if (!caller.ok()) return Usage(caller.status());
   if (const absl::Status file = CanWrite(options.receipt_file); !file.ok()) return Usage(file);
 
   Transcript transcript;
   TranscribingPrinter both(printer, transcript);
   const bool keeps = !options.receipt_file.empty();
-  const Asked asked = AskRouters(options, request, *key, keeps ? both : printer);
+  const Asked asked = AskRouters(options, request, *caller, keeps ? both : printer);
   if (!asked.status.ok() && asked.interrupted) {
     std::cerr << "conclave: cancelled\n";
     return kExitInterrupted;

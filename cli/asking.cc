@@ -30,10 +30,10 @@ constexpr std::chrono::seconds kStopPatience{5};
 // One request, over as many streams as it takes. Interrupt may be called from any thread.
 class Asking {
  public:
-  Asking(const ServerOptions& options, v1::GenerateRequest request, const std::string& key,
+  Asking(const ServerOptions& options, v1::GenerateRequest request, const Caller& caller,
          Printer& printer)
       : options_(options),
-        key_(key),
+        caller_(caller),
         joined_(std::move(request)),
         reconnect_(options.router),
         printer_(printer) {}
@@ -62,7 +62,7 @@ class Asking {
   absl::Status Stream(const std::shared_ptr<Call>& call);
 
   const ServerOptions& options_;
-  const std::string key_;
+  const Caller& caller_;
   const absl::Time began_ = absl::Now();
   JoinedStream joined_;
   Reconnect reconnect_;
@@ -77,8 +77,8 @@ absl::Status Asking::Run() {
   absl::BitGen random;
   while (true) {
     const auto call = std::make_shared<Call>();
-    call->stub = Connect(reconnect_.router());
-    AddKey(key_, call->context);
+    call->stub = Connect(reconnect_.router(), caller_);
+    AddKey(caller_.key, call->context);
     {
       absl::MutexLock lock(&mutex_);
       call_ = call;
@@ -133,7 +133,7 @@ void Asking::Interrupt() {
   }
   if (call == nullptr) return;
   if (stop->request.request_id().empty()) return call->context.TryCancel();
-  AddKey(key_, stop->context);
+  AddKey(caller_.key, stop->context);
   stop->context.set_deadline(std::chrono::system_clock::now() + kStopPatience);
   call->stub->async()->Stop(&stop->context, &stop->request, &stop->response,
                             [call, stop](const grpc::Status& status) {
@@ -143,10 +143,10 @@ void Asking::Interrupt() {
 
 }  // namespace
 
-Asked AskRouters(const ServerOptions& options, v1::GenerateRequest request, const std::string& key,
+Asked AskRouters(const ServerOptions& options, v1::GenerateRequest request, const Caller& caller,
                  Printer& printer) {
   if (!options.no_resume) request.mutable_keep_for()->set_seconds(kKeepSeconds);
-  Asking asking(options, std::move(request), key, printer);
+  Asking asking(options, std::move(request), caller, printer);
   const InterruptWatch watch([&asking] { asking.Interrupt(); });  // Before gRPC has threads.
   printer.OnStart();
   Asked asked;

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "cli/connection.h"
 #include "cli/options.h"
 #include "cli/printer.h"
 #include "conclave/v1/conclave.pb.h"
@@ -24,7 +25,7 @@ struct Asked {
 // twice (cli/reconnect.h), unless options.no_resume. Ctrl-C asks for the best answer so far and its
 // receipt, and where none is to be had cancels. Blocks until the end. At most one at a time in a
 // program, and before anything starts threads.
-Asked AskRouters(const ServerOptions& options, v1::GenerateRequest request, const std::string& key,
+Asked AskRouters(const ServerOptions& options, v1::GenerateRequest request, const Caller& caller,
                  Printer& printer);
 
 }  // namespace conclave::cli

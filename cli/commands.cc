@@ -202,6 +202,21 @@ void DefineHealth(CLI::App& app, HealthOptions& o) {
 
 }  // namespace
 
+namespace {
+
+void AddTls(CLI::App& command, ServerOptions& o) {
+  const auto add = [&command](const char* name, std::string& value, const char* type,
+                              const char* what) {
+    command.add_option(name, value, what)->type_name(type)->group("Server");
+  };
+  add("--tls-ca", o.tls_ca, kFile, "Reach it over TLS; PEM roots that must have signed it");
+  add("--tls-cert", o.tls_cert, kFile, "Your PEM certificate, where it asks for one");
+  add("--tls-key", o.tls_key, kFile, "Its PEM key");
+  add("--tls-name", o.tls_name, "HOST", "Whom its certificate names, if not --router");
+}
+
+}  // namespace
+
 void AddServer(CLI::App& command, ServerOptions& o, const char* what) {
   command.add_option("--router", o.router, what)
       ->type_name("HOST:PORT")
@@ -210,6 +225,7 @@ void AddServer(CLI::App& command, ServerOptions& o, const char* what) {
   command.add_option("--api-key-file", o.api_key_file, "File whose first line is your key")
       ->type_name(kFile)
       ->group("Server");
+  AddTls(command, o);
 }
 
 void AddStream(CLI::App& command, ServerOptions& o) {

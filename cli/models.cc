@@ -87,7 +87,7 @@ int ListModels(const ModelsOptions& options, std::ostream& out, bool color) {
   grpc::ClientContext context;
   AddKey(caller->key, context);
   v1::ListModelsResponse response;
-  const grpc::Status status = Connect(caller->router)->ListModels(&context, {}, &response);
+  const grpc::Status status = Connect(caller->router, *caller)->ListModels(&context, {}, &response);
   if (!status.ok()) return Report(caller->router, FromGrpc(status));
   if (!options.json) {
     out << ModelsText(response, color) << std::flush;

@@ -15,8 +15,11 @@ namespace conclave::cli {
 struct ServerOptions {
   // Addresses of the routers' public ports, separated by commas: the next one when one is lost.
   std::string router = "127.0.0.1:9100";
-  bool no_resume = false;    // A stream that breaks is the end.
-  std::string api_key_file;  // First line of the file; empty: no key.
+  bool no_resume = false;         // A stream that breaks is the end.
+  std::string api_key_file = {};  // First line of the file; empty: no key.
+  // With which the routers are reached over TLS, PEM files; plaintext when all are empty. The last:
+  // the host that their certificates name, when it is not the address's.
+  std::string tls_ca = {}, tls_cert = {}, tls_key = {}, tls_name = {};
 };
 
 // What `conclave ask` was told. Numbers that were not given stay unset, so that the server's

@@ -67,7 +67,7 @@ absl::StatusOr<Rendered> RenderThere(const RenderOptions& options, std::string q
   grpc::ClientContext context;
   AddKey(at.key, context);
   v1::RenderPromptResponse response;
-  RETURN_IF_ERROR(FromGrpc(Connect(at.router)->RenderPrompt(&context, request, &response)));
+  RETURN_IF_ERROR(FromGrpc(Connect(at.router, at)->RenderPrompt(&context, request, &response)));
   ASSIGN_OR_RETURN(Prompt prompt, FromWire(response));
   return Rendered{response.model(), std::move(prompt)};
 }

@@ -83,13 +83,12 @@ int ReplayRecord(const ReplayOptions& options, Printer& printer, std::ostream& o
   if (!record.ok()) return Usage(Annotate(record.status(), options.file));
   const absl::StatusOr<v1::GenerateRequest> request = RequestAgain(*record);
   if (!request.ok()) return Usage(Annotate(request.status(), options.file));
-  if (const absl::Status router = CheckRouter(options.router); !router.ok()) return Usage(router);
-  const absl::StatusOr<std::string> key = KeyOf(options);
-  if (!key.ok()) return Usage(key.status());
+  const absl::StatusOr<Caller> caller = MakeCaller(options);
+  if (!caller.ok()) return Usage(caller.status());
 
   Transcript now;
   TranscribingPrinter both(printer, now);
-  const Asked asked = AskRouters(options, *request, *key, both);
+  const Asked asked = AskRouters(options, *request, *caller, both);
   if (asked.interrupted) {
     std::cerr << "conclave: cancelled\n";
     return kExitInterrupted;

@@ -73,7 +73,7 @@ absl::StatusOr<std::unique_ptr<Asker>> Asker::Make(AskerOptions options,
                                                    const std::optional<v1::AnswerKey>& suite_key) {
   auto asker = std::unique_ptr<Asker>(new Asker(std::move(options)));
   for (const std::string& router : asker->options_.routers) {
-    asker->stubs_.push_back(Connect(router));
+    asker->stubs_.push_back(Connect(router, asker->options_.caller));
   }
   RETURN_IF_ERROR(asker->FindKey(suite_key));
   return asker;
@@ -85,7 +85,7 @@ absl::Status Asker::FindKey(const std::optional<v1::AnswerKey>& suite_key) {
   if (suite_key) {
     wire = *suite_key;
   } else {
-    ASSIGN_OR_RETURN(wire, ModelKey(*stubs_.front(), options_.key, options_.model));
+    ASSIGN_OR_RETURN(wire, ModelKey(*stubs_.front(), options_.caller.key, options_.model));
   }
   ASSIGN_OR_RETURN(key_, ParseKey(wire));
   return absl::OkStatus();
@@ -106,7 +106,7 @@ v1::GenerateRequest Asker::RequestFor(const Question& question) const {
 absl::Status Asker::Stream(v1::ConclaveService::Stub& stub, const v1::GenerateRequest& request,
                            Watcher& watcher) {
   grpc::ClientContext context;
-  AddKey(options_.key, context);
+  AddKey(options_.caller.key, context);
   {
     absl::MutexLock lock(&mutex_);
     if (cancelled_) return Cancelled("interrupted");

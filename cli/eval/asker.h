@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/connection.h"
 #include "cli/eval/arms.h"
 #include "cli/eval/outcome.h"
 #include "cli/eval/suite.h"
@@ -28,7 +29,7 @@ struct Question {
 // How questions are asked.
 struct AskerOptions {
   std::vector<std::string> routers;  // Taken in turn.
-  std::string key;
+  Caller caller = {};
   std::string model;
   uint64_t seed = 1;  // Each problem has its own seed, drawn from it: of all arms the same.
   int retries = 5;    // Of a request that a router has no room for, or cannot be reached.

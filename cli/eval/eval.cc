@@ -105,7 +105,7 @@ std::vector<Outcome> Wanted(const std::vector<Outcome>& before, const Suite& sui
 struct Evaluation {
   Suite suite;
   std::vector<Arm> arms;
-  std::string key;
+  Caller caller;
   ResultsFile results;
 };
 
@@ -118,7 +118,7 @@ absl::StatusOr<Evaluation> Prepare(const EvalOptions& options) {
   if (e.suite.problems.empty()) {
     return InvalidArgument("{} has no problem from --offset {} on", e.suite.name, options.offset);
   }
-  ASSIGN_OR_RETURN(e.key, KeyOf(options));
+  ASSIGN_OR_RETURN(e.caller, MakeCaller(options));
   const EvaluationSettings settings = {
       .suite = e.suite.name, .model = options.model, .seed = options.seed, .arms = e.arms};
   ASSIGN_OR_RETURN(e.results, ResultsFile::Open(options.results_file, settings));
@@ -195,7 +195,7 @@ int Evaluate(const EvalOptions& options, std::ostream& out, std::ostream& notes)
   });
   absl::StatusOr<std::unique_ptr<Asker>> asker =
       Asker::Make({.routers = absl::StrSplit(options.router, ',', absl::SkipEmpty()),
-                   .key = e->key,
+                   .caller = e->caller,
                    .model = options.model,
                    .seed = options.seed,
                    .retries = options.retries},

@@ -54,6 +54,10 @@ TEST(BashCompletionTest, OptionsOfTheSubcommandAreOffered) {
             "--stop-rule\n--stop-votes\n--stop-certainty\n--stop-token\n");
   EXPECT_EQ(Offered("conclave ask --agents 8 --js"), "--json\n");
   EXPECT_THAT(Offered("conclave models --"), Not(HasSubstr("--agents")));
+  for (const char* command : {"ask", "replay", "render", "models"}) {
+    EXPECT_EQ(Offered(std::string("conclave ") + command + " --tls"),
+              "--tls-ca\n--tls-cert\n--tls-key\n--tls-name\n");
+  }
 }
 
 TEST(BashCompletionTest, TheWordsOfAnOptionAreOffered) {
@@ -68,6 +72,7 @@ TEST(BashCompletionTest, FilesAreOfferedWhereAFileIsWanted) {
   EXPECT_EQ(Offered("conclave ask --receipt READ"), "README.md\n");
   EXPECT_EQ(Offered("conclave ask --agents READ"), "\n");
   EXPECT_EQ(Offered("conclave replay READ"), "README.md\n");
+  EXPECT_EQ(Offered("conclave models --tls-ca READ"), "README.md\n");
 }
 
 TEST(BashCompletionTest, FoldersAloneAreOfferedWhereAFolderIsWanted) {

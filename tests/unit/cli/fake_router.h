@@ -25,9 +25,11 @@ struct RouterScript {
 // A router that says what it is told to, on a loopback port of the system's choice. Thread-safe.
 class FakeRouter : private v1::ConclaveService::Service {
  public:
-  explicit FakeRouter(RouterScript script) : script_(std::move(script)) {
+  explicit FakeRouter(RouterScript script, std::shared_ptr<grpc::ServerCredentials> credentials =
+                                               grpc::InsecureServerCredentials())
+      : script_(std::move(script)) {
     grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.AddListeningPort("127.0.0.1:0", std::move(credentials), &port_);
     builder.RegisterService(this);
     server_ = builder.BuildAndStart();
   }

@@ -43,7 +43,11 @@ class AskerTest : public testing::Test {
     return outcome;
   }
 
-  AskerOptions options_{.routers = {}, .key = "secret", .model = "demo", .seed = 5, .retries = 0};
+  AskerOptions options_{.routers = {},
+                        .caller = {.router = {}, .key = "secret", .pems = {}, .tls_name = {}},
+                        .model = "demo",
+                        .seed = 5,
+                        .retries = 0};
   v1::GenerateRequest request_;
   std::string authorization_;
 };

@@ -84,7 +84,8 @@ ServiceOptions OptionsOf(const LeaderParts& parts) {
           .max_batched_tokens = config.group.max_batched_tokens,
           .retry_after = config.server.retry_after,
           .epoch = static_cast<int64_t>(parts.memory.epoch()),
-          .last_loss = std::string(parts.memory.last_loss())};
+          .last_loss = std::string(parts.memory.last_loss()),
+          .losses = parts.memory.header().losses};
 }
 
 WorkerServerOptions ServerOptionsOf(const WorkerConfig& config) {

@@ -18,7 +18,7 @@ namespace conclave::worker {
 namespace {
 
 constexpr uint64_t kMagic = 0x3156414c434e4f43;  // "CONCLAV1"
-constexpr uint32_t kVersion = 4;                 // Of everything in the region.
+constexpr uint32_t kVersion = 5;                 // Of everything in the region.
 constexpr size_t kPage = 4096;
 constexpr size_t kMinRing = 4096, kMaxRing = size_t{1} << 30;
 constexpr size_t kMaxCollective = size_t{64} << 30;
@@ -103,6 +103,7 @@ absl::StatusOr<GroupMemory> GroupMemory::Create(const GroupMemoryOptions& option
   header->total_bytes = layout.total;
   header->ring_bytes = options.ring_bytes;
   header->collective_bytes = options.collective_bytes;
+  header->losses = options.losses;
   const size_t loss = std::min(options.last_loss.size(), header->last_loss.size() - 1);
   std::copy_n(options.last_loss.begin(), loss, header->last_loss.begin());
   for (int rank = 0; rank < options.tp; ++rank) {

@@ -25,6 +25,7 @@ struct GroupMemoryOptions {
   size_t ring_bytes = size_t{4} << 20;        // A multiple of 64, 4 kB to 1 GB.
   size_t collective_bytes = size_t{1} << 20;  // Given to the ranks' collective; at most 64 GB.
   std::string last_loss = {};                 // Why the epoch before this one ended; empty: none.
+  int64_t losses = 0;                         // Epochs of this launcher that ended with a loss.
 };
 
 // The head of the region. Constants are written before any rank starts.
@@ -35,6 +36,7 @@ struct GroupHeader {
   uint64_t epoch = 0, nonce = 0;
   uint64_t total_bytes = 0, ring_bytes = 0, collective_bytes = 0;
   std::array<char, 1024> last_loss{};  // Ends with a zero byte.
+  int64_t losses = 0;
 
   alignas(64) std::atomic<uint64_t> launcher_beat{0};
   IdCell collective_id;

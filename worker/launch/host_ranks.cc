@@ -12,7 +12,7 @@
 namespace conclave::worker {
 
 absl::StatusOr<HostRanks> HostRanks::Begin(const RankOptions& options, const EpochName& epoch,
-                                           const std::string& last_loss) {
+                                           const std::string& last_loss, int64_t losses) {
   CHECK(options.place.hosts >= 1 && options.tp % options.place.hosts == 0);
   ASSIGN_OR_RETURN(GroupMemory memory,
                    GroupMemory::Create({.tp = options.tp,
@@ -20,7 +20,8 @@ absl::StatusOr<HostRanks> HostRanks::Begin(const RankOptions& options, const Epo
                                         .nonce = epoch.nonce,
                                         .ring_bytes = options.ring_bytes,
                                         .collective_bytes = options.collective_bytes,
-                                        .last_loss = last_loss}));
+                                        .last_loss = last_loss,
+                                        .losses = losses}));
   HostRanks made(std::move(memory), epoch, options.place.first_rank(options.tp));
   for (int i = 0; i < options.place.ranks_of_each(options.tp); ++i) {
     const RankFlags flags{.rank = made.first_ + i,

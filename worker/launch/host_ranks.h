@@ -31,9 +31,9 @@ struct RankOptions {
 // *thread* that started them ends). The destructor kills and reaps.
 class HostRanks {
  public:
-  // New memory, new processes.
+  // New memory, new processes. `losses`: what was lost before, as far as this launcher knows.
   static absl::StatusOr<HostRanks> Begin(const RankOptions& options, const EpochName& epoch,
-                                         const std::string& last_loss);
+                                         const std::string& last_loss, int64_t losses = 0);
   HostRanks(HostRanks&&) = default;
   HostRanks& operator=(HostRanks&&) = default;
   ~HostRanks();

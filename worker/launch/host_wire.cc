@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/status.h"
+#include "common/utf8.h"
 #include "worker/group/group_memory.h"
 
 namespace conclave::worker {
@@ -22,7 +23,10 @@ absl::Status CheckRange(std::string_view field, int64_t value, int64_t least, in
   return InvalidArgument("{} is {}; it must be from {} to {}", field, value, least, most);
 }
 
-std::string Cut(std::string_view text) { return std::string(text.substr(0, kMaxText)); }
+// Other processes' words: a string that is not UTF-8 would end the membership.
+std::string Cut(std::string_view text) {
+  return std::string(FirstCharacters(ValidUtf8(text), kMaxText));
+}
 
 void ToWire(const EpochName& epoch, v1::GroupEpoch* wire) {
   wire->set_number(epoch.number);

@@ -51,8 +51,8 @@ bool Supervisor::ready() const {
 absl::Status Supervisor::Form() {
   ++epoch_;
   const uint64_t nonce = uint64_t{std::random_device()()} << 32 | std::random_device()();
-  ASSIGN_OR_RETURN(ranks_,
-                   HostRanks::Begin(options_, {.number = epoch_, .nonce = nonce}, last_loss_));
+  ASSIGN_OR_RETURN(ranks_, HostRanks::Begin(options_, {.number = epoch_, .nonce = nonce},
+                                            last_loss_, all_losses_));
   judge_.emplace(options_.tp, options_.tick, options_.judge);
   said_ready_ = false;
   Log(fmt::format("epoch {} begins with {} ranks (pids {})", epoch_, options_.tp,
@@ -192,6 +192,7 @@ std::optional<absl::Status> Supervisor::EndDrain(const absl::Status& how) {
   if (!drain_for_host_) return end;
   drain_for_host_ = false;
   last_loss_ = how.ok() ? "" : std::string(MessageOf(how));
+  if (how.code() == absl::StatusCode::kAborted) ++all_losses_;  // Of a rank, while it drained.
   drain_until_.reset();
   form_at_ = now_;
   return std::nullopt;
@@ -206,6 +207,7 @@ std::optional<absl::Status> Supervisor::OnLoss(const Loss& loss) {
     ranks_.reset();
   }
   last_loss_ = loss.reason;
+  ++all_losses_;
   if (options_.on_loss) options_.on_loss(loss.reason);
 
   losses_.push_back(now_);

@@ -66,6 +66,8 @@ class Supervisor {
   std::optional<absl::Status> Turn(bool ticked);
 
   uint64_t epoch() const { return epoch_; }
+  // Epochs that ended with a loss: no drain for a host that leaves is one.
+  int64_t losses() const { return all_losses_; }
   // This host's ranks' pids, in order; empty between two epochs.
   std::vector<int> pids() const;
   // Whether every rank has loaded its weights.
@@ -93,6 +95,7 @@ class Supervisor {
   std::optional<HostTable> others_;
   uint64_t epoch_ = 0;
   std::string last_loss_;
+  int64_t all_losses_ = 0;
   std::optional<HostRanks> ranks_;
   std::optional<Judge> judge_;
   bool said_ready_ = false;

@@ -29,7 +29,7 @@ EngineMetrics::EngineMetrics(Metrics& metrics, const MeasuredGroup& group)
                                          {"ranks", std::to_string(group.ranks)}})
       .Set(1);
   metrics.AddGauge("conclave_worker_epoch").Set(static_cast<double>(group.epoch));
-  metrics.AddCounter("conclave_worker_losses_total").Add(static_cast<double>(group.epoch - 1));
+  metrics.AddCounter("conclave_worker_losses_total").Add(static_cast<double>(group.losses));
 }
 
 void EngineMetrics::Update(const EngineLoad& load, int families, bool ready) {

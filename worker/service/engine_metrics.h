@@ -11,7 +11,8 @@ namespace conclave::worker {
 struct MeasuredGroup {
   std::string model, fingerprint;
   int ranks = 1;
-  int64_t epoch = 1;  // Every epoch after the first began with a loss, or a host that drained.
+  int64_t epoch = 1;
+  int64_t losses = 0;  // An epoch may also have ended because a host drained.
 };
 
 // The engine's counters as Prometheus reads them: conclave_worker_*, and the names under which

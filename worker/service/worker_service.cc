@@ -9,6 +9,7 @@
 
 #include "common/status.h"
 #include "common/status_details.h"
+#include "common/utf8.h"
 #include "common/wire/family_wire.h"
 #include "common/wire/grpc_status.h"
 #include "common/wire/message_wire.h"
@@ -71,7 +72,8 @@ struct WorkerService::Parts {
         metrics(metric_page, {.model = model.name,
                               .fingerprint = model.fingerprint,
                               .ranks = model.tensor_parallel,
-                              .epoch = options.epoch}) {}
+                              .epoch = options.epoch,
+                              .losses = options.losses}) {}
 
   const ModelDescription model;
   const TextModel& text;
@@ -103,7 +105,7 @@ class WorkerService::Rpc final : public v1::WorkerService::WithRawCallbackMethod
                                      v1::DescribeResponse* response) override {
     *response->mutable_model() = ToWire(parts_.model);
     response->set_epoch(options_.epoch);
-    response->set_last_loss(options_.last_loss);
+    response->set_last_loss(ValidUtf8(options_.last_loss));
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     reactor->Finish(grpc::Status::OK);
     return reactor;

@@ -31,6 +31,7 @@ struct ServiceOptions {
   absl::Duration heartbeat = absl::Seconds(1);    // and at least this often.
   int64_t epoch = 1;
   std::string last_loss;  // Why the epoch before this one ended.
+  int64_t losses = 0;     // Of the epochs before.
 };
 
 // What the service tells the process around it. Called on the service's own thread; may be empty.

@@ -56,6 +56,23 @@ TEST(HostWireTest, AReportArrivesAsItWas) {
   EXPECT_FALSE(report->ranks[1].sight.exit.has_value());
 }
 
+TEST(HostWireTest, WordsOfAProcessThatAreNotUtf8AreSentAsUtf8AndWithinTheirLimit) {
+  HostReport report = FullReport();
+  report.ranks[0].sight.last_words = "cannot open \xFF\xFE.bin";
+  report.ranks[0].identity = std::string(4095, 'i') + "\xC3\xA9";
+  report.fault = "half a character: \xE4\xB8";
+
+  const std::string bytes = ToWire(report).SerializeAsString();
+  v1::HostReport wire;
+
+  ASSERT_TRUE(wire.ParseFromString(bytes));
+  EXPECT_EQ(wire.ranks(0).last_words(), "cannot open \uFFFD\uFFFD.bin");
+  EXPECT_EQ(wire.ranks(0).identity(), std::string(4095, 'i'));
+  EXPECT_EQ(wire.fault(), "half a character: \uFFFD");
+  v1::JoinResponse orders;
+  EXPECT_TRUE(orders.ParseFromString(ToWire(HostOrders{.last_loss = "\xFF"}).SerializeAsString()));
+}
+
 TEST(HostWireTest, OrdersArriveAsTheyWere) {
   const HostOrders sent{.beat = 4,
                         .epoch = {.number = 2, .nonce = 8},

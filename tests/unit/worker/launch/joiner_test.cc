@@ -280,6 +280,7 @@ TEST_F(TwoHostsTest, AHostThatLeavesDrainsTheGroupWhichWaitsForTheNext) {
   wire_.Part("its connection ended");
   StartHost1();
   EXPECT_TRUE(TurnUntilReady(2));
+  EXPECT_EQ(supervisor_->losses(), 0);
 }
 
 TEST_F(TwoHostsTest, AHostThatIsRefusedSaysWhyAndEnds) {

@@ -8,7 +8,8 @@ namespace {
 
 using testing::HasSubstr;
 
-const MeasuredGroup kGroup = {.model = "demo", .fingerprint = "f00d", .ranks = 2, .epoch = 3};
+const MeasuredGroup kGroup = {
+    .model = "demo", .fingerprint = "f00d", .ranks = 2, .epoch = 4, .losses = 2};
 
 TEST(EngineMetricsTest, CountersFollowTheEnginesFromUpdateToUpdate) {
   Metrics page;
@@ -55,10 +56,11 @@ TEST(EngineMetricsTest, TheGaugesOfInferenceGatewaysSayWhoRunsWhoWaitsAndHowFull
   EXPECT_THAT(text, HasSubstr("\nvllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"64\","));
 }
 
-TEST(EngineMetricsTest, EveryEpochAfterTheFirstIsALoss) {
+TEST(EngineMetricsTest, AnEpochThatFollowedADrainIsNoLoss) {
   Metrics page;
   const EngineMetrics metrics(page, kGroup);
 
+  EXPECT_THAT(page.Text(), HasSubstr("\nconclave_worker_epoch 4\n"));
   EXPECT_THAT(page.Text(), HasSubstr("\nconclave_worker_losses_total 2\n"));
   EXPECT_THAT(page.Text(),
               HasSubstr("conclave_worker_info{fingerprint=\"f00d\",model=\"demo\",ranks=\"2\"} 1"));

@@ -10,6 +10,7 @@
 #include "common/wire/grpc_status.h"
 #include "conclave/v1/group.grpc.pb.h"
 #include "worker/group/rank_cell.h"
+#include "worker/group/server_bounds.h"
 #include "worker/group/shm_channel.h"
 
 namespace conclave::worker {
@@ -38,6 +39,8 @@ void TakeMarks(FollowStream& stream, GroupMemory& memory, int rank) {
 class PlanServer::Service : public v1::GroupService::Service {
  public:
   Service(GroupMemory& memory, int first_remote) : memory_(memory), first_remote_(first_remote) {}
+
+  int first_remote() const { return first_remote_; }
 
   grpc::Status Follow(grpc::ServerContext* context, FollowStream* stream) override {
     v1::FollowRequest request;
@@ -115,6 +118,7 @@ absl::Status PlanServer::Start(const std::string& listen, const TlsOptions& tls)
   builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxRanks);
   builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+  BoundServer("leader", 2 * (memory_.tp() - service_->first_remote()), builder);
   server_ = builder.BuildAndStart();
   if (server_ == nullptr || port_ == 0) return Unavailable("cannot listen on {}", listen);
   memory_.header().plan_port.Put(std::to_string(port_));

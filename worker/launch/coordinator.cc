@@ -1,5 +1,6 @@
 #include "worker/launch/coordinator.h"
 
+#include <absl/synchronization/notification.h>
 #include <absl/time/clock.h>
 #include <grpcpp/grpcpp.h>
 
@@ -11,12 +12,15 @@
 #include "common/status.h"
 #include "common/wire/grpc_status.h"
 #include "conclave/v1/group.grpc.pb.h"
+#include "worker/group/server_bounds.h"
 #include "worker/launch/host_wire.h"
 
 namespace conclave::worker {
 namespace {
 
 constexpr uint32_t kVersion = 1;
+// For a host to take what was told before its membership ends.
+constexpr absl::Duration kLastWords = absl::Seconds(1);
 
 using JoinStream = grpc::ServerReaderWriter<v1::JoinResponse, v1::JoinRequest>;
 
@@ -33,16 +37,22 @@ class Coordinator::Service : public v1::GroupService::Service {
       return ToGrpc(status);
     }
     const int host = request.hello().host();
-    std::thread writer([&] { TellOrders(host, *context, *stream); });
-    absl::Status end = Unavailable("its connection ended");
+    absl::Notification told;
+    std::thread writer([&] {
+      TellOrders(host, *context, *stream);
+      told.Notify();
+    });
+    absl::Status fault;
     do {
       absl::StatusOr<HostReport> report = FromWire(request.report());
       if (report.ok()) report = CheckRanks(*std::move(report));
-      if (!report.ok()) end = Annotate(report.status(), "it makes no sense");
+      if (!report.ok()) fault = Annotate(report.status(), "the host's report makes no sense");
       if (!report.ok() || !Hear(host, *context, *std::move(report))) break;
     } while (stream->Read(&request));
-    context->TryCancel();
+    const absl::Status end = fault.ok() ? Unavailable("its connection ended") : fault;
     Part(host, *context, std::string(MessageOf(end)));
+    // A cancelled call would not say why.
+    if (fault.ok() || !told.WaitForNotificationWithTimeout(kLastWords)) context->TryCancel();
     writer.join();
     return ToGrpc(end);
   }
@@ -60,6 +70,8 @@ class Coordinator::Service : public v1::GroupService::Service {
     orders_ = orders;
     ++version_;
   }
+
+  int hosts() const { return hosts_; }
 
   void Drop(int host, const std::string& why) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
@@ -180,6 +192,7 @@ absl::Status Coordinator::Start(const std::string& listen, const TlsOptions& tls
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxRanks);
   builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  BoundServer("launcher", 2 * service_->hosts(), builder);  // A host may come while it leaves.
   server_ = builder.BuildAndStart();
   if (server_ == nullptr || port_ == 0) return Unavailable("cannot listen on {}", listen);
   return absl::OkStatus();

@@ -132,6 +132,34 @@ TEST_F(CoordinatorTest, AReportThatMakesNoSenseEndsTheMembership) {
 
   ASSERT_TRUE(Eventually([&] { return !Host1().here && !Host1().left.empty(); }));
   EXPECT_THAT(Host1().left, HasSubstr("ranks are 3; a host has 2"));
+  ASSERT_TRUE(Eventually([&] { return link->End().has_value(); }));
+  EXPECT_EQ(link->End()->code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(link->End()->ToString(), HasSubstr("ranks are 3; a host has 2"));
+}
+
+TEST_F(CoordinatorTest, StrangersWhoSayNothingTakeNoMoreThreadsThanTheHostsNeed) {
+  const auto stub =
+      v1::GroupService::NewStub(grpc::CreateChannel(Address(), grpc::InsecureChannelCredentials()));
+  struct Stranger {
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientReaderWriter<v1::JoinRequest, v1::JoinResponse>> stream;
+  };
+  std::vector<std::unique_ptr<Stranger>> strangers;
+  for (int i = 0; i < 20; ++i) {
+    auto& stranger = *strangers.emplace_back(std::make_unique<Stranger>());
+    stranger.context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(3)));
+    stranger.stream = stub->Join(&stranger.context);
+  }
+
+  int refused = 0;
+  for (const auto& stranger : strangers) {
+    refused += stranger->stream->Finish().error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED;
+  }
+  EXPECT_GE(refused, 14);
+  const auto link = Link();
+  link->Join();
+  link->Report({.beat = 1});
+  EXPECT_TRUE(Eventually([&] { return Host1().here; }));
 }
 
 TEST_F(CoordinatorTest, ALinkToNobodyEnds) {

@@ -31,7 +31,7 @@ void AddServerOptions(CLI::App& ask, AskOptions& o) {
 
 void AddAgentOptions(CLI::App& ask, AskOptions& o) {
   constexpr char kGroup[] = "Agents";
-  AddWord(ask, "--mode", o.mode, "instant|thinking|contemplating", "How much thought")
+  AddWord(ask, "--mode", o.mode, "auto|instant|thinking|contemplating", "How much thought")
       ->capture_default_str()
       ->group(kGroup);
   ask.add_option("--agents", o.agents, "How many agents think, 1 to 64 (8)")

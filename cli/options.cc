@@ -157,7 +157,8 @@ void SetQuestion(std::string question, google::protobuf::RepeatedPtrField<v1::Me
 
 absl::StatusOr<v1::Mode> ModeOf(const std::string& word) {
   return Choose<v1::Mode>("--mode", word,
-                          {{"instant", v1::MODE_INSTANT},
+                          {{"auto", v1::MODE_UNSPECIFIED},
+                           {"instant", v1::MODE_INSTANT},
                            {"thinking", v1::MODE_THINKING},
                            {"contemplating", v1::MODE_CONTEMPLATING}});
 }

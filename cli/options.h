@@ -27,7 +27,7 @@ struct ServerOptions {
 struct AskOptions : ServerOptions {
   std::string question;  // "-" = standard input.
   std::string model;
-  std::string mode = "contemplating";  // instant, thinking, contemplating
+  std::string mode = "contemplating";  // auto, instant, thinking, contemplating
   std::optional<int> agents, min_agents, stop_votes;
   std::optional<double> stop_certainty;
   std::string aggregation, stop_rule, answer_key, on_loss, vote_weight;
@@ -74,7 +74,7 @@ absl::StatusOr<std::string> TextArgument(const std::string& argument, const std:
 // The messages of a question, as a request carries them.
 void SetQuestion(std::string question, google::protobuf::RepeatedPtrField<v1::Message>* messages);
 
-// "instant", "thinking", "contemplating".
+// "auto" (one agent, which thinks if the model does), "instant", "thinking", "contemplating".
 absl::StatusOr<v1::Mode> ModeOf(const std::string& word);
 
 }  // namespace conclave::cli

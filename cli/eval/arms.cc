@@ -99,7 +99,7 @@ absl::StatusOr<std::vector<Arm>> LoadArms(const std::string& path) {
 }
 
 std::vector<std::string> DefaultArms() {
-  return {"greedy:mode=thinking,temperature=0", "pool:agents=16,stop-rule=none,aggregation=vote",
+  return {"greedy:mode=auto,temperature=0", "pool:agents=16,stop-rule=none,aggregation=vote",
           "default:agents=16"};
 }
 

@@ -68,6 +68,15 @@ TEST(AskOptionsTest, AStopTextThatIsNoUtf8IsRefusedBeforeItIsSent) {
   EXPECT_EQ(MakeRequest(options).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(AskOptionsTest, WhetherItThinksMayBeLeftToTheModel) {
+  AskOptions options = Question();
+  options.mode = "auto";
+  const auto request = MakeRequest(options);
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->mode(), v1::MODE_UNSPECIFIED);
+  EXPECT_FALSE(request->has_contemplation());
+}
+
 TEST(AskOptionsTest, AnUnknownWordIsRefusedWithTheOnesThatExist) {
   AskOptions options = Question();
   options.mode = "deep";

@@ -43,6 +43,8 @@ TEST(ArmTest, WhatIsWrongIsSaidWithItsName) {
 
 TEST(ArmTest, TheDefaultsAreRight) {
   for (const std::string& text : DefaultArms()) EXPECT_TRUE(ParseArm(text).ok()) << text;
+  EXPECT_EQ(ParseArm(DefaultArms()[0])->request.mode(), v1::MODE_UNSPECIFIED)
+      << "a model that does not think has a likeliest answer too";
 }
 
 TEST(ArmsFileTest, OptionsMayHoldCommas) {

@@ -87,8 +87,10 @@ absl::Status Scheduler::CheckRoom(const Gang& gang) const {
   // Resumed agents enter one by one, as room comes; what fits the empty pool can enter it.
   if (starting.empty() || live_.empty()) return absl::OkStatus();
   const std::vector<Sequence*> waiting = InOrder(false);
-  const auto returning =
-      std::count_if(waiting.begin(), waiting.end(), [](const Sequence* s) { return s->can_run(); });
+  // A copy is waited for only when its agent does: who asks much keeps nobody else out.
+  const auto returning = std::count_if(waiting.begin(), waiting.end(), [this](const Sequence* s) {
+    return s->can_run() && !(s->is_copy() && live_.at(s->asked)->can_run());
+  });
   if (returning > 0) return ResourceExhausted("{} agents wait for room to return", returning);
   for (Sequence* sequence : Prefilling()) starting.push_back(sequence);
   const int blocks = BlocksToStart(starting, cache_) + Decoding();

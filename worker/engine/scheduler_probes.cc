@@ -22,7 +22,7 @@ void Scheduler::Ask(Sequence& agent) {
   ++copies_;
   copy.tokens.Release(copy.told);
   if (copy.tokens.ended()) return Answer(it);
-  // At once, so that no gang is told to wait for it. Not while a gang enters: its room is promised.
+  // At once, if there is room. Not while a gang enters: its room is promised.
   if (agent.running) BringBack();
 }
 

@@ -158,6 +158,23 @@ TEST_P(ProbesTest, ANewAgentGetsTheSlotThatACopyHas) {
   ExpectAsAlone(*family.sink, second);
 }
 
+// Three slots, two agents: the copy of one of them runs, that of the other waits.
+TEST_P(ProbesTest, CopiesThatWaitKeepNobodyOut) {
+  EngineFixture group(ShapeOf(3, 64), Options());
+  const auto family = group.Open(kSeed), stranger = group.Open(kSeed);
+  const std::vector<AgentPlan> gang = {Asked(0), Asked(1)};
+  const AgentPlan late = Asked(2);
+  family.stream->Add(Specs(gang));
+  while (family.sink->count(gang[1].id) < 18) group.Turn();
+
+  stranger.stream->Add(Specs({late}));
+  group.RunDry();
+
+  EXPECT_TRUE(stranger.sink->refusals().empty());
+  ExpectAsAlone(*stranger.sink, late);
+  for (const AgentPlan& plan : gang) ExpectAsAlone(*family.sink, plan);
+}
+
 TEST_P(ProbesTest, ACopyWhoseAgentIsCancelledIsDroppedAndBilled) {
   EngineFixture group(SmallShape(), Options());
   const auto family = group.Open(kSeed);

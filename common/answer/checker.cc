@@ -13,6 +13,7 @@
 #include "common/check.h"
 #include "common/plain_text.h"
 #include "common/status.h"
+#include "common/utf8.h"
 
 namespace conclave {
 namespace {
@@ -33,13 +34,8 @@ absl::Status CheckBytes(const std::string& argument, size_t most) {
 }
 
 Verdict Rejected(std::string_view reason) {
-  std::string text = PlainText(reason);
-  if (text.size() > kMostReasonBytes) {
-    size_t size = kMostReasonBytes;
-    while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xC0u) == 0x80u) --size;
-    text.resize(size);
-  }
-  return {.accepted = false, .reason = std::move(text)};
+  const std::string text = PlainText(reason);
+  return {.accepted = false, .reason = std::string(FirstCharacters(text, kMostReasonBytes))};
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "common/json_parse.h"
 #include "common/plain_text.h"
 #include "common/status.h"
+#include "common/utf8.h"
 
 namespace conclave {
 namespace {
@@ -82,9 +83,7 @@ class Checking {
     std::string where = place.Text();
     if (where.empty()) return InvalidArgument("{}", what);
     if (where.size() > kMostPlaceBytes) {
-      size_t size = kMostPlaceBytes;
-      while (size > 0 && (static_cast<unsigned char>(where[size]) & 0xC0u) == 0x80u) --size;
-      where = where.substr(0, size) + "...";
+      where = std::string(FirstCharacters(where, kMostPlaceBytes)) + "...";
     }
     return InvalidArgument("{} at {}", what, PlainText(where));
   }

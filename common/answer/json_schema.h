@@ -22,8 +22,8 @@ class JsonSchema {
 
   // OK when `text` is one JSON value, outer space or one fence of ``` around it apart, that the
   // schema accepts. Otherwise kInvalidArgument with the first place that it doesn't, in words that
-  // stand behind the answer's name: "is no integer at /items/2", "is not valid JSON at byte 3". At
-  // most 256 KiB, 64 deep, and so much work that it takes a moment.
+  // stand behind the answer's name: "is string, not integer at /items/2", "is not valid JSON at
+  // byte 3". At most 256 KiB, 64 deep, and so much work that it takes a moment.
   absl::Status Check(std::string_view text) const;
 
  private:

@@ -11,8 +11,9 @@
 namespace conclave {
 
 // Steps (bytes of text x instructions of the pattern, what RE2's slowest engine takes) that one
-// text and pattern may cost: no more than a moment.
-inline constexpr size_t kMostPatternWork = size_t{16} << 20;
+// text and pattern may cost: no more than a moment, though all agents of a request are looked at,
+// and some twice.
+inline constexpr size_t kMostPatternWork = size_t{2} << 20;
 
 // kInvalidArgument, to be read behind "pattern": "is not valid: missing )", "makes 900 steps of
 // each byte; the limit is 500".

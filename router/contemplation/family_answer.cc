@@ -201,7 +201,9 @@ void Contemplation::Course::AnswerBy(const Agent& agent, bool incomplete,
   result.answer = vote ? TrimSpace(text) : text;
   result.incomplete = incomplete || agent.end != Finish::kStop;
   result.method = method;
-  if (const auto verdict = Judge(agent).verdict) result.accepted = verdict->accepted;
+  // Of who voted, it is known: a check may take a while.
+  const auto verdict = agent.verdict ? agent.verdict : Judge(agent).verdict;
+  if (verdict) result.accepted = verdict->accepted;
   result.critical_path = vote ? reached_ : tally_.ClockOf(agent.recipe.id);
   if (vote && !result.answer.empty()) {
     first_answer_ = std::min(first_answer_, now_);

@@ -81,6 +81,8 @@ TEST(CheckerTest, WhatWouldTakeLongIsRejected) {
   const Checker checker = Made({Kind::kRegex, "(a{30}){30}b", {}});
   const std::string reason = Reason(checker, std::string(100'000, 'a'));
   EXPECT_EQ(reason.substr(0, 31), "has 100000 bytes; the limit is ") << reason;
+  EXPECT_EQ(Reason(checker, std::string(5000, 'a')).substr(0, 29), "has 5000 bytes; the limit is ")
+      << "2 Mi steps";
 }
 
 TEST(CheckerTest, ReasonsAreShortAndPlain) {

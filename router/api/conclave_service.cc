@@ -37,12 +37,13 @@ uint64_t Draw() {
 }
 
 // What a plan takes, as far as it can be known: as many agents at a time as its widest wave has,
-// and the tokens of the first one (whether there is another, its votes decide).
+// and the tokens of the first one (whether there is another, its votes decide), its copies' too.
 AdmissionQuestion AdmissionOf(const Plan& plan, const std::string& tenant) {
   const int64_t grants = int64_t{plan.agents.front().grant} * plan.waves.front();
+  const int64_t probes = plan.probe_reserve * plan.waves.front();
   return {.tenant = tenant,
           .agents = *std::max_element(plan.waves.begin(), plan.waves.end()),
-          .tokens = std::min(plan.total_tokens, grants + plan.aggregation_reserve)};
+          .tokens = std::min(plan.total_tokens, grants + plan.aggregation_reserve) + probes};
 }
 
 // The caller's name of its request, or a drawn one; also of one that is refused for its name.

@@ -109,13 +109,16 @@ void DrawApart(const Request& request, int agents, Sampling& sampling) {
   }
 }
 
-// Workers of the earlier version would pass over what they do not know.
+// Workers of an earlier version would pass over what they do not know.
 absl::Status CheckKnown(const Request& request, const ModelDescription& model) {
-  if (model.vocabulary > 0) return absl::OkStatus();
-  const char* field = !request.stop_tokens.empty() ? "stop_tokens"
-                      : request.min_tokens         ? "budget.min_tokens"
-                      : request.top_logprobs       ? "top_logprobs"
-                                                   : nullptr;
+  constexpr int kFirstWithProbes = 3;  // Of decision versions: what tells such workers.
+  const bool tokens = model.vocabulary > 0;
+  const bool probes = model.decision_version >= kFirstWithProbes;
+  const char* field = !tokens && !request.stop_tokens.empty() ? "stop_tokens"
+                      : !tokens && request.min_tokens         ? "budget.min_tokens"
+                      : !tokens && request.top_logprobs       ? "top_logprobs"
+                      : !probes && request.probes             ? "contemplation.probes"
+                                                              : nullptr;
   if (field == nullptr) return absl::OkStatus();
   StatusDetails details;
   details.fields.emplace_back(field, "is not known to the workers");
@@ -264,8 +267,10 @@ void ResolveConfidence(const Request& request, Plan& plan, AgentRecipe& recipe) 
     recipe.bar = {.bar = *request.confidence_bar, .window = plan.confidence_window};
 }
 
-// Probes of the round's agents; the aggregation pass is not asked.
-absl::Status ResolveProbes(const Request& request, Plan& plan, AgentRecipe& recipe) {
+// Probes of the round's agents; the aggregation pass is not asked. What a copy is given and draws
+// fits into what its agent draws in between: so copies never cost more than thinking does.
+absl::Status ResolveProbes(const Request& request, const PromptProfile& profile, Plan& plan,
+                           AgentRecipe& recipe) {
   if (!request.probes) return absl::OkStatus();
   if (plan.mode != Mode::kContemplating) {
     return Wrong("contemplation.probes", "are for MODE_CONTEMPLATING");
@@ -274,8 +279,18 @@ absl::Status ResolveProbes(const Request& request, Plan& plan, AgentRecipe& reci
     return Wrong("contemplation.probes", "ask agents that think; the model does not");
   }
   constexpr int kUsualTokens = 20;
-  recipe.probe_every = request.probes->every;
-  recipe.probe_tokens = request.probes->answer_tokens.value_or(kUsualTokens);
+  const int every = request.probes->every;
+  const int room = every - profile.end_thinking_tokens;
+  const int tokens = request.probes->answer_tokens.value_or(std::clamp(room, 1, kUsualTokens));
+  if (tokens > room) {
+    return Wrong("contemplation.probes.every",
+                 fmt::format("is {}; the end of thinking and an answer have {} + {} tokens", every,
+                             profile.end_thinking_tokens, tokens));
+  }
+  recipe.probe_every = every;
+  recipe.probe_tokens = tokens;
+  plan.probe_reserve =
+      recipe.budget.thinking_tokens / every * int64_t{profile.end_thinking_tokens + tokens};
   plan.probes_agree = request.probes->agree.value_or(0);
   return absl::OkStatus();
 }
@@ -407,7 +422,7 @@ absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& mode
                    .stop = recipe.stop};
   plan.min_agents = width.least;
   if (plan.mode == Mode::kContemplating) ResolveConfidence(request, plan, recipe);
-  RETURN_IF_ERROR(ResolveProbes(request, plan, recipe));
+  RETURN_IF_ERROR(ResolveProbes(request, model.profile, plan, recipe));
   ASSIGN_OR_RETURN(plan.stop, ResolveStop(request, width.most));
   MakeAgents(request, recipe, width.most, plan);
   plan.price = WavePriceOf(request);

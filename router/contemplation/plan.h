@@ -51,7 +51,9 @@ struct Plan {
   StopTest stop;
   VoteWeight vote_weight = VoteWeight::kOne;  // Of every vote of the round.
   int confidence_window = kUsualConfidenceWindow;
-  int probes_agree = 0;  // So many equal answers of its copies in a row end an agent; 0 = none do.
+  int64_t probe_reserve = 0;  // Most tokens of one agent's copies; they are beside total_tokens.
+  // So many equal answers of its copies in a row end an agent; 0 = none do.
+  int probes_agree = 0;
   // Stage kThinkStage, in order of id, each with its grant and budgets, nothing produced: the
   // planned maximum N. Of a wave all start together if there is room; those for whom there is none
   // wait and join later.
@@ -94,11 +96,11 @@ struct Plan {
 //
 // kInvalidArgument (with the field's path as detail) when a value exceeds its limit, or the
 // minimum of agents does not fit total_tokens, or seed and replay.seed differ, or the request's
-// answer key or checker cannot be parsed, or kAccepted or kCheck come without a checker.
-// kUnimplemented: the model is served by workers of an earlier
-// version, which would not heed what is asked for. kAborted when a replay's decision_version is not
-// ours. A strategy that the model has no words for is kSample. A key that does not suit the
-// question is no error: what cannot be compared is synthesised.
+// answer key or checker cannot be parsed, or kAccepted or kCheck come without a checker, or a probe
+// may have more tokens than there are between two. kUnimplemented: the model is served by workers
+// of an earlier version, which would not heed what is asked for. kAborted when a replay's
+// decision_version is not ours. A strategy that the model has no words for is kSample. A key that
+// does not suit the question is no error: what cannot be compared is synthesised.
 absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& model,
                               const Limits& limits);
 

@@ -375,7 +375,9 @@ void FakeFleet::Draw() {
 }
 
 void FakeFleet::Answer(Seated& agent) {
-  const ProbeResult probe = world_.Ask(agent.id, agent.asked.front());
+  ProbeResult probe = world_.Ask(agent.id, agent.asked.front());
+  probe.sampled = std::min(probe.sampled, agent.recipe.probe_tokens);
+  probe.forced = std::min(probe.forced, agent.recipe.probe_every - probe.sampled);
   agent.asked.pop_front();
   run_->probed += probe.sampled + probe.forced;
   run_->outbox.push_back(Probed{.attempt = run_->attempt, .result = probe});

@@ -56,6 +56,7 @@ void DrawModel(Random& random, ModelDescription& model) {
   model.name = "m";
   model.fingerprint = "f";
   model.max_positions = 4096;
+  model.decision_version = kDecisionVersion;
   model.profile.thinks = true;
   model.profile.answer_key = {.kind = AnswerKeySpec::Kind::kAnswerLine, .argument = {}};
   if (random.Chance(90)) {
@@ -215,7 +216,7 @@ void AddProbes(Scenario& scenario) {
   Random random(scenario.seed ^ 0xfeed);
   random.Next();
   scenario.request.probes = ProbeChoice{
-      .every = random.Between(1, 6), .answer_tokens = std::nullopt, .agree = std::nullopt};
+      .every = random.Between(3, 8), .answer_tokens = std::nullopt, .agree = std::nullopt};
   if (random.Chance(80)) scenario.request.probes->agree = random.Between(2, 4);
 }
 

@@ -151,6 +151,39 @@ TEST(PlanTest, WhatWorkersOfTheEarlierVersionDoNotKnowIsRefused) {
   EXPECT_EQ(FieldOf(request, earlier, kNotYet), "stop_tokens");
 }
 
+TEST(PlanTest, ProbesAreRefusedWhereWorkersWouldNotMakeThem) {
+  ModelDescription earlier = Model();
+  earlier.decision_version = 2;
+  Request request = Question();
+  EXPECT_TRUE(MakePlan(request, earlier, Limits()).ok());
+  request.probes = ProbeChoice{.every = 64, .answer_tokens = std::nullopt, .agree = std::nullopt};
+  EXPECT_EQ(FieldOf(request, earlier, absl::StatusCode::kUnimplemented), "contemplation.probes");
+  EXPECT_TRUE(MakePlan(request, Model(), Limits()).ok());
+}
+
+TEST(PlanTest, AProbeHasNoMoreTokensThanThereAreBetweenTwo) {
+  Request request = Question();
+  request.probes = ProbeChoice{.every = 16, .answer_tokens = 14, .agree = std::nullopt};
+  EXPECT_TRUE(MakePlan(request, Model(), Limits()).ok());
+  request.probes->answer_tokens = 15;
+  EXPECT_EQ(FieldOf(request, Model()), "contemplation.probes.every");
+  request.probes->answer_tokens.reset();
+  EXPECT_EQ(MakePlan(request, Model(), Limits())->agents[0].probe_tokens, 14);
+  request.probes->every = 64;
+  EXPECT_EQ(MakePlan(request, Model(), Limits())->agents[0].probe_tokens, 20);
+  ModelDescription wordy = Model();
+  wordy.profile.end_thinking_tokens = 64;
+  EXPECT_EQ(FieldOf(request, wordy), "contemplation.probes.every");
+}
+
+TEST(PlanTest, WhatProbesCostAtMostIsKnown) {
+  Request request = Question();
+  request.probes = ProbeChoice{.every = 30, .answer_tokens = 8, .agree = std::nullopt};
+  EXPECT_EQ(MakePlan(request, Model(), Limits())->probe_reserve, 3 * (2 + 8));
+  request.probes.reset();
+  EXPECT_EQ(MakePlan(request, Model(), Limits())->probe_reserve, 0);
+}
+
 TEST(PlanTest, TheRoundsAgentsHaveTheBarAndTheAggregationPassHasNone) {
   Request request = Question();
   request.confidence_bar = 5.5;

@@ -24,6 +24,12 @@ absl::Status Contemplation::Course::Hear(Agent& agent, const ProbeResult& probe)
   if (probe.at < 1 || probe.at > count || count - probe.at > every) {
     return DataLoss("its copy at {} answered when it had {} tokens", probe.at, count);
   }
+  // The end of thinking and the answer: the plan has seen to it that they fit.
+  if (probe.sampled < 0 || probe.sampled > agent.recipe.probe_tokens || probe.forced < 0 ||
+      probe.forced > every - probe.sampled) {
+    return DataLoss("its copy at {} has {} tokens drawn and {} forced; {} are allowed in all",
+                    probe.at, probe.sampled, probe.forced, every);
+  }
   const int until = probe.at + every;
   const int tokens = probe.sampled + probe.forced;
   prompts_.Probed(tokens);

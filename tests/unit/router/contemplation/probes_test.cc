@@ -201,15 +201,24 @@ TEST_F(ProbesTest, ACopyCannotBeAheadOfItsAgent) {
   ASSERT_TRUE(failed_.has_value());
 }
 
-TEST_F(ProbesTest, ACopyAheadOfAllNumbersBreaksTheStream) {
+class BoundlessCopyTest : public ProbesTest, public testing::WithParamInterface<ProbeResult> {};
+
+TEST_P(BoundlessCopyTest, ACopyWithMoreThanWasAllowedBreaksTheStream) {
   request_.on_loss = OnLoss::kFail;
   Enter(1);
   Say(Thinker(0), Letters(16));
-  Tell(
-      Probed{.attempt = attempt_,
-             .result = {.agent = Thinker(0), .at = std::numeric_limits<int>::max(), .sampled = 1}});
+  ProbeResult result = GetParam();
+  result.agent = Thinker(0);
+  Tell(Probed{.attempt = attempt_, .result = result});
   ASSERT_TRUE(failed_.has_value());
 }
+
+INSTANTIATE_TEST_SUITE_P(Lies, BoundlessCopyTest,
+                         testing::Values(ProbeResult{.at = 16, .sampled = 9},
+                                         ProbeResult{.at = 16, .sampled = -1},
+                                         ProbeResult{.at = 16, .sampled = 8, .forced = 9},
+                                         ProbeResult{.at = 16, .forced = INT32_MAX},
+                                         ProbeResult{.at = INT32_MAX - 2, .sampled = 1}));
 
 TEST_F(ProbesTest, ACopyOfAnAgentThatNobodyAsksBreaksTheStream) {
   request_.on_loss = OnLoss::kFail;

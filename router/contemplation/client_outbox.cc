@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
+
+#include "common/utf8.h"
 
 namespace conclave::router {
 namespace {
@@ -30,15 +33,10 @@ void Merge(AnswerDelta& into, const AnswerDelta& next) { into.text += next.text;
 // Calls `take` with pieces of at most kMost bytes that end between two characters.
 template <typename Take>
 void InPieces(const std::string& text, Take take) {
-  for (size_t begin = 0; begin < text.size();) {
-    size_t end = std::min(text.size(), begin + kMost);
-    const auto inside = [&](size_t at) {
-      return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0u) == 0x80u;
-    };
-    // A character has at most 4 bytes; what is no UTF-8 is cut anywhere.
-    for (size_t back = 0; back < 3 && inside(end); ++back) --end;
-    take(text.substr(begin, end - begin));
-    begin = end;
+  for (std::string_view rest = text; !rest.empty();) {
+    const std::string_view piece = FirstCharacters(rest, kMost);
+    take(std::string(piece));
+    rest.remove_prefix(piece.size());
   }
 }
 

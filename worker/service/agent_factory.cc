@@ -11,7 +11,7 @@
 namespace conclave::worker {
 namespace {
 
-// Most agents of a gang differ in nothing that is rendered.
+// How what a copy says ends: as its agent's answer, but for the length.
 OutputOptions AskedOf(const AgentRecipe& recipe) {
   return {.opening = Opening::kAsked,
           .budget = {.answer_tokens = recipe.probe_tokens},
@@ -20,6 +20,7 @@ OutputOptions AskedOf(const AgentRecipe& recipe) {
           .stop_at_answer = std::nullopt};
 }
 
+// Most agents of a gang differ in nothing that is rendered.
 bool SamePrompt(const AgentRecipe& a, const AgentRecipe& b) {
   return a.append == b.append && a.thinking == b.thinking && a.messages == b.messages;
 }

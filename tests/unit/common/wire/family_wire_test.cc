@@ -218,9 +218,10 @@ TEST(FamilyWireTest, ADeltaComesBackWithItsEnd) {
 }
 
 TEST(FamilyWireTest, TotalsAndLoadComeBack) {
-  const auto totals = Through<FamilyTotals>(FamilyEvent(FamilyTotals{1, 2, 3, 4, 5, 6}));
+  const auto totals = Through<FamilyTotals>(FamilyEvent(FamilyTotals{1, 2, 3, 4, 5, 6, 7}));
   EXPECT_EQ(totals.prompt_computed, 1);
   EXPECT_EQ(totals.recomputed, 6);
+  EXPECT_EQ(totals.probed, 7);
 
   const auto load = FromWire(ToWire(GroupLoad{8, 1, 2, 3, 4, true, 9}));
   ASSERT_TRUE(load.ok());

@@ -21,14 +21,11 @@ constexpr size_t kSha256Bytes = 32;
 constexpr int kMostAgents = 64;
 constexpr int kMostRoleBytes = 4096;
 constexpr float kMostTemperature = 100;
+constexpr int kMostRounds = 8;
+constexpr int kLeastDigestBytes = 256, kMostDigestBytes = 1 << 20;
 constexpr int kMostTokens = 1 << 24;
 constexpr int kMostDecisions = 1024;
 constexpr int kMostProbesAgree = 64;
-
-absl::Status NotBuilt(std::string_view field, std::string_view value) {
-  return BadField(field, fmt::format("{} is not served yet", value),
-                  absl::StatusCode::kUnimplemented);
-}
 
 absl::Status CheckRange(std::string_view field, int64_t value, int64_t least, int64_t most) {
   if (value >= least && value <= most) return absl::OkStatus();
@@ -131,7 +128,32 @@ absl::StatusOr<absl::Duration> ParseWait(std::string_view field,
 }
 
 absl::Status ParseStrategy(const v1::Contemplation& how, Request& request) {
-  if (how.strategy() == v1::STRATEGY_AUTO) request.strategy = Strategy::kAuto;
+  const v1::Strategy strategy = how.strategy();
+  // The enums stand in the same order; the wire's has UNSPECIFIED before them.
+  static_assert(static_cast<int>(Strategy::kAuto) + 1 == v1::STRATEGY_AUTO);
+  if (strategy != v1::STRATEGY_UNSPECIFIED)
+    request.strategy = static_cast<Strategy>(static_cast<int>(strategy) - 1);
+  if (how.has_rounds()) {
+    if (strategy != v1::STRATEGY_REFINE)
+      return BadField("contemplation.rounds", "is for STRATEGY_REFINE only");
+    RETURN_IF_ERROR(CheckRange("contemplation.rounds", how.rounds(), 1, kMostRounds));
+    request.rounds = how.rounds();
+  }
+  if (how.has_drafts()) {
+    if (strategy != v1::STRATEGY_REFINE)
+      return BadField("contemplation.drafts", "is for STRATEGY_REFINE only");
+    RETURN_IF_ERROR(CheckRange("contemplation.drafts", how.drafts(), 1, kMostAgents));
+    request.drafts = how.drafts();
+  }
+  if (how.has_digest_bytes()) {
+    RETURN_IF_ERROR(CheckRange("contemplation.digest_bytes", how.digest_bytes(), kLeastDigestBytes,
+                               kMostDigestBytes));
+    request.digest_bytes = how.digest_bytes();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseEffort(const v1::Contemplation& how, Request& request) {
   RETURN_IF_ERROR(
       CheckEnum("contemplation.effort", how.effort(), v1::Effort_IsValid(how.effort())));
   if (how.effort() == v1::EFFORT_UNSPECIFIED) return absl::OkStatus();
@@ -140,16 +162,6 @@ absl::Status ParseStrategy(const v1::Contemplation& how, Request& request) {
   // The enums stand in the same order; the wire's has UNSPECIFIED before them.
   static_assert(static_cast<int>(Effort::kHigh) + 1 == v1::EFFORT_HIGH);
   request.effort = static_cast<Effort>(static_cast<int>(how.effort()) - 1);
-  return absl::OkStatus();
-}
-
-// What the API has words for and nobody does yet.
-absl::Status RefuseUnbuilt(const v1::Contemplation& how) {
-  if (how.strategy() > v1::STRATEGY_ROLES && how.strategy() != v1::STRATEGY_AUTO)
-    return NotBuilt("contemplation.strategy", v1::Strategy_Name(how.strategy()));
-  if (how.has_rounds()) return NotBuilt("contemplation.rounds", "a further round");
-  if (how.has_drafts()) return NotBuilt("contemplation.drafts", "a choice of drafts");
-  if (how.has_digest_bytes()) return NotBuilt("contemplation.digest_bytes", "a digest");
   return absl::OkStatus();
 }
 
@@ -215,13 +227,13 @@ absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) 
       CheckEnum("contemplation.stop_rule", how.stop_rule(), v1::StopRule_IsValid(how.stop_rule())));
   RETURN_IF_ERROR(CheckEnum("contemplation.aggregation", how.aggregation(),
                             v1::Aggregation_IsValid(how.aggregation())));
-  RETURN_IF_ERROR(RefuseUnbuilt(how));
   if (how.has_checker()) {
     ASSIGN_OR_RETURN(request.checker, FromWire(how.checker(), "contemplation.checker"));
   }
   RETURN_IF_ERROR(ParseRoles(how, request));
   RETURN_IF_ERROR(ParseTemperatures(how, request));
   RETURN_IF_ERROR(ParseStrategy(how, request));
+  RETURN_IF_ERROR(ParseEffort(how, request));
   RETURN_IF_ERROR(ParseStop(how, request));
   // The enums stand in the same order; the wire's has UNSPECIFIED before them.
   static_assert(static_cast<int>(Aggregation::kCheck) + 1 == v1::AGGREGATION_CHECK);

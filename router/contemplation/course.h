@@ -92,6 +92,22 @@ class Contemplation::Course : private CourseState {
   void NoteLoad(int credits, int running);
   int MayEnter() const;
 
+  // family_rounds.cc: which agents answer what, one round after another.
+  void OpenRound(Round round, std::vector<AgentRecipe> recipes, const std::vector<int>& waves);
+  void OpenFirstRound();
+  void SeekLine(int agents);
+  bool InRound(AgentId id) const;
+  bool AnyOfRoundEntered() const;
+  int Least() const;
+  bool Silent() const;
+  bool Refines() const;
+  std::vector<AgentRecipe> RefiningAgents() const;
+  void Refine();
+  void BackToRoundBefore();
+  void EndSplit();
+  std::vector<PartAnswer> PartAnswers() const;
+  bool LacksParts() const;
+
   // family_tokens.cc: what agents say, and the counting of their ends.
   void Visit(const Delta& delta);
   absl::Status Take(Agent& agent, const FamilyDelta& delta);
@@ -109,6 +125,7 @@ class Contemplation::Course : private CourseState {
   // family_verdicts.cc: what an agent's answer is worth.
   Judged Judge(const Agent& agent) const;
   void CastVote(Agent& agent);
+  void CastPart(Agent& agent);
   void EmitVerdict(const Agent& agent);
   bool CheckDecides() const;
 
@@ -130,6 +147,8 @@ class Contemplation::Course : private CourseState {
   bool TakeFromScript();
   bool Stuck() const;
   bool CutsReached(const Decision& decision);
+  bool NamesWhoMayEnter(const Decision& decision);
+  void HearCutAgents();
   void Differs(const std::string& what);
   bool EnoughWithout(const std::vector<AgentId>& agents) const;
 
@@ -140,9 +159,16 @@ class Contemplation::Course : private CourseState {
   void StartSynthesis(int64_t clock);
   void AdvanceSynthesis();
   void AnswerByPick(const Agent& pass);
-  bool Selects() const { return plan_.request.aggregation == Aggregation::kSelect; }
+  bool Selects() const {
+    return plan_.request.aggregation == Aggregation::kSelect && round_.kind == Round::Kind::kAnswer;
+  }
   void AnswerByVote(bool incomplete);
-  std::vector<AgentId> Heard();
+  void StartPass(std::vector<Message> messages, int candidates, int64_t clock);
+  void StartJoining(int64_t clock);
+  void AnswerByParts();
+  void AnswerWithNothing(std::optional<Aggregation> method);
+  std::vector<CountedAnswer> AnswersHeard() const;
+  std::vector<AgentId> Heard() const;
   std::vector<AgentId> Speakers();
   std::vector<AgentId> CutByClock() const;
   const Agent* Spokesman();
@@ -152,8 +178,13 @@ class Contemplation::Course : private CourseState {
   Receipt MakeReceipt();
   void Fail(const absl::Status& why);
 
-  Agent& At(AgentId id);
+  size_t Place(AgentId id) const;
+  Agent& At(AgentId id) { return agents_[Known(id)]; }
+  const Agent& At(AgentId id) const { return agents_[Known(id)]; }
+  size_t Known(AgentId id) const;
   Agent* Find(AgentId id);
+  Agent& Synthesiser() { return At(plan_.synthesis.id); }
+  const Agent& Synthesiser() const { return At(plan_.synthesis.id); }
   bool Runs(const Agent& agent) const;
   void EmitEvent(AgentId agent, decltype(ClientEvent::what) what) {
     out_.push_back(Emit{.event = {.sequence = 0, .agent = agent, .what = std::move(what)}});

@@ -23,8 +23,7 @@ namespace conclave::router {
 // moves it.
 class CourseState {
  protected:
-  CourseState(Plan plan, const Limits& limits)
-      : plan_(std::move(plan)), limits_(limits), planned_(static_cast<int>(plan_.agents.size())) {}
+  CourseState(Plan plan, const Limits& limits) : plan_(std::move(plan)), limits_(limits) {}
 
   enum class Stage : uint8_t {
     kNew,
@@ -32,6 +31,28 @@ class CourseState {
     kSynthesise,  // The aggregation pass.
     kSettle,      // The answer is known; the family's totals are awaited.
     kDone,
+  };
+  // Agents that are asked the same, or each a part of it; what they said is counted together.
+  struct Round {
+    enum class Kind : uint8_t {
+      kAnswer,  // The question.
+      kSplit,   // One agent: what its parts are.
+      kParts,   // Those parts.
+    };
+    Kind kind = Kind::kAnswer;
+    int number = 0;              // Of kAnswer, from 0: that of its agents.
+    size_t begin = 0, size = 0;  // Its agents, in agents_.
+  };
+  // What a round came to.
+  struct Counted {
+    Round round;
+    Ballot ballot;
+    std::vector<AgentId> agents;
+  };
+  struct Part {
+    std::string text;
+    Ballot ballot;
+    std::vector<AgentId> counted;
   };
   enum class Line : uint8_t { kNone, kPlacing, kOpen, kFinished };
   // What stands in an agent's answer, and what the checker says of it.
@@ -52,13 +73,17 @@ class CourseState {
   std::vector<Command> out_;
 
   Stage stage_ = Stage::kNew;
-  std::vector<Agent> agents_;  // The plan's, in order of id; then the synthesiser, once it runs.
+  std::vector<Agent> agents_;  // Of all rounds so far and, once it runs, the synthesiser; by id.
   Tally tally_;
-  Ballot ballot_;
+  Round round_;                   // What follows is of this round.
+  Ballot ballot_;                 // Of kAnswer.
+  std::vector<Part> parts_;       // Of kParts.
   std::vector<AgentId> counted_;  // In order of counting.
-  int planned_ = 0;               // N: the plan's agents less those kept out by a Narrow.
+  int rounds_opened_ = 0;
+  int planned_ = 0;  // N: the round's agents less those kept out by a Narrow.
   int dropped_ = 0;
-  int64_t reached_ = 0;  // Greatest clock of a counted end, or of a cut agent that voted.
+  std::optional<Counted> before_;  // What the round before found, when it was the question's.
+  int64_t reached_ = 0;            // Greatest clock of a counted end, or of a cut agent that voted.
   std::vector<Decision> decisions_;
   std::optional<DecisionScript> script_;  // Of a replay; then the clock decides nothing.
 
@@ -69,7 +94,7 @@ class CourseState {
   int credits_ = 0;
   double load_ = 0;     // Of the group that serves, by what others do to it: LoadLevel.
   int gang_limit_ = 0;  // Most agents of a gang, after refusals; 0 = any.
-  // Agents enter by waves: those of agents_ below opened_ may have entered.
+  // Agents enter by waves: the first opened_ of the round may have entered.
   std::deque<int> to_open_;  // Widths of the waves that follow.
   size_t opened_ = 0;
   int64_t opened_at_ = 0;                   // Where those start that find room at once.

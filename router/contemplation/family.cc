@@ -20,9 +20,6 @@ std::vector<Command> Contemplation::On(const Event& event) { return course_->On(
 Contemplation::Course::Course(Plan plan, const Limits& limits)
     : CourseState(std::move(plan), limits) {
   CHECK(!plan_.agents.empty());
-  agents_.reserve(plan_.agents.size() + 1);  // References to agents stay valid.
-  for (const AgentRecipe& recipe : plan_.agents) agents_.emplace_back().recipe = recipe;
-  to_open_.assign(plan_.waves.begin(), plan_.waves.end());
   if (plan_.request.replay) script_.emplace(plan_.request.replay->decisions);
 }
 
@@ -46,7 +43,7 @@ void Contemplation::Course::Visit(const Started&) {
   started_ = now_;
   // A replay takes the time it takes: its cuts are counts. Only the server's own limit ends it.
   deadline_due_ = now_ + (script_ ? limits_.deadline : plan_.deadline);
-  OpenWave(0);
+  OpenFirstRound();
   if (script_) {
     // It was stopped before anybody had entered: no group is needed to come to that again.
     if (!tally_.Any(Tally::State::kRuns)) return Admit(plan_.fingerprint);
@@ -128,21 +125,27 @@ void Contemplation::Course::Fail(const absl::Status& why) {
   stage_ = Stage::kDone;
 }
 
-Agent* Contemplation::Course::Find(AgentId id) {
+// Where it stands in agents_, or would.
+size_t Contemplation::Course::Place(AgentId id) const {
   const auto found =
       std::lower_bound(agents_.begin(), agents_.end(), id,
                        [](const Agent& agent, AgentId wanted) { return agent.recipe.id < wanted; });
-  return found != agents_.end() && found->recipe.id == id ? &*found : nullptr;
+  return static_cast<size_t>(found - agents_.begin());
+}
+
+size_t Contemplation::Course::Known(AgentId id) const {
+  const size_t place = Place(id);
+  CHECK(place < agents_.size() && agents_[place].recipe.id == id);
+  return place;
+}
+
+Agent* Contemplation::Course::Find(AgentId id) {
+  const size_t place = Place(id);
+  return place < agents_.size() && agents_[place].recipe.id == id ? &agents_[place] : nullptr;
 }
 
 bool Contemplation::Course::Runs(const Agent& agent) const {
   return tally_.StateOf(agent.recipe.id) == Tally::State::kRuns;
-}
-
-Agent& Contemplation::Course::At(AgentId id) {
-  Agent* agent = Find(id);
-  CHECK(agent != nullptr);
-  return *agent;
 }
 
 }  // namespace conclave::router

@@ -5,6 +5,7 @@
 #include "common/check.h"
 #include "common/status.h"
 #include "router/contemplation/course.h"
+#include "router/contemplation/digest.h"
 
 // From the end of the round to the end of the request.
 namespace conclave::router {
@@ -41,8 +42,19 @@ void Contemplation::Course::KeepOutWaiting(int64_t clock) {
 }
 
 void Contemplation::Course::EndRound(int64_t clock) {
-  resume_due_ = absl::InfiniteFuture();
-  if (counted_.empty()) return Differs("every agent is given up");
+  resume_due_ = narrow_due_ = absl::InfiniteFuture();
+  // Nobody of it is sent again: what each was told may be as long as the conversation.
+  for (Agent& agent : agents_) agent.recipe.messages.clear();
+  if (round_.kind == Round::Kind::kSplit) return EndSplit();
+  if (before_ && Silent()) {
+    BackToRoundBefore();
+  } else if (counted_.empty()) {
+    if (script_) return Differs("every agent is given up");
+    return Fail(Unavailable("no agent of the round could go on"));
+  } else if (Refines()) {
+    return Refine();
+  }
+  if (round_.kind == Round::Kind::kParts) return StartJoining(clock);
   if (plan_.mode != Mode::kContemplating) {
     return AnswerBy(agents_.front(), /*incomplete=*/false, std::nullopt);
   }
@@ -58,7 +70,8 @@ void Contemplation::Course::EndRound(int64_t clock) {
   }
 }
 
-void Contemplation::Course::StartSynthesis(int64_t clock) {
+// What was said by those that are heard.
+std::vector<CountedAnswer> Contemplation::Course::AnswersHeard() const {
   std::vector<CountedAnswer> answers;
   for (AgentId id : Heard()) {
     const Agent& agent = At(id);
@@ -66,12 +79,38 @@ void Contemplation::Course::StartSynthesis(int64_t clock) {
                        .text = std::string(TrimSpace(AnswerOf(agent))),
                        .compared = agent.answer.has_value()});
   }
+  return answers;
+}
+
+void Contemplation::Course::StartSynthesis(int64_t clock) {
+  const std::vector<CountedAnswer> answers = AnswersHeard();
   candidates_ = Candidates(ballot_, answers, plan_.profile.max_candidates);
   const size_t fewest = plan_.request.aggregation == Aggregation::kSynthesise ? 1 : 2;
   const bool passes = Selects() ? CanSelect(plan_.profile) && Different(ballot_, answers) > 1
                                 : CanSynthesise(plan_.profile) && candidates_.size() >= fewest;
   if (!passes) return AnswerByVote(/*incomplete=*/false);
+  const auto messages = Selects() ? SelectionMessages : AggregationMessages;
+  StartPass(
+      messages(plan_.profile, plan_.request.messages, Digest(candidates_, plan_.digest_bytes)),
+      static_cast<int>(candidates_.size()), clock);
+}
 
+void Contemplation::Course::StartJoining(int64_t clock) {
+  std::vector<PartAnswer> parts = PartAnswers();
+  std::vector<std::string> answers;
+  for (PartAnswer& part : parts) answers.push_back(std::move(part.answer));
+  const bool none = std::all_of(answers.begin(), answers.end(),
+                                [](const std::string& answer) { return answer.empty(); });
+  if (none) return AnswerByParts();
+  answers = Digest(std::move(answers), plan_.digest_bytes);
+  for (size_t i = 0; i < parts.size(); ++i) parts[i].answer = std::move(answers[i]);
+  StartPass(JoinMessages(plan_.profile, plan_.request.messages, parts),
+            static_cast<int>(parts.size()), clock);
+}
+
+// A last agent that is asked with `messages`, and whose answer is the request's.
+void Contemplation::Course::StartPass(std::vector<Message> messages, int candidates,
+                                      int64_t clock) {
   int64_t left = plan_.total_tokens;
   for (const Agent& agent : agents_) left -= agent.kept.value_or(0);
   AgentRecipe recipe = plan_.synthesis;
@@ -84,25 +123,24 @@ void Contemplation::Course::StartSynthesis(int64_t clock) {
         recipe.grant - recipe.budget.answer_tokens - plan_.profile.end_thinking_tokens;
     recipe.budget.thinking_tokens = std::clamp(thought, 1, recipe.budget.thinking_tokens);
   }
-  const auto messages = Selects() ? SelectionMessages : AggregationMessages;
-  recipe.messages = messages(plan_.profile, plan_.request.messages, candidates_);
-  agents_.emplace_back().recipe = std::move(recipe);
-  agents_.back().seated = now_;
+  recipe.messages = std::move(messages);
+  const size_t place = Place(recipe.id);
+  if (place <= round_.begin) ++round_.begin;  // Parts stand behind it.
+  agents_.insert(agents_.begin() + static_cast<std::ptrdiff_t>(place),
+                 Agent{.recipe = std::move(recipe), .seated = now_});
   tally_.Enter(plan_.synthesis.id, clock);
   stage_ = Stage::kSynthesise;
   EmitEvent(
       {}, AggregationStarted{.method = Selects() ? Aggregation::kSelect : Aggregation::kSynthesise,
-                             .candidates = static_cast<int>(candidates_.size())});
-  if (line_ == Line::kOpen) return;
-  resume_due_ = now_ + limits_.resume_wait;
-  if (line_ == Line::kNone && reopen_due_ == absl::InfiniteFuture()) OpenAttempt(1, 1);
+                             .candidates = candidates});
+  SeekLine(1);
 }
 
 void Contemplation::Course::AdvanceSynthesis() {
   while (stage_ == Stage::kSynthesise && TakeFromScript()) {
   }
   if (stage_ != Stage::kSynthesise) return;
-  Agent& synthesiser = agents_.back();
+  Agent& synthesiser = Synthesiser();
   const AgentId id = synthesiser.recipe.id;
   if (tally_.StateOf(id) != Tally::State::kEnded) return;
   tally_.Count(id);
@@ -112,7 +150,7 @@ void Contemplation::Course::AdvanceSynthesis() {
   EmitVerdict(synthesiser);
   if (Selects()) return AnswerByPick(synthesiser);
   if (first_answer_ == absl::InfiniteFuture()) return AnswerByVote(/*incomplete=*/true);
-  AnswerBy(synthesiser, /*incomplete=*/false, Aggregation::kSynthesise);
+  AnswerBy(synthesiser, /*incomplete=*/LacksParts(), Aggregation::kSynthesise);
 }
 
 // The answer is the candidate that the pass names, as its first agent gave it.
@@ -132,7 +170,7 @@ void Contemplation::Course::AnswerByPick(const Agent& pass) {
 
 // Agents that were counted, in order. Those that their bar ended are heard only when there is no
 // other.
-std::vector<AgentId> Contemplation::Course::Heard() {
+std::vector<AgentId> Contemplation::Course::Heard() const {
   std::vector<AgentId> heard;
   for (AgentId id : counted_) {
     if (At(id).end != Finish::kBar) heard.push_back(id);
@@ -156,7 +194,7 @@ std::vector<AgentId> Contemplation::Course::Speakers() {
 // Agents of the round that were cut, in the order of their clocks.
 std::vector<AgentId> Contemplation::Course::CutByClock() const {
   std::vector<AgentId> cut = tally_.In(Tally::State::kCut);
-  std::erase_if(cut, [](AgentId id) { return StageOf(id) != kThinkStage; });
+  std::erase_if(cut, [this](AgentId id) { return !InRound(id); });
   std::stable_sort(cut.begin(), cut.end(),
                    [this](AgentId a, AgentId b) { return tally_.ClockOf(a) < tally_.ClockOf(b); });
   return cut;
@@ -165,6 +203,7 @@ std::vector<AgentId> Contemplation::Course::CutByClock() const {
 // Whose text is the vote's answer: the first speaker that voted or has a text. Null when there is
 // none.
 const Agent* Contemplation::Course::Spokesman() {
+  if (round_.kind == Round::Kind::kSplit) return nullptr;
   for (AgentId id : Speakers()) {
     const Agent& agent = At(id);
     if (!ballot_.empty() || !TrimSpace(AnswerOf(agent)).empty()) {
@@ -175,6 +214,7 @@ const Agent* Contemplation::Course::Spokesman() {
 }
 
 void Contemplation::Course::AnswerByVote(bool incomplete) {
+  if (round_.kind == Round::Kind::kParts) return AnswerByParts();
   const Agent* agent = Spokesman();
   std::optional<Aggregation> method;
   if (plan_.mode == Mode::kContemplating) {
@@ -184,9 +224,26 @@ void Contemplation::Course::AnswerByVote(bool incomplete) {
                             : Aggregation::kVote;
     if (agent != nullptr) return AnswerBy(*agent, incomplete, method);
   }
-  // Nobody has said anything yet. Who asked for the best answer so far gets that, and the bill.
-  CHECK(!decisions_.empty());
-  if (decisions_.back().kind != Decision::Kind::kStopNow) {
+  AnswerWithNothing(method);
+}
+
+// What is known of the parts, in lines: nobody has joined them.
+void Contemplation::Course::AnswerByParts() {
+  std::vector<PartAnswer> parts = PartAnswers();
+  std::erase_if(parts, [](const PartAnswer& part) { return part.answer.empty(); });
+  if (parts.empty()) return AnswerWithNothing(Aggregation::kVote);
+  Result result = {.answer = PartLines(plan_.profile, parts),
+                   .incomplete = true,
+                   .method = Aggregation::kVote,
+                   .critical_path = reached_};
+  first_answer_ = std::min(first_answer_, now_);
+  EmitEvent(plan_.synthesis.id, AnswerDelta{.text = result.answer});
+  Settle(std::move(result));
+}
+
+// Nobody has said anything yet. Who asked for the best answer so far gets that, and the bill.
+void Contemplation::Course::AnswerWithNothing(std::optional<Aggregation> method) {
+  if (!decisions_.empty() && decisions_.back().kind == Decision::Kind::kDeadline) {
     return Fail(DeadlineExceeded("there was no answer when the deadline came"));
   }
   Settle({.answer = {}, .incomplete = true, .method = method, .critical_path = reached_});

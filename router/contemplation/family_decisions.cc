@@ -41,10 +41,12 @@ bool Contemplation::Course::EnoughWithout(const std::vector<AgentId>& agents) co
   for (const Agent& agent : agents_) {
     const AgentId id = agent.recipe.id;
     const Tally::State state = tally_.StateOf(id);
-    if (!agent.entered || state == Tally::State::kAbsent || state == Tally::State::kCut) continue;
+    if (!InRound(id) || !agent.entered || state == Tally::State::kAbsent ||
+        state == Tally::State::kCut)
+      continue;
     if (std::find(agents.begin(), agents.end(), id) == agents.end()) ++left;
   }
-  return left >= plan_.min_agents;
+  return left >= Least();
 }
 
 void Contemplation::Course::GiveUp(const std::vector<AgentId>& agents) {
@@ -93,27 +95,29 @@ void Contemplation::Course::ApplyStop(const Decision& decision) {
   }
   CutAgents(decision.cuts, reason);
   // Whose answer has begun to leave, has it.
-  const Agent& last = agents_.back();
-  const bool alone = Answers(last) || StageOf(last.recipe.id) == kAggregateStage;
-  if (alone && !last.kept && !last.kept_out) {
+  const bool merges = stage_ == Stage::kSynthesise;
+  const Agent& last = merges ? Synthesiser() : agents_.front();
+  if ((Answers(last) || merges) && !last.kept && !last.kept_out) {
     return Differs(fmt::format("{} neither counts nor cuts agent {}", NameOf(decision),
                                static_cast<uint32_t>(last.recipe.id)));
   }
   if (Answers(last) && last.kept && !last.transcript.AnswerAt(*last.kept).empty()) {
-    return AnswerBy(
-        last, /*incomplete=*/true,
-        stage_ == Stage::kSynthesise ? std::optional(Aggregation::kSynthesise) : std::nullopt);
+    return AnswerBy(last, /*incomplete=*/true,
+                    merges ? std::optional(Aggregation::kSynthesise) : std::nullopt);
   }
-  const bool none_counted = std::all_of(counted_.begin(), counted_.end(),
-                                        [this](AgentId id) { return At(id).end == Finish::kBar; });
-  if (stage_ == Stage::kThink && none_counted) {
-    for (AgentId id : CutByClock()) {
-      CastVote(At(id));
-      EmitVerdict(At(id));
-      reached_ = std::max(reached_, tally_.ClockOf(id));
-    }
+  if (!merges && Silent()) {
+    before_ ? BackToRoundBefore() : HearCutAgents();
   }
   AnswerByVote(/*incomplete=*/true);
+}
+
+// Nobody has ended: those that were cut say what they have.
+void Contemplation::Course::HearCutAgents() {
+  for (AgentId id : CutByClock()) {
+    CastVote(At(id));
+    EmitVerdict(At(id));
+    reached_ = std::max(reached_, tally_.ClockOf(id));
+  }
 }
 
 void Contemplation::Course::Differs(const std::string& what) {
@@ -127,8 +131,8 @@ bool Contemplation::Course::CutsReached(const Decision& decision) {
   for (const Cut& cut : decision.cuts) {
     const auto id = static_cast<uint32_t>(cut.agent);
     if (tally_.StateOf(cut.agent) != Tally::State::kRuns) {
-      // The synthesiser may still come.
-      if (StageOf(cut.agent) == kAggregateStage && stage_ == Stage::kThink) return false;
+      // The synthesiser, or its round, may still come.
+      if (Find(cut.agent) == nullptr && stage_ == Stage::kThink) return false;
       Differs(fmt::format("{} cuts agent {}, which does not run", NameOf(decision), id));
       return false;
     }
@@ -156,6 +160,20 @@ bool Contemplation::Course::Stuck() const {
   });
 }
 
+// Whether those that the decision lets in, or keeps out, are of the round and have not entered.
+bool Contemplation::Course::NamesWhoMayEnter(const Decision& decision) {
+  if (decision.kind == Decision::Kind::kDrop) return true;
+  const bool joins = decision.kind == Decision::Kind::kJoin;
+  const std::vector<AgentId> may = joins ? Waiting() : ToEnter();
+  for (AgentId id : decision.agents) {
+    if (std::find(may.begin(), may.end(), id) != may.end()) continue;
+    Differs(fmt::format("{} does not come where agent {} may enter", NameOf(decision),
+                        static_cast<uint32_t>(id)));
+    return false;
+  }
+  return true;
+}
+
 // Takes the next decision of the replay if its time has come: no running agent is below its clock,
 // and every end up to it was counted.
 bool Contemplation::Course::TakeFromScript() {
@@ -179,15 +197,7 @@ bool Contemplation::Course::TakeFromScript() {
     Differs(fmt::format("{} comes after the round", NameOf(decision)));
     return false;
   }
-  if (decision.kind == Decision::Kind::kJoin) {
-    const std::vector<AgentId> waiting = Waiting();
-    for (AgentId id : decision.agents) {
-      if (std::find(waiting.begin(), waiting.end(), id) != waiting.end()) continue;
-      Differs(fmt::format("{} comes before the wave of agent {}", NameOf(decision),
-                          static_cast<uint32_t>(id)));
-      return false;
-    }
-  }
+  if (!NamesWhoMayEnter(decision)) return false;
   script_->Take();
   switch (decision.kind) {
     case Decision::Kind::kJoin:

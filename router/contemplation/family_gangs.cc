@@ -24,7 +24,7 @@ std::vector<AgentId> Contemplation::Course::Waiting() const {
   std::vector<AgentId> waiting;
   if (stage_ != Stage::kThink) return waiting;
   for (size_t i = 0; i < opened_; ++i) {
-    const Agent& agent = agents_[i];
+    const Agent& agent = agents_[round_.begin + i];
     if (!agent.kept_out && tally_.StateOf(agent.recipe.id) == Tally::State::kAbsent) {
       waiting.push_back(agent.recipe.id);
     }
@@ -195,7 +195,7 @@ void Contemplation::Course::Visit(const Refused& refused) {
 void Contemplation::Course::FirstGangRefused(const Refused& refused) {
   const int size = static_cast<int>(refused.agents.size());
   for (AgentId id : refused.agents) tally_.Withdraw(id);
-  if (AnyEntered()) return WaveRefused(refused);
+  if (AnyEntered()) return WaveRefused(refused);  // Perhaps in a round before this one.
   if (absl::IsResourceExhausted(refused.why)) {
     if (size > plan_.min_agents) {
       gang_limit_ = std::max(plan_.min_agents, size / 2);
@@ -225,10 +225,11 @@ void Contemplation::Course::JoinRefused(const Refused& refused) {
     if (narrow_due_ == absl::InfiniteFuture()) narrow_due_ = now_;
     return;
   }
+  const int rounds = rounds_opened_;
   AdvanceRound();  // What the gang held up is counted first: a decision comes after it.
   // Whatever the group says, fewer than it refused.
   const int width = std::min(refused.width, static_cast<int>(refused.agents.size()) - 1);
-  if (stage_ == Stage::kThink) NarrowTo(refused.agents, width);
+  if (stage_ == Stage::kThink && rounds_opened_ == rounds) NarrowTo(refused.agents, width);
 }
 
 // Of those that wait, only the first `width` of `gang` may still enter.

@@ -57,7 +57,10 @@ void Contemplation::Course::Visit(const Placed& placed) {
   place_due_ = absl::InfiniteFuture();
   NoteLoad(placed.credits, placed.running);
   words_ = placed.words;
-  if (stage_ == Stage::kSynthesise) agents_.back().seated = now_;
+  if (stage_ == Stage::kSynthesise) Synthesiser().seated = now_;
+  // Nobody was in mid-thought: all that there was to come back for is this group.
+  if (rounds_opened_ > 1 && stage_ == Stage::kThink && Unsent().empty())
+    resume_due_ = absl::InfiniteFuture();
   if (!fingerprint_) Admit(placed.fingerprint);
 }
 
@@ -121,12 +124,16 @@ void Contemplation::Course::LoseLine(const absl::Status& why) {
   prompts_.Lost();
   const bool served = std::any_of(agents_.begin(), agents_.end(),
                                   [](const Agent& a) { return a.seat == Seat::kTaken; });
+  // What a later round sends may be more than the group's streams take: no other one will.
+  const bool sent = rounds_opened_ > 1 &&
+                    std::any_of(agents_.begin(), agents_.end(),
+                                [](const Agent& a) { return a.seat == Seat::kSent && !a.entered; });
   WithdrawUnanswered();
   for (Agent& agent : agents_) {
     if (agent.seat != Seat::kLeft) agent.seat = Seat::kNone;
   }
   if (stage_ == Stage::kSettle) return Complete();
-  if (!served && absl::IsResourceExhausted(why)) return Requeue();
+  if (!served && !sent && absl::IsResourceExhausted(why)) return Requeue();
   if (fingerprint_) {
     EmitEvent({}, GroupChanged{.reason = std::string(MessageOf(why)), .resumed = false});
   }
@@ -171,16 +178,17 @@ void Contemplation::Course::GiveUpLost(std::string_view why) {
   resume_due_ = absl::InfiniteFuture();
   reopen_due_ = absl::InfiniteFuture();
   if (stage_ == Stage::kThink) {
+    const int rounds = rounds_opened_;
     AdvanceRound();  // What a lost gang held up is counted first: a decision comes after it.
-    if (stage_ != Stage::kThink) return;
+    if (stage_ != Stage::kThink || rounds_opened_ > rounds) return;
   }
   std::vector<AgentId> lost;
   for (const Agent& agent : agents_) {
     if (Runs(agent) && agent.entered && agent.seat != Seat::kTaken) lost.push_back(agent.recipe.id);
   }
-  if (stage_ == Stage::kSynthesise && Runs(agents_.back()) && lost.empty() &&
-      agents_.back().seat != Seat::kTaken) {
-    lost.push_back(agents_.back().recipe.id);
+  if (stage_ == Stage::kSynthesise && Runs(Synthesiser()) && lost.empty() &&
+      Synthesiser().seat != Seat::kTaken) {
+    lost.push_back(plan_.synthesis.id);
   }
   if (script_ || (stage_ == Stage::kThink && !EnoughWithout(lost))) {
     return Fail(Unavailable("{}", why));
@@ -190,7 +198,7 @@ void Contemplation::Course::GiveUpLost(std::string_view why) {
   if (!lost.empty()) GiveUp(lost);
   if (stage_ == Stage::kThink && line_ == Line::kNone && !ToEnter().empty()) {
     AdvanceRound();
-    if (stage_ == Stage::kThink) Narrow(NarrowOf(ToEnter()));
+    if (stage_ == Stage::kThink && line_ == Line::kNone) Narrow(NarrowOf(ToEnter()));
   }
 }
 

@@ -47,14 +47,14 @@ absl::Time Contemplation::Course::StragglerDue() const {
              first_answer_ == absl::InfiniteFuture()) {
     // All that was found waits for the synthesiser, also while there is no room for it. Once its
     // answer has begun to leave, there is no other.
-    since = std::max(agents_.back().seated, agents_.back().moved);
+    since = std::max(Synthesiser().seated, Synthesiser().moved);
   }
   return since + plan_.patience;
 }
 
 // Gives up those that have held others back for too long, if enough are left without them.
 void Contemplation::Course::DropStragglers() {
-  if (stage_ == Stage::kSynthesise) return GiveUp({agents_.back().recipe.id});
+  if (stage_ == Stage::kSynthesise) return GiveUp({plan_.synthesis.id});
   const std::vector<Waiter> waiters = Waiters();
   std::vector<AgentId> stragglers;
   bool joining = false;

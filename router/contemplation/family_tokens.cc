@@ -155,7 +155,8 @@ void Contemplation::Course::CountEnd(AgentId id, bool look) {
   if (agent.end != Finish::kBar) CastVote(agent);
   EmitFinished(agent);
   EmitVerdict(agent);
-  if (plan_.mode == Mode::kContemplating && plan_.request.include.votes) EmitVotes();
+  const bool votes = plan_.mode == Mode::kContemplating && round_.kind == Round::Kind::kAnswer;
+  if (votes && plan_.request.include.votes) EmitVotes();
   if (look) LookAtStopRule(clock);
 }
 
@@ -172,6 +173,7 @@ void Contemplation::Course::EmitVotes() {
 
 bool Contemplation::Course::LookAtStopRule(int64_t clock) {
   if (stage_ != Stage::kThink || plan_.mode != Mode::kContemplating) return false;
+  if (round_.kind != Round::Kind::kAnswer) return false;  // Each part is needed.
   if (!Stops(plan_.stop, ballot_, ToCome())) return false;
   Stop(clock);
   return true;

@@ -26,9 +26,12 @@ Contemplation::Course::Judged Contemplation::Course::Judge(const Agent& agent) c
   return judged;
 }
 
-// The agent says what its kept tokens hold. Once an answer is accepted, those that are not have no
-// vote, whoever came first.
+// The agent says what its kept tokens hold. What a splitter says is no answer, and what is said of
+// a part is that part's: no checker looks at either. Once an answer is accepted, those that are not
+// have no vote, whoever came first.
 void Contemplation::Course::CastVote(Agent& agent) {
+  if (round_.kind == Round::Kind::kSplit) return;
+  if (round_.kind == Round::Kind::kParts) return CastPart(agent);
   Judged judged = Judge(agent);
   agent.answer = std::move(judged.answer);
   agent.verdict = std::move(judged.verdict);
@@ -41,6 +44,14 @@ void Contemplation::Course::CastVote(Agent& agent) {
   const bool votes = agent.answer && (accepted || ballot_.accepted().empty());
   if (votes) agent.weight = WeightOf(ConfidenceOf(agent), plan_.vote_weight);
   ballot_.Add(agent.recipe.id, agent.answer, agent.weight, accepted);
+}
+
+void Contemplation::Course::CastPart(Agent& agent) {
+  if (plan_.answer_key) agent.answer = plan_.answer_key->Extract(AnswerOf(agent));
+  if (agent.answer) agent.weight = WeightOf(ConfidenceOf(agent), plan_.vote_weight);
+  Part& part = parts_[static_cast<size_t>(RoundOf(agent.recipe.id))];
+  part.counted.push_back(agent.recipe.id);
+  part.ballot.Add(agent.recipe.id, agent.answer, agent.weight);
 }
 
 void Contemplation::Course::EmitVerdict(const Agent& agent) {

@@ -15,7 +15,7 @@ void Contemplation::Course::OpenWave(int64_t clock) {
   CHECK(!to_open_.empty());
   opened_ += static_cast<size_t>(to_open_.front());
   to_open_.pop_front();
-  CHECK(opened_ <= agents_.size());
+  CHECK(opened_ <= round_.size);
   opened_at_ = clock;
   gang_entered_ = false;
   gang_limit_ = 0;
@@ -31,9 +31,11 @@ void Contemplation::Course::OpenWave(int64_t clock) {
 
 // How many agents of the round ever entered.
 int Contemplation::Course::Entered() const {
-  return static_cast<int>(std::count_if(agents_.begin(), agents_.end(), [this](const Agent& agent) {
-    return tally_.StateOf(agent.recipe.id) != Tally::State::kAbsent;
-  }));
+  const auto begin = agents_.begin() + static_cast<std::ptrdiff_t>(round_.begin);
+  return static_cast<int>(std::count_if(
+      begin, begin + static_cast<std::ptrdiff_t>(round_.size), [this](const Agent& agent) {
+        return tally_.StateOf(agent.recipe.id) != Tally::State::kAbsent;
+      }));
 }
 
 // That the leader is likelier than the runner-up. A checker's verdict is not the votes' to foresee.
@@ -56,8 +58,9 @@ bool Contemplation::Course::WaveWaits() const {
 // Agents of the round that have not entered, and may or might have later.
 std::vector<AgentId> Contemplation::Course::ToEnter() const {
   std::vector<AgentId> agents = Waiting();
-  for (size_t i = opened_; i < agents_.size(); ++i) {
-    if (!agents_[i].kept_out) agents.push_back(agents_[i].recipe.id);
+  for (size_t i = opened_; i < round_.size; ++i) {
+    const Agent& agent = agents_[round_.begin + i];
+    if (!agent.kept_out) agents.push_back(agent.recipe.id);
   }
   return agents;
 }
@@ -67,21 +70,29 @@ std::vector<AgentId> Contemplation::Course::ToEnter() const {
 void Contemplation::Course::NarrowWaiting() {
   AdvanceRound();  // A decision comes after what can be counted.
   if (stage_ != Stage::kThink || narrow_due_ < absl::InfiniteFuture()) return;
+  if (!gang_entered_ && Least() > 0 && !AnyOfRoundEntered()) {
+    // Without anybody there is no answer: the deadline is the bound.
+    narrow_due_ = now_ + limits_.narrow_wait;
+    return;
+  }
   if (!gang_entered_) WithdrawUnanswered();
   const std::vector<AgentId> agents = gang_entered_ ? Waiting() : ToEnter();
   if (!agents.empty()) Narrow(NarrowOf(agents));
 }
 
-// A gang behind the first wave was refused: fewer are tried, then one at a time.
+// A gang behind the first wave was refused: fewer are tried, then one at a time; of a round that
+// has nobody yet, no fewer than it needs.
 void Contemplation::Course::WaveRefused(const Refused& refused) {
   const int size = static_cast<int>(refused.agents.size());
+  const int least = AnyOfRoundEntered() ? 0 : Least();
   if (!absl::IsResourceExhausted(refused.why)) {
     // Whatever the group says, fewer than it refused.
-    return NarrowTo(refused.agents, std::min(refused.width, size - 1));
+    const int width = std::min(refused.width, size - 1);
+    return width < least ? Fail(refused.why) : NarrowTo(refused.agents, width);
   }
   credits_ = 0;
-  gang_limit_ = std::max(1, size / 2);
-  if (size == 1) retry_due_ = now_ + limits_.retry_wait;
+  gang_limit_ = std::max({1, least, size / 2});
+  if (size <= gang_limit_) retry_due_ = now_ + limits_.retry_wait;
 }
 
 // What others leave of the group: the family's own agents make nothing dear to it.
@@ -94,10 +105,13 @@ void Contemplation::Course::NoteLoad(int credits, int running) {
   load_ = LoadLevel(credits_ + own, running - own);
 }
 
-// How many agents of the round may enter now: as many as are worth it at this load.
+// How many agents of the round may enter now: as many as are worth it at this load. Parts have no
+// price: each is needed.
 int Contemplation::Course::MayEnter() const {
-  const int most = static_cast<int>(plan_.agents.size());
-  return std::max(0, WidthAt(load_, plan_.min_agents, most, Certainty()) - Entered());
+  const int most = static_cast<int>(round_.size);
+  const bool parts = round_.kind == Round::Kind::kParts;
+  const int least = parts ? most : std::max(1, Least());
+  return std::max(0, WidthAt(load_, least, most, Certainty()) - Entered());
 }
 
 }  // namespace conclave::router

@@ -15,7 +15,8 @@ namespace {
 
 constexpr int kMostAgents = 64;
 constexpr int kDefaultAgents = 8;
-constexpr float kApart = 1;  // A temperature at which agents are not alike.
+constexpr int64_t kMostRoundBytes = 16 << 20;  // Of what the agents of a later round are told.
+constexpr float kApart = 1;                    // A temperature at which agents are not alike.
 
 absl::Status Wrong(const std::string& field, const std::string& problem) {
   StatusDetails details;
@@ -241,6 +242,24 @@ absl::Status ResolveStrategy(const Request& request, const PromptProfile& profil
   return absl::OkStatus();
 }
 
+// In later rounds each agent has messages of its own, with what it sees of the others.
+absl::Status CheckRounds(const Request& request, int agents, const Plan& plan) {
+  if (plan.strategy != Strategy::kRefine && plan.strategy != Strategy::kDecompose)
+    return absl::OkStatus();
+  int64_t bytes = 0;
+  for (const Message& message : request.messages) {
+    for (const Part& part : message.parts) bytes += static_cast<int64_t>(part.text.size());
+  }
+  const int64_t all = agents * (bytes + plan.digest_bytes);
+  if (all <= kMostRoundBytes) return absl::OkStatus();
+  const bool digest = plan.digest_bytes > bytes;
+  return Wrong(digest ? "contemplation.digest_bytes" : "contemplation.max_agents",
+               fmt::format("is {}; {} agents, each with {} bytes of messages and {} of digest, are "
+                           "told {} in a round; the limit is {}",
+                           digest ? plan.digest_bytes : agents, agents, bytes, plan.digest_bytes,
+                           all, kMostRoundBytes));
+}
+
 absl::StatusOr<StopTest> ResolveStop(const Request& request, int agents) {
   StopTest stop;
   stop.rule = request.stop_rule;
@@ -404,6 +423,7 @@ absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& mode
     const Price price = PriceOf(request, agent.grant, plan);
     ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, price.Of(width.most), limits));
     RETURN_IF_ERROR(FitTotal(request, price, width, plan));
+    RETURN_IF_ERROR(CheckRounds(request, width.most, plan));
     DrawApart(request, width.most, recipe.sampling);
   } else {
     ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, agent.grant, limits));

@@ -95,7 +95,8 @@ struct Plan {
 // check. Token ids that the request names are checked against the model's vocabulary.
 //
 // kInvalidArgument (with the field's path as detail) when a value exceeds its limit, or the
-// minimum of agents does not fit total_tokens, or seed and replay.seed differ, or the request's
+// minimum of agents does not fit total_tokens, or what the agents of a later round are told (the
+// messages and digest_bytes, each) exceeds 16 MiB, or seed and replay.seed differ, or the request's
 // answer key or checker cannot be parsed, or kAccepted or kCheck come without a checker, or a probe
 // may have more tokens than there are between two. kUnimplemented: the model is served by workers
 // of an earlier version, which would not heed what is asked for. kAborted when a replay's

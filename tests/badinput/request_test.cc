@@ -61,7 +61,7 @@ std::vector<Case> Cases() {
       {"-1 agents", [=](Change r) { how(r).set_max_agents(-1); }},
       {"more agents at least than at most", [=](Change r) { how(r).set_min_agents(9); }},
       {"contemplation of an instant answer", [](Change r) { r.set_mode(v1::MODE_INSTANT); }},
-      {"a strategy that is not built", [=](Change r) { how(r).set_strategy(v1::STRATEGY_REFINE); }},
+      {"rounds of a strategy that has one", [=](Change r) { how(r).set_rounds(2); }},
       {"a certainty of NaN",
        [=](Change r) {
          how(r).set_stop_rule(v1::STOP_RULE_LEADER_BEATS_RUNNER_UP);

@@ -131,10 +131,28 @@ std::vector<Bad> BadChoices() {
        "contemplation.temperatures[1]", "is -0.5; it can be 0 to 100"},
       {"TemperatureNan", [](auto& r) { Width(r).add_temperatures(static_cast<float>(kNan)); },
        "contemplation.temperatures[0]", "is nan; it can be 0 to 100"},
-      {"StrategyDecompose", [](auto& r) { Width(r).set_strategy(v1::STRATEGY_DECOMPOSE); },
-       "contemplation.strategy", "STRATEGY_DECOMPOSE", kNotYet},
-      {"StrategyRefine", [](auto& r) { Width(r).set_strategy(v1::STRATEGY_REFINE); },
-       "contemplation.strategy", "STRATEGY_REFINE", kNotYet},
+      {"RoundsOfAnotherStrategy", [](auto& r) { Width(r).set_rounds(2); }, "contemplation.rounds",
+       "STRATEGY_REFINE only"},
+      {"DraftsOfAnotherStrategy",
+       [](auto& r) {
+         Width(r).set_strategy(v1::STRATEGY_DECOMPOSE);
+         Width(r).set_drafts(2);
+       },
+       "contemplation.drafts", "STRATEGY_REFINE only"},
+      {"NineRounds",
+       [](auto& r) {
+         Width(r).set_strategy(v1::STRATEGY_REFINE);
+         Width(r).set_rounds(9);
+       },
+       "contemplation.rounds", "is 9; it can be 1 to 8"},
+      {"NoDrafts",
+       [](auto& r) {
+         Width(r).set_strategy(v1::STRATEGY_REFINE);
+         Width(r).set_drafts(0);
+       },
+       "contemplation.drafts", "is 0; it can be 1 to 64"},
+      {"ADigestOfNothing", [](auto& r) { Width(r).set_digest_bytes(255); },
+       "contemplation.digest_bytes", "is 255; it can be 256 to 1048576"},
       {"ProbesTooOften", [](auto& r) { Width(r).mutable_probes()->set_every(15); },
        "contemplation.probes.every", "is 15; it can be 16 to 65536"},
       {"ProbesWithoutAnswer",

@@ -87,7 +87,10 @@ TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {
   wire.mutable_contemplation()->set_min_agents(1);
   wire.mutable_contemplation()->set_max_agents(64);
   wire.mutable_contemplation()->set_wave(4);
-  wire.mutable_contemplation()->set_strategy(v1::STRATEGY_SAMPLE);
+  wire.mutable_contemplation()->set_strategy(v1::STRATEGY_REFINE);
+  wire.mutable_contemplation()->set_rounds(8);
+  wire.mutable_contemplation()->set_drafts(3);
+  wire.mutable_contemplation()->set_digest_bytes(1 << 20);
   wire.mutable_contemplation()->set_stop_rule(v1::STOP_RULE_NONE);
   wire.mutable_contemplation()->set_aggregation(v1::AGGREGATION_SYNTHESISE);
   wire.mutable_contemplation()->mutable_patience()->set_nanos(1'000'000);
@@ -123,6 +126,10 @@ TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {
   EXPECT_EQ(request->mode, Mode::kContemplating);
   EXPECT_EQ(request->min_agents, 1);
   EXPECT_EQ(request->max_agents, 64);
+  EXPECT_EQ(request->strategy, Strategy::kRefine);
+  EXPECT_EQ(request->rounds, 8);
+  EXPECT_EQ(request->drafts, 3);
+  EXPECT_EQ(request->digest_bytes, 1 << 20);
   EXPECT_EQ(request->wave, 4);
   EXPECT_EQ(request->stop_rule, StopRule::kNone);
   EXPECT_EQ(request->aggregation, Aggregation::kSynthesise);

@@ -32,6 +32,10 @@ FakeStream MakeStream(const World& world, AgentId agent) {
   if (world.picks && StageOf(agent) == kAggregateStage) {
     stream.answer = "Agent " + std::to_string(random.Below(6)) + ".";
   }
+  if (StageOf(agent) == kSplitStage) {
+    stream.answer.clear();
+    for (int i = random.Below(6); i > 0; --i) stream.answer += "part " + std::to_string(i) + "\n";
+  }
   const std::string text = stream.thinking + stream.answer;
   // Some tokens release nothing, some release more; the last is a stop token without text.
   for (size_t released = 0; released < text.size();) {

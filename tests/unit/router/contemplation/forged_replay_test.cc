@@ -14,17 +14,21 @@
 namespace conclave::router {
 namespace {
 
-AgentId AnyAgent(Random& random, int planned) {
+AgentId AnyAgent(Random& random, const Plan& plan) {
+  const int index = random.Below(static_cast<int>(plan.agents.size()));
   if (random.Chance(15)) return MakeAgentId(kAggregateStage, 0, 0);
-  return MakeAgentId(kThinkStage, 0, random.Below(planned));
+  const int round = random.Below(plan.rounds + 1);
+  if (plan.strategy != Strategy::kDecompose || random.Chance(30))
+    return MakeAgentId(kThinkStage, round, index);
+  return random.Chance(30) ? plan.split.id : MakeAgentId(kPartStage, random.Below(3), index);
 }
 
-Decision AnyDecision(Random& random, int planned) {
+Decision AnyDecision(Random& random, const Plan& plan) {
   Decision decision;
   decision.kind = static_cast<Decision::Kind>(random.Below(5));
   decision.clock = random.Below(40);
   for (int i = random.Below(3); i > 0; --i) {
-    const AgentId agent = AnyAgent(random, planned);
+    const AgentId agent = AnyAgent(random, plan);
     const bool drop = decision.kind == Decision::Kind::kDrop;
     if (drop || random.Chance(60)) decision.agents.push_back(agent);
     if (drop || (decision.kind > Decision::Kind::kDrop && random.Chance(60)))
@@ -36,13 +40,13 @@ Decision AnyDecision(Random& random, int planned) {
   return decision;
 }
 
-void Forge(Random& random, int planned, std::vector<Decision>& decisions) {
+void Forge(Random& random, const Plan& plan, std::vector<Decision>& decisions) {
   const int at = decisions.empty() ? 0 : random.Below(static_cast<int>(decisions.size()));
   const int what = decisions.empty() ? 0 : random.Below(7);
   Decision* decision = decisions.empty() ? nullptr : &decisions[static_cast<size_t>(at)];
   switch (what) {
     case 0:
-      decisions.insert(decisions.begin() + at, AnyDecision(random, planned));
+      decisions.insert(decisions.begin() + at, AnyDecision(random, plan));
       break;
     case 1:
       decisions.erase(decisions.begin() + at);
@@ -61,13 +65,13 @@ void Forge(Random& random, int planned, std::vector<Decision>& decisions) {
       if (!decision->agents.empty() && random.Chance(50)) decision->agents.pop_back();
       break;
     default:
-      decisions.push_back(AnyDecision(random, planned));
+      decisions.push_back(AnyDecision(random, plan));
   }
 }
 
 // The receipt's decisions with one to three changes, in order again.
-std::vector<Decision> Forged(Random& random, int planned, std::vector<Decision> decisions) {
-  for (int n = random.Between(1, 3); n > 0; --n) Forge(random, planned, decisions);
+std::vector<Decision> Forged(Random& random, const Plan& plan, std::vector<Decision> decisions) {
+  for (int n = random.Between(1, 3); n > 0; --n) Forge(random, plan, decisions);
   std::stable_sort(decisions.begin(), decisions.end(),
                    [](const Decision& a, const Decision& b) { return a.clock < b.clock; });
   for (size_t i = 0; i < decisions.size(); ++i) decisions[i].number = static_cast<int>(i) + 1;
@@ -88,7 +92,9 @@ std::string TextOf(const std::vector<Decision>& decisions) {
 TEST(ForgedReplayTest, EndsWithAnAnswerOrAReason) {
   int refused = 0, answered = 0, aborted = 0;
   for (uint64_t seed = 0; seed < 1500 && !HasFailure(); ++seed) {
-    const Scenario scenario = MakeScenario(seed);
+    Scenario scenario = MakeScenario(seed);
+    if (seed % 2 == 1) AddRounds(scenario);
+    if (seed % 5 == 2) AddWaves(scenario);
     const auto plan = MakePlan(scenario.request, scenario.model, scenario.limits);
     if (!plan.ok()) continue;
     const Outcome first = RunHistory(scenario, *plan);
@@ -97,8 +103,7 @@ TEST(ForgedReplayTest, EndsWithAnAnswerOrAReason) {
     for (int i = 0; i < 4; ++i) {
       Scenario forged = MakeReplay(scenario, first.completed->receipt, seed + 1);
       ReplaySpec& replay = *forged.request.replay;
-      replay.decisions =
-          Forged(random, static_cast<int>(plan->agents.size()), std::move(replay.decisions));
+      replay.decisions = Forged(random, *plan, std::move(replay.decisions));
       replay.result_hash.clear();
       SCOPED_TRACE(fmt::format("seed {}:{}", seed, TextOf(replay.decisions)));
       const auto again = MakePlan(forged.request, forged.model, forged.limits);

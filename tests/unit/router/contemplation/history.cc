@@ -220,6 +220,29 @@ void AddProbes(Scenario& scenario) {
   if (random.Chance(80)) scenario.request.probes->agree = random.Between(2, 4);
 }
 
+void AddRounds(Scenario& scenario) {
+  Request& request = scenario.request;
+  if (request.mode != Mode::kContemplating) return;
+  Random random(scenario.seed ^ 0x9021d5);
+  random.Next();
+  PromptProfile& profile = scenario.model.profile;
+  if (random.Chance(50)) profile.refine_text = "{question} after {candidates}";
+  if (random.Chance(95)) {
+    profile.split_text = "split {question}";
+    profile.join_text = "join {question} {candidates}";
+    profile.join_line = "{index} {part} {answer}";
+  }
+  if (random.Chance(50)) request.max_agents = random.Between(2, 9);
+  request.max_agents = std::min(*request.max_agents, 9);
+  if (random.Chance(50)) request.min_agents = 1;
+  request.min_agents = std::min(*request.min_agents, *request.max_agents);
+  request.strategy = random.Chance(50) ? Strategy::kDecompose : Strategy::kRefine;
+  if (random.Chance(20)) request.digest_bytes = 256;
+  if (request.strategy != Strategy::kRefine) return;
+  if (random.Chance(70)) request.rounds = random.Between(1, 4);
+  if (random.Chance(40)) request.drafts = random.Between(1, *request.max_agents);
+}
+
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather) {
   Random random(weather);
   Scenario replay = scenario;

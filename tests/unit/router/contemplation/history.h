@@ -43,6 +43,8 @@ void AddChecker(Scenario& scenario);
 void AddSelection(Scenario& scenario);
 // With agents that are asked for their answers so far.
 void AddProbes(Scenario& scenario);
+// In rounds, or in parts; before AddWaves.
+void AddRounds(Scenario& scenario);
 // The same request again, in other weather, led by what the receipt says.
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather);
 
@@ -73,6 +75,7 @@ class Watcher {
  private:
   void SeeGang(const AddGang& gang);
   void CheckWave(AgentId agent);
+  void CheckRound(AgentId agent);
   void ReadEvent(const ClientEvent& event);
   void ReadDelta(AgentId agent, const AgentDelta& delta);
   void ReadDecision(const Decision& decision);
@@ -81,6 +84,7 @@ class Watcher {
   void CheckReceipt(const Receipt& receipt, const FakeFleet& fleet);
   void CheckBar(const AgentUsage& usage);
   std::string AnswerOf(const AgentUsage& usage) const;
+  static int VotingRound(const Receipt& receipt);
   void CheckVotes(const Completed& completed);
   void CheckVerdicts(const Completed& completed);
 

@@ -137,14 +137,21 @@ void LedFamily::BeginReplay(const Receipt& receipt) {
                                .decisions = receipt.decisions,
                                .result_hash = receipt.result_hash};
   request_.seed = receipt.seed;
+  const std::map<AgentId, std::string> words = std::exchange(words_, {});
+  Forget();
+  words_ = words;
+  Begin();
+}
+
+void LedFamily::Forget() {
   attempt_ = 0;
   gangs_.clear();
   events_.clear();
+  words_.clear();
   wake_ = absl::InfiniteFuture();
   failed_.reset();
   succeeded_ = finished_ = closed_ = placing_ = false;
   answered_ = 0;
-  Begin();
 }
 
 void LedFamily::Replay(const Receipt& receipt) {

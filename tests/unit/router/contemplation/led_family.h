@@ -44,6 +44,8 @@ class LedFamily : public ::testing::Test {
   // Time goes by; the family is woken when it wants to be.
   void Pass(absl::Duration time);
   void EndFamily();
+  // Nothing has happened yet.
+  void Forget();
   // A replay of `receipt` in which everyone says what he said in this run. Its outcome is in
   // completed() and failed_.
   void Replay(const Receipt& receipt);

@@ -55,11 +55,25 @@ void Watcher::SeeGang(const AddGang& gang) {
   ASSERT_FALSE(gang.agents.empty());
   for (const AgentRecipe& recipe : gang.agents) {
     held_[recipe.id] = recipe.grant;
+    CheckRound(recipe.id);
     CheckWave(recipe.id);
   }
 }
 
-// Nobody is sent before all of the waves before his are counted, cut or kept out.
+// Nobody is sent before all that were sent in the rounds before his are counted, cut or kept out.
+void Watcher::CheckRound(AgentId agent) {
+  const auto turn = [](AgentId id) {
+    const int stage = StageOf(id);
+    return stage == kSplitStage ? 0 : stage == kAggregateStage ? 999 : 1 + RoundOf(id);
+  };
+  for (const auto& [other, tokens] : held_) {
+    const bool parts = StageOf(agent) == kPartStage && StageOf(other) == kPartStage;
+    ASSERT_TRUE(parts || turn(other) >= turn(agent) || out_.contains(other))
+        << "a round before its time";
+  }
+}
+
+// The same for the waves of a round.
 void Watcher::CheckWave(AgentId agent) {
   if (StageOf(agent) != kThinkStage) return;
   size_t before = 0;
@@ -68,7 +82,8 @@ void Watcher::CheckWave(AgentId agent) {
     before += static_cast<size_t>(wave);
   }
   for (size_t i = 0; i < before; ++i) {
-    ASSERT_TRUE(out_.contains(plan_.agents[i].id)) << "a wave before its time";
+    const AgentId other = MakeAgentId(kThinkStage, RoundOf(agent), static_cast<int>(i));
+    ASSERT_TRUE(out_.contains(other)) << "a wave before its time";
   }
 }
 
@@ -171,20 +186,30 @@ void Watcher::Close(const FakeFleet& fleet) {
 
 // Nobody goes on below the bar, and nobody is ended above it.
 void Watcher::CheckBar(const AgentUsage& usage) {
-  const auto recipe = std::find_if(plan_.agents.begin(), plan_.agents.end(),
-                                   [&](const auto& r) { return r.id == usage.agent; });
-  if (recipe == plan_.agents.end()) return;
-  const FakeEnd end = world_.EndOf(*recipe);
+  if (StageOf(usage.agent) == kAggregateStage) return;
+  AgentRecipe recipe = StageOf(usage.agent) == kSplitStage ? plan_.split : plan_.agents.front();
+  recipe.id = usage.agent;
+  const FakeEnd end = world_.EndOf(recipe);
   ASSERT_LE(usage.kept + usage.discarded, end.length);
   if (!usage.cut) {
-    const std::optional<Agreed> agreed = AgreedEnd(plan_, world_, *recipe);
+    const std::optional<Agreed> agreed = AgreedEnd(plan_, world_, recipe);
     ASSERT_EQ(usage.kept, agreed ? agreed->length : end.length);
     ASSERT_EQ(usage.reason, agreed ? Finish::kStop : end.cause);
     ASSERT_TRUE(usage.reason != Finish::kBar || !usage.answer);
   }
 }
 
-// The votes are those of the agents, each with the weight that its kept tokens give it.
+// The last round in which somebody ended by himself; the first one where nobody did.
+int Watcher::VotingRound(const Receipt& receipt) {
+  int round = 0;
+  for (const AgentUsage& usage : receipt.agents) {
+    const bool ended = !usage.cut && usage.reason != Finish::kBar;
+    if (ended && StageOf(usage.agent) == kThinkStage) round = std::max(round, RoundOf(usage.agent));
+  }
+  return round;
+}
+
+// The votes are those of that round, each with the weight that its agent's kept tokens give it.
 void Watcher::CheckVotes(const Completed& completed) {
   const Receipt& receipt = completed.receipt;
   if (plan_.mode != Mode::kContemplating) return;
@@ -192,13 +217,18 @@ void Watcher::CheckVotes(const Completed& completed) {
   const auto has_vote = [](const AgentUsage& usage) {
     return StageOf(usage.agent) == kThinkStage && usage.accepted.value_or(false);
   };
-  const bool any = std::any_of(receipt.agents.begin(), receipt.agents.end(), has_vote);
   for (const AgentUsage& usage : receipt.agents) {
+    const bool any =
+        std::any_of(receipt.agents.begin(), receipt.agents.end(), [&](const AgentUsage& other) {
+          return RoundOf(other.agent) == RoundOf(usage.agent) && has_vote(other);
+        });
     ASSERT_EQ(usage.weight > 0, usage.answer.has_value() && (!any || has_vote(usage)));
     if (usage.weight == 0) continue;
     ASSERT_LE(usage.weight, 1);
     const double weight = WeightByDefinition(plan_, world_, usage.agent, usage.kept);
     ASSERT_NEAR(usage.weight, weight, std::ldexp(1, -29));
+    if (StageOf(usage.agent) != kThinkStage) continue;
+    if (RoundOf(usage.agent) != VotingRound(receipt)) continue;
     Vote& vote = votes[*usage.answer];
     vote.answer = *usage.answer;
     vote.weight += usage.weight;

@@ -1,0 +1,183 @@
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "common/answer/normalise.h"
+#include "common/check.h"
+#include "router/contemplation/course.h"
+#include "router/contemplation/digest.h"
+
+// Rounds: who is asked what, one round after another. A later round's agents are made of what was
+// counted before it, and start where that ended: so a replay makes the same without being told.
+namespace conclave::router {
+
+void Contemplation::Course::OpenFirstRound() {
+  // References to agents stay valid but where a round is opened or the synthesiser enters.
+  const size_t widest = plan_.agents.size();
+  const bool splits = plan_.strategy == Strategy::kDecompose;
+  agents_.reserve(widest * static_cast<size_t>(1 + plan_.rounds) + (splits ? 2 : 1));
+  if (splits) return OpenRound({.kind = Round::Kind::kSplit}, {plan_.split}, {1});
+  OpenRound({.kind = Round::Kind::kAnswer}, plan_.agents, plan_.waves);
+}
+
+// The agents of `recipes` are the round's. They may enter from where the round before it ended.
+void Contemplation::Course::OpenRound(Round round, std::vector<AgentRecipe> recipes,
+                                      const std::vector<int>& waves) {
+  CHECK(!recipes.empty() && agents_.size() + recipes.size() < agents_.capacity());
+  const int64_t clock = tally_.clock();
+  round.begin = Place(recipes.front().id);
+  round.size = recipes.size();
+  std::vector<Agent> agents(recipes.size());
+  for (size_t i = 0; i < recipes.size(); ++i) agents[i].recipe = std::move(recipes[i]);
+  agents_.insert(agents_.begin() + static_cast<std::ptrdiff_t>(round.begin),
+                 std::make_move_iterator(agents.begin()), std::make_move_iterator(agents.end()));
+  round_ = round;
+  ++rounds_opened_;
+  ballot_ = {};
+  counted_.clear();
+  planned_ = static_cast<int>(recipes.size());
+  dropped_ = 0;
+  to_open_.assign(waves.begin(), waves.end());
+  opened_ = 0;
+  OpenWave(clock);
+  if (rounds_opened_ > 1) SeekLine(waves.front());
+}
+
+// What begins late may find its family without a group.
+void Contemplation::Course::SeekLine(int agents) {
+  if (line_ == Line::kOpen) return;
+  resume_due_ = now_ + limits_.resume_wait;
+  if (line_ == Line::kNone && reopen_due_ == absl::InfiniteFuture()) {
+    OpenAttempt(std::max(1, std::min(agents, plan_.group_agents)), 1);
+  }
+}
+
+bool Contemplation::Course::InRound(AgentId id) const {
+  const size_t place = Place(id);
+  return place >= round_.begin && place < round_.begin + round_.size &&
+         agents_[place].recipe.id == id;
+}
+
+bool Contemplation::Course::AnyOfRoundEntered() const {
+  const auto begin = agents_.begin() + static_cast<std::ptrdiff_t>(round_.begin);
+  return std::any_of(begin, begin + static_cast<std::ptrdiff_t>(round_.size),
+                     [](const Agent& agent) { return agent.entered; });
+}
+
+// Fewest agents that the round goes on with. What the round before it found stands without it, and
+// a question whose splitter was lost is asked as it is.
+int Contemplation::Course::Least() const {
+  switch (round_.kind) {
+    case Round::Kind::kSplit:
+      return AnyEntered() ? 0 : 1;
+    case Round::Kind::kParts:
+      return 1;
+    case Round::Kind::kAnswer:
+      break;
+  }
+  return round_.number == 0 ? plan_.min_agents : 0;
+}
+
+// Whether the round has no end yet but such as a bar made.
+bool Contemplation::Course::Silent() const {
+  return std::all_of(counted_.begin(), counted_.end(),
+                     [this](AgentId id) { return At(id).end == Finish::kBar; });
+}
+
+// Whether another round follows: not where the checker accepts an answer, or (without a checker)
+// all agree already, two or more of them, nor where there is nothing to see.
+bool Contemplation::Course::Refines() const {
+  if (plan_.strategy != Strategy::kRefine || round_.number >= plan_.rounds) return false;
+  if (!ballot_.accepted().empty()) return false;
+  const std::vector<Vote> votes = ballot_.Votes();
+  const bool agree = !plan_.checker && votes.size() == 1 && votes[0].count > 1 &&
+                     votes[0].count == static_cast<int>(Heard().size());
+  const std::vector<CountedAnswer> answers = AnswersHeard();
+  return !agree && std::any_of(answers.begin(), answers.end(),
+                               [](const CountedAnswer& answer) { return !answer.text.empty(); });
+}
+
+// As many as the first round was planned for, each with what it sees of the drafts.
+std::vector<AgentRecipe> Contemplation::Course::RefiningAgents() const {
+  const int most = plan_.profile.max_candidates;
+  std::vector<CountedAnswer> answers = AnswersHeard();
+  std::erase_if(answers, [](const CountedAnswer& answer) { return answer.text.empty(); });
+  std::vector<std::string> drafts = Candidates(ballot_, answers, most);
+  std::vector<AgentRecipe> recipes = plan_.agents;
+  for (AgentRecipe& recipe : recipes) {
+    recipe.id = MakeAgentId(kThinkStage, round_.number + 1, IndexOf(recipe.id));
+    recipe.append.clear();
+    if (plan_.drafts > 0) {
+      drafts.clear();
+      const int count = static_cast<int>(answers.size());
+      for (const int i : DrawDrafts(plan_.seed, recipe.id, count, std::min(plan_.drafts, most))) {
+        drafts.push_back(answers[static_cast<size_t>(i)].text);
+      }
+    }
+    recipe.messages =
+        RefineMessages(plan_.profile, plan_.request.messages, Digest(drafts, plan_.digest_bytes));
+  }
+  return recipes;
+}
+
+void Contemplation::Course::Refine() {
+  std::vector<AgentRecipe> recipes = RefiningAgents();
+  before_ = {.round = round_, .ballot = ballot_, .agents = counted_};
+  OpenRound({.kind = Round::Kind::kAnswer, .number = round_.number + 1}, std::move(recipes),
+            plan_.waves);
+}
+
+// The round came to nothing: what was found before it is what there is.
+void Contemplation::Course::BackToRoundBefore() {
+  round_ = before_->round;
+  ballot_ = std::move(before_->ballot);
+  counted_ = std::move(before_->agents);
+  before_.reset();
+}
+
+// One agent, or equally many, for each part; where there are none, the question is asked whole.
+void Contemplation::Course::EndSplit() {
+  std::vector<std::string> texts;
+  if (!counted_.empty() && At(counted_.front()).end == Finish::kStop) {
+    const Agent& splitter = At(counted_.front());
+    texts = PartsOf(splitter.transcript.AnswerAt(*splitter.kept),
+                    static_cast<int>(plan_.agents.size()));
+  }
+  if (texts.empty()) return OpenRound({.kind = Round::Kind::kAnswer}, plan_.agents, plan_.waves);
+  const size_t each = plan_.agents.size() / texts.size();
+  std::vector<AgentRecipe> recipes;
+  for (size_t i = 0; i < each * texts.size(); ++i) {
+    const int part = static_cast<int>(i / each);
+    AgentRecipe& recipe = recipes.emplace_back(plan_.agents[i]);
+    recipe.id = MakeAgentId(kPartStage, part, static_cast<int>(i % each));
+    recipe.append.clear();
+    recipe.messages = PartMessages(plan_.request.messages, texts[static_cast<size_t>(part)]);
+  }
+  for (std::string& text : texts) parts_.emplace_back().text = std::move(text);
+  const int size = static_cast<int>(recipes.size());
+  OpenRound({.kind = Round::Kind::kParts}, std::move(recipes), {size});
+}
+
+// What each part came to: its vote's answer, or what was said first. Empty: nothing.
+std::vector<PartAnswer> Contemplation::Course::PartAnswers() const {
+  std::vector<PartAnswer> answers;
+  for (const Part& part : parts_) {
+    PartAnswer& answer = answers.emplace_back(PartAnswer{.part = part.text, .answer = {}});
+    const std::vector<AgentId> heard =
+        part.ballot.empty() ? part.counted : part.ballot.Voters().front();
+    for (AgentId id : heard) {
+      const Agent& agent = At(id);
+      answer.answer = TrimSpace(AnswerOf(agent));
+      if (!answer.answer.empty()) break;
+    }
+  }
+  return answers;
+}
+
+bool Contemplation::Course::LacksParts() const {
+  const std::vector<PartAnswer> answers = PartAnswers();
+  return std::any_of(answers.begin(), answers.end(),
+                     [](const PartAnswer& answer) { return answer.answer.empty(); });
+}
+
+}  // namespace conclave::router

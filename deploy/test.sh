@@ -1,6 +1,6 @@
 #!/bin/bash
-# Configures, builds with sanitizers and runs every test (address and undefined), then those that are free of gRPC once
-# more under the thread sanitizer; prints where the time went. The last thing is CTest's summary.
+# Configures, builds with sanitizers and runs every test (address and undefined), and before them those that have
+# threads and are free of gRPC under the thread sanitizer; prints where the time went. The last thing is CTest's summary.
 #   PRESETS="dev"  only these presets
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -44,7 +44,9 @@ class PlanServer::Service : public v1::GroupService::Service {
 
   grpc::Status Follow(grpc::ServerContext* context, FollowStream* stream) override {
     v1::FollowRequest request;
-    if (!stream->Read(&request)) return ToGrpc(InvalidArgument("no request came"));
+    if (!ReadHello(*context, kHelloPatience, *stream, request)) {
+      return ToGrpc(InvalidArgument("no request came"));
+    }
     if (const absl::Status status = Accept(request); !status.ok()) return ToGrpc(status);
     const int rank = request.hello().rank();
     std::thread marks([&] {

@@ -28,11 +28,17 @@ using JoinStream = grpc::ServerReaderWriter<v1::JoinResponse, v1::JoinRequest>;
 
 class Coordinator::Service : public v1::GroupService::Service {
  public:
-  Service(int tp, int hosts) : tp_(tp), hosts_(hosts), slots_(static_cast<size_t>(hosts - 1)) {}
+  Service(int tp, int hosts, absl::Duration hello_patience)
+      : tp_(tp),
+        hosts_(hosts),
+        hello_patience_(hello_patience),
+        slots_(static_cast<size_t>(hosts - 1)) {}
 
   grpc::Status Join(grpc::ServerContext* context, JoinStream* stream) override {
     v1::JoinRequest request;
-    if (!stream->Read(&request)) return ToGrpc(InvalidArgument("no request came"));
+    if (!ReadHello(*context, hello_patience_, *stream, request)) {
+      return ToGrpc(InvalidArgument("no request came"));
+    }
     if (const absl::Status status = Admit(request.hello(), *context); !status.ok()) {
       return ToGrpc(status);
     }
@@ -168,13 +174,15 @@ class Coordinator::Service : public v1::GroupService::Service {
   }
 
   const int tp_, hosts_;
+  const absl::Duration hello_patience_;
   absl::Mutex mutex_;
   std::vector<Slot> slots_ ABSL_GUARDED_BY(mutex_);  // From host 1 on.
   HostOrders orders_ ABSL_GUARDED_BY(mutex_);
   uint64_t version_ ABSL_GUARDED_BY(mutex_) = 0;  // Of orders_; 0: none yet.
 };
 
-Coordinator::Coordinator(int tp, int hosts) : service_(std::make_unique<Service>(tp, hosts)) {
+Coordinator::Coordinator(int tp, int hosts, absl::Duration hello_patience)
+    : service_(std::make_unique<Service>(tp, hosts, hello_patience)) {
   CHECK(hosts > 1 && tp % hosts == 0);
 }
 

@@ -3,12 +3,14 @@
 #include <absl/base/thread_annotations.h>
 #include <absl/status/status.h>
 #include <absl/synchronization/mutex.h>
+#include <absl/time/time.h>
 
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "common/wire/credentials.h"
+#include "worker/group/server_bounds.h"
 #include "worker/launch/host_table.h"
 
 namespace conclave::worker {
@@ -18,8 +20,9 @@ namespace conclave::worker {
 // launcher's.
 class Coordinator : public OtherHosts {
  public:
+  // Who does not say within `hello_patience` which host it is, is put out.
   // REQUIRES: hosts > 1, tp a multiple of it.
-  Coordinator(int tp, int hosts);
+  Coordinator(int tp, int hosts, absl::Duration hello_patience = kHelloPatience);
   // All memberships end.
   ~Coordinator() override;
   Coordinator(const Coordinator&) = delete;

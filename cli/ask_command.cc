@@ -31,7 +31,8 @@ void AddServerOptions(CLI::App& ask, AskOptions& o) {
 
 void AddAgentOptions(CLI::App& ask, AskOptions& o) {
   constexpr char kGroup[] = "Agents";
-  AddWord(ask, "--mode", o.mode, "auto|instant|thinking|contemplating", "How much thought")
+  AddWord(ask, "--mode", o.mode, "auto|instant|thinking|contemplating",
+          "How much thought (auto: one agent, which thinks if the model does)")
       ->capture_default_str()
       ->group(kGroup);
   ask.add_option("--agents", o.agents, "How many agents think, 1 to 64 (8)")
@@ -48,7 +49,8 @@ void AddAgentOptions(CLI::App& ask, AskOptions& o) {
 void AddStrategyOptions(CLI::App& ask, AskOptions& o) {
   constexpr char kGroup[] = "Strategy";
   AddWord(ask, "--strategy", o.strategy, "sample|roles|decompose|refine|auto",
-          "How the agents share the work (sample: all answer the question)")
+          "How the agents share the work: sample, all answer the question; roles, each told "
+          "something more; decompose, one part each; refine, in rounds; auto, by effort (sample)")
       ->group(kGroup);
   AddWord(ask, "--effort", o.effort, "low|medium|high",
           "How much thought auto may take: 4, 16 or 64 agents (medium)")

@@ -145,7 +145,8 @@ void DefineRender(CLI::App& app, RenderOptions& o) {
   render.add_option("--profile", o.profile, "Profile of a folder that has none")
       ->type_name(kFile)
       ->capture_default_str();
-  AddWord(render, "--mode", o.mode, "auto|instant|thinking|contemplating", "How much thought")
+  AddWord(render, "--mode", o.mode, "auto|instant|thinking|contemplating",
+          "How much thought (auto: one agent, which thinks if the model does)")
       ->capture_default_str();
   render
       .add_option("--time-of-day", o.time_of_day,

@@ -83,8 +83,11 @@ TEST(BashCompletionTest, FoldersAloneAreOfferedWhereAFolderIsWanted) {
 TEST(ZshCompletionTest, EveryOptionStandsThereWithItsWordsAndItsHelp) {
   const std::string script = Script("zsh");
   EXPECT_THAT(script, HasSubstr("'ask:Ask a question and watch the agents.'"));
-  EXPECT_THAT(script,
-              HasSubstr("'--mode[How much thought]:word:(instant thinking contemplating)'"));
+  EXPECT_THAT(
+      script,
+      HasSubstr(
+          "'--aggregation[How the answers become one (auto\\: the vote, or a synthesis where none "
+          "leads)]:word:(auto vote weighted-vote synthesise select check)'"));
   EXPECT_THAT(script, HasSubstr("'--api-key-file[File whose first line is your key]:file:_files'"));
   EXPECT_THAT(script, HasSubstr("'--model[The model'\\''s folder]:folder:_files -/'"));
   EXPECT_THAT(script, HasSubstr("'--json[One event a line, as JSON, and nothing else]'"));

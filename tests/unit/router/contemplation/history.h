@@ -82,6 +82,7 @@ class Watcher {
   void ReadCompleted(const Completed& completed);
   void CheckBudget();
   void CheckReceipt(const Receipt& receipt, const FakeFleet& fleet);
+  AgentRecipe RecipeOf(AgentId agent) const;
   void CheckBar(const AgentUsage& usage);
   std::string AnswerOf(const AgentUsage& usage) const;
   static int VotingRound(const Receipt& receipt);

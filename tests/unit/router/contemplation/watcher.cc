@@ -146,7 +146,11 @@ void Watcher::ReadDelta(AgentId agent, const AgentDelta& delta) {
   if (include.thinking) {
     ASSERT_EQ(thinking_[agent], whole.thinking);
   }
-  const bool selects = plan_.request.aggregation == Aggregation::kSelect;
+  // What joins parts is the answer, whatever the request's aggregation.
+  const bool joins = std::any_of(held_.begin(), held_.end(), [](const auto& held) {
+    return StageOf(held.first) == kPartStage;
+  });
+  const bool selects = plan_.request.aggregation == Aggregation::kSelect && !joins;
   const bool streamed =
       plan_.mode != Mode::kContemplating || (StageOf(agent) == kAggregateStage && !selects);
   if (include.agent_answers && !streamed) {
@@ -184,11 +188,17 @@ void Watcher::Close(const FakeFleet& fleet) {
   CheckVerdicts(*completed_);
 }
 
+// What it was sent with, less its words. REQUIRES: it does not merge.
+AgentRecipe Watcher::RecipeOf(AgentId agent) const {
+  AgentRecipe recipe = StageOf(agent) == kSplitStage ? plan_.split : plan_.agents.front();
+  recipe.id = agent;
+  return recipe;
+}
+
 // Nobody goes on below the bar, and nobody is ended above it.
 void Watcher::CheckBar(const AgentUsage& usage) {
   if (StageOf(usage.agent) == kAggregateStage) return;
-  AgentRecipe recipe = StageOf(usage.agent) == kSplitStage ? plan_.split : plan_.agents.front();
-  recipe.id = usage.agent;
+  const AgentRecipe recipe = RecipeOf(usage.agent);
   const FakeEnd end = world_.EndOf(recipe);
   ASSERT_LE(usage.kept + usage.discarded, end.length);
   if (!usage.cut) {
@@ -249,9 +259,9 @@ void Watcher::CheckVotes(const Completed& completed) {
 
 // What it says, or what its copies agreed on.
 std::string Watcher::AnswerOf(const AgentUsage& usage) const {
-  for (const AgentRecipe& recipe : plan_.agents) {
-    if (recipe.id != usage.agent || usage.cut) continue;
-    if (const std::optional<Agreed> agreed = AgreedEnd(plan_, world_, recipe)) return agreed->text;
+  if (!usage.cut && StageOf(usage.agent) != kAggregateStage) {
+    const std::optional<Agreed> agreed = AgreedEnd(plan_, world_, RecipeOf(usage.agent));
+    if (agreed) return agreed->text;
   }
   return world_.StreamOf(usage.agent).Cut(usage.agent, 0, usage.kept).answer;
 }

@@ -145,9 +145,15 @@ TEST_F(ProbesTest, AgentsDrawWhatTheyDrawWithoutBeingAsked) {
 }
 
 TEST_F(ProbesTest, WhereCopiesAgreeAgentsEndAndAReplayEndsThereToo) {
-  v1::GenerateRequest request = Probed(2);
+  // One whose copies say the same twice before it is through.
+  constexpr char kLong[] =
+      "Start with 12, then times 7, minus 8, plus 99, times 3. What is the result?";
+  v1::GenerateRequest request = Probed(2), unasked = Question(2);
+  for (v1::GenerateRequest* each : {&request, &unasked}) {
+    each->mutable_messages(0)->mutable_parts(0)->set_text(kLong);
+  }
   request.mutable_contemplation()->mutable_probes()->set_agree(2);
-  const Heard first = Ask(request), alone = Ask(Question(2));
+  const Heard first = Ask(request), alone = Ask(unasked);
   int earlier = 0;
   for (int i = 0; i < first.receipt().agents_size(); ++i) {
     const v1::AgentUsage& usage = first.receipt().agents(i);

@@ -82,7 +82,7 @@ absl::StatusOr<v1::Record> RecordFromJson(const std::string& json) {
       !receipt_only.receipt().fingerprint().empty()) {
     return receipt_only;
   }
-  if (status.ok()) return InvalidArgument("no receipt: it has none in it");
+  if (status.ok() || json.empty()) return InvalidArgument("no receipt: it has none in it");
   return InvalidArgument("no receipt that this version reads: {}", status.ToString());
 }
 

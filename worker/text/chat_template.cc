@@ -118,7 +118,13 @@ absl::StatusOr<ChatTemplate> ChatTemplate::Load(const std::filesystem::path& dir
     return Parse(TemplateOf(json), wrapped.string(), bos, eos);
   }
   std::string source = TemplateOf(config);
-  if (source.empty()) return NotFound("{} has no chat template", dir.string());
+  if (source.empty()) {
+    return NotFound(
+        "{} has no chat template: none in chat_template.jinja, chat_template.json and "
+        "tokenizer_config.json. A base model has none: {{{{ messages[-1].content }}}} in "
+        "chat_template.jinja asks it to go on with the question's text",
+        dir.string());
+  }
   return Parse(std::move(source), config_path.string(), bos, eos);
 }
 

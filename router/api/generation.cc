@@ -200,14 +200,17 @@ void Generation::Found(const GroupFound& found) {
   const GroupView view = parts_.fleet.View(found.group);
   auto events =
       std::make_shared<Stream>(weak_from_this(), parts_.fleet, found.attempt, found.group);
+  const int places = view.description ? view.description->model.max_agents : 0;
   Fleet::LoadListener on_load;
   opened_tokens_ = question_.prompt_tokens;
   if (wants_load_) {
-    on_load = [weak = weak_from_this(), attempt = found.attempt](const GroupLoad& load) {
+    on_load = [weak = weak_from_this(), attempt = found.attempt, places](const GroupLoad& load) {
       const auto self = weak.lock();
       if (self == nullptr) return;
-      self->Post(Item(CreditsChanged{
-          .attempt = attempt, .credits = load.credits, .running = load.agents_running}));
+      self->Post(Item(CreditsChanged{.attempt = attempt,
+                                     .credits = load.credits,
+                                     .running = load.agents_running,
+                                     .places = places}));
     };
   }
   run_ = parts_.fleet.Open(found.group, std::move(opening.opening), std::move(events),
@@ -216,6 +219,7 @@ void Generation::Found(const GroupFound& found) {
               .fingerprint = view.description ? view.description->model.fingerprint : "",
               .credits = opening.agents + view.load.credits,
               .running = view.load.agents_running - opening.agents,
+              .places = places,
               .words = parts_.fleet.ReturnWords(found.group)});
 }
 

@@ -89,7 +89,7 @@ class Contemplation::Course : private CourseState {
   std::vector<AgentId> ToEnter() const;
   void NarrowWaiting();
   void WaveRefused(const Refused& refused);
-  void NoteLoad(int credits, int running);
+  void NoteLoad(int credits, int running, int places);
   int MayEnter() const;
 
   // family_rounds.cc: which agents answer what, one round after another.

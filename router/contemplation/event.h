@@ -18,13 +18,14 @@ namespace conclave::router {
 // The first event. The deadline runs from its time.
 struct Started {};
 // A group took the attempt; its stream is open. `credits`: agents that it can take now; `running`:
-// those that it runs for others. `words`: which group, for people ("group 127.0.0.1:7001 serves as
-// epoch 4").
+// those that it runs for others; `places`: those that it can run at a time, 0 where it is not
+// known. `words`: which group, for people ("group 127.0.0.1:7001 serves as epoch 4").
 struct Placed {
   int attempt = 0;
   std::string fingerprint;
   int credits = 0;
   int running = 0;
+  int places = 0;
   std::string words;
 };
 // No group will take the attempt (the driver gave up waiting, or nobody has the fingerprint).
@@ -32,12 +33,14 @@ struct PlacementFailed {
   int attempt = 0;
   absl::Status why;
 };
-// The attempt's group can take this many agents now, and runs so many, this family's included.
+// The attempt's group can take this many agents now, and runs so many, this family's included, of
+// so many that it can run at a time.
 // Optional: agents that wait are also tried again after retry_wait.
 struct CreditsChanged {
   int attempt = 0;
   int credits = 0;
   int running = 0;
+  int places = 0;
 };
 // The answers to AddGang, in its order.
 struct Accepted {

@@ -55,7 +55,7 @@ void Contemplation::Course::Visit(const Placed& placed) {
   }
   line_ = Line::kOpen;
   place_due_ = absl::InfiniteFuture();
-  NoteLoad(placed.credits, placed.running);
+  NoteLoad(placed.credits, placed.running, placed.places);
   words_ = placed.words;
   if (stage_ == Stage::kSynthesise) Synthesiser().seated = now_;
   // Nobody was in mid-thought: all that there was to come back for is this group.
@@ -94,7 +94,7 @@ void Contemplation::Course::Visit(const PlacementFailed& failed) {
 
 void Contemplation::Course::Visit(const CreditsChanged& changed) {
   if (changed.attempt != attempt_ || line_ != Line::kOpen) return;
-  NoteLoad(changed.credits, changed.running);
+  NoteLoad(changed.credits, changed.running, changed.places);
 }
 
 void Contemplation::Course::Visit(const FamilyEnded& ended) {

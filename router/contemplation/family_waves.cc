@@ -96,13 +96,13 @@ void Contemplation::Course::WaveRefused(const Refused& refused) {
 }
 
 // What others leave of the group: the family's own agents make nothing dear to it.
-void Contemplation::Course::NoteLoad(int credits, int running) {
+void Contemplation::Course::NoteLoad(int credits, int running, int places) {
   const auto own =
       static_cast<int>(std::count_if(agents_.begin(), agents_.end(), [](const Agent& agent) {
         return agent.seat == Seat::kSent || agent.seat == Seat::kTaken;
       }));
   credits_ = std::max(0, credits);
-  load_ = LoadLevel(credits_ + own, running - own);
+  load_ = LoadLevel(places > 0 ? places : credits_ + running, running - own);
 }
 
 // How many agents of the round may enter now: as many as are worth it at this load. Parts have no

@@ -6,15 +6,13 @@
 namespace conclave::router {
 namespace {
 
-constexpr double kCheap = 0.25;  // The share of places from which on nothing is dear.
+constexpr double kCheap = 0.125;  // The share of places from which on nothing is dear.
 
 }  // namespace
 
-double LoadLevel(int free, int taken) {
-  free = std::max(0, free);
-  taken = std::max(0, taken);
-  if (free + taken == 0) return 0;  // Nothing is known.
-  const double left = static_cast<double>(free) / (free + taken);
+double LoadLevel(int places, int taken) {
+  if (places <= 0) return 0;  // Nothing is known.
+  const double left = static_cast<double>(places - taken) / places;
   return std::clamp(1 - left / kCheap, 0.0, 1.0);
 }
 

@@ -4,10 +4,12 @@
 // decides stands in the receipt.
 namespace conclave::router {
 
-// How dear places are in a group, 0 to 1, by what others leave of it: `free` places and those that
-// this family holds, of which others hold `taken`. 0 as long as a quarter is left; then rising
-// evenly to 1 when nothing is.
-double LoadLevel(int free, int taken);
+// How dear places are in a group, 0 to 1, by what others leave of them: of `places` they hold
+// `taken`. 0 as long as an eighth is left: a family of the usual width that comes finds room in a
+// group of the usual size, so nobody waits. Then rising evenly to 1 when nothing is left. It knows
+// places only: a group that takes nobody for a moment, because prompts are being computed, is not
+// dear.
+double LoadLevel(int places, int taken);
 
 // How many of `most` agents a request may have at `load`, those that entered before included;
 // `least` it may always have. `certain`: the probability that the leader of its votes is right

@@ -33,7 +33,9 @@ bool HasRoom(const GroupView& group, const PlacementQuestion& question) {
   const int most = std::max(1, question.agents);
   if (group.load.credits >= most) return true;
   if (question.least < 1) return false;
-  const double load = LoadLevel(group.load.credits, group.load.agents_running);
+  const int places = group.description->model.max_agents;
+  const int running = group.load.agents_running;
+  const double load = LoadLevel(places > 0 ? places : group.load.credits + running, running);
   return group.load.credits >= WidthAt(load, std::min(question.least, most), most, 0.5);
 }
 

@@ -241,7 +241,7 @@ TEST_F(RoundsTest, ALaterRoundEntersByWavesLikeTheFirst) {
 
 TEST_F(RoundsTest, ALaterRoundUnderLoadIsAsNarrowAsItIsWorth) {
   BeginStrategy(Strategy::kRefine, 4);
-  Tell(CreditsChanged{.attempt = attempt_, .credits = 0, .running = 64});
+  Tell(CreditsChanged{.attempt = attempt_, .credits = 0, .running = 68});
   for (int i = 0; i < 4; ++i) Say(Thinker(i), std::string(static_cast<size_t>(i + 1), 'a') + ".");
   ASSERT_EQ(gangs_.size(), 2u);
   EXPECT_EQ(Of(gangs_[1]), std::vector{Refiner(0)});
@@ -256,7 +256,7 @@ TEST_F(RoundsTest, ALaterRoundUnderLoadIsAsNarrowAsItIsWorth) {
 
 TEST_F(RoundsTest, PartsEnterUnderLoadForEachIsNeeded) {
   BeginStrategy(Strategy::kDecompose, 3);
-  Tell(CreditsChanged{.attempt = attempt_, .credits = 0, .running = 64});
+  Tell(CreditsChanged{.attempt = attempt_, .credits = 0, .running = 68});
   Say(kSplitter, "one\ntwo\nthree.");
   ASSERT_EQ(gangs_.size(), 2u);
   EXPECT_EQ(Of(gangs_[1]), (std::vector{OfPart(0), OfPart(1), OfPart(2)}));

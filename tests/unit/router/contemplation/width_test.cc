@@ -11,12 +11,13 @@ namespace {
 
 using Kind = Decision::Kind;
 
-TEST(LoadLevelTest, NothingIsDearWhileAQuarterIsLeftAndAllIsWhenNothingIs) {
+TEST(LoadLevelTest, NothingIsDearWhileAnEighthIsLeftAndAllIsWhenNothingIs) {
   EXPECT_EQ(LoadLevel(64, 0), 0);
-  EXPECT_EQ(LoadLevel(16, 48), 0);
-  EXPECT_EQ(LoadLevel(8, 56), 0.5);
-  EXPECT_EQ(LoadLevel(0, 64), 1);
-  EXPECT_EQ(LoadLevel(-3, 64), 1) << "more was sent than there is room for";
+  EXPECT_EQ(LoadLevel(64, 56), 0);
+  EXPECT_EQ(LoadLevel(64, 60), 0.5);
+  EXPECT_EQ(LoadLevel(64, 64), 1);
+  EXPECT_EQ(LoadLevel(64, 67), 1) << "more was sent than there is room for";
+  EXPECT_EQ(LoadLevel(64, -2), 0) << "more of the family's own than the group knows of yet";
   EXPECT_EQ(LoadLevel(0, 0), 0) << "nothing is known";
 }
 
@@ -56,11 +57,12 @@ class WidthByLoadTest : public LedFamily {
                 .fingerprint = "f",
                 .credits = 64 - others,
                 .running = others,
+                .places = 64,
                 .words = "group g"});
   }
   void Beside(int others, int own) {
-    Tell(
-        CreditsChanged{.attempt = attempt_, .credits = 64 - others - own, .running = others + own});
+    Tell(CreditsChanged{
+        .attempt = attempt_, .credits = 64 - others - own, .running = others + own, .places = 64});
   }
 
   void ExpectReplays() {
@@ -75,7 +77,7 @@ class WidthByLoadTest : public LedFamily {
 
 TEST_F(WidthByLoadTest, UnderLoadFewEnterAndTheOthersJoinWhenItFalls) {
   Begin(8, 1);
-  PlaceBeside(56);
+  PlaceBeside(60);
   ASSERT_EQ(gangs_.size(), 1u);
   EXPECT_EQ(gangs_[0].agents.size(), 2u) << "8 * (1/8)^0.5, though there are places for all";
   AcceptAll();
@@ -98,7 +100,7 @@ TEST_F(WidthByLoadTest, UnderLoadFewEnterAndTheOthersJoinWhenItFalls) {
 
 TEST_F(WidthByLoadTest, ThoseThatAreNotWorthTheirPriceAreNotWaitedFor) {
   Begin(8, 1);
-  PlaceBeside(56);
+  PlaceBeside(60);
   AcceptAll();
   Say(Thinker(0), "seven.");
   EXPECT_EQ(CountOf<Decision>(), 0) << "the load may still fall";
@@ -126,12 +128,40 @@ TEST_F(WidthByLoadTest, AFamilysOwnAgentsMakeNothingDearToIt) {
   EXPECT_EQ(gangs_[1].agents.size(), 32u);
 }
 
+TEST_F(WidthByLoadTest, AGroupThatTakesNobodyForAMomentIsNotDear) {
+  request_.wave = 3;
+  Begin(6, 1);
+  PlaceBeside(33);
+  ASSERT_EQ(gangs_[0].agents.size(), 3u);
+  AcceptAll();
+  // Twelve such families at a time: prompts are computed, so no credits, and places for all.
+  Tell(CreditsChanged{.attempt = attempt_, .credits = 0, .running = 36, .places = 64});
+  for (int i = 0; i < 3; ++i) Say(Thinker(i), "seven.");
+  ASSERT_EQ(gangs_.size(), 2u);
+  EXPECT_EQ(gangs_[1].agents.size(), 3u) << "as without the others";
+  AcceptAll();
+  for (int i = 3; i < 6; ++i) Say(Thinker(i), "seven.");
+  EndFamily();
+  ASSERT_TRUE(succeeded_);
+  EXPECT_TRUE(completed().receipt.decisions.empty());
+}
+
+TEST_F(WidthByLoadTest, WhatAnOlderGroupsPlacesAreIsKnownByThoseThatAreTakenAndFree) {
+  request_.wave = 4;
+  Begin(16, 1);
+  Place(64);
+  AcceptAll();
+  Tell(CreditsChanged{.attempt = attempt_, .credits = 0, .running = 64});  // Others hold 60.
+  for (int i = 0; i < 4; ++i) Say(Thinker(i), std::string(1, static_cast<char>('a' + i)) + ".");
+  EXPECT_TRUE(finished_) << "16 * (1/16)^0.5 = 4 in all";
+}
+
 TEST_F(WidthByLoadTest, ANextWaveIsAsWideAsItIsWorthByTheVotesThatThereAre) {
   request_.wave = 4;
   Begin(16, 1);
   PlaceBeside(0);
   AcceptAll();
-  Beside(54, 4);  // Load 0.375.
+  Beside(59, 4);  // Load 0.375.
   for (int i = 0; i < 4; ++i) Say(Thinker(i), std::string(1, static_cast<char>('a' + i)) + ".");
   ASSERT_EQ(gangs_.size(), 2u);
   EXPECT_EQ(gangs_[1].agents.size(), 1u) << "16 * (1/16)^0.375 = 5 in all";
@@ -142,7 +172,7 @@ TEST_F(WidthByLoadTest, AWaveThatIsWorthNothingEndsTheRound) {
   Begin(16, 1);
   PlaceBeside(0);
   AcceptAll();
-  Beside(54, 4);
+  Beside(59, 4);
   for (int i = 0; i < 4; ++i) Say(Thinker(i), "seven.");
   EXPECT_TRUE(finished_) << "four of four agree";
   EndFamily();

@@ -75,6 +75,12 @@ TEST(PlacementTest, WhereAgentsAreDearAFamilyThatCanBeNarrowerGoesWithLessRoom) 
   busy.load.agents_running = 0;  // A small group is not a dear one.
   question.least = 1;
   EXPECT_EQ(Place({busy}, question), std::nullopt);
+
+  auto large = std::make_shared<GroupDescription>(*busy.description);
+  large->model.max_agents = 128;
+  busy.description = large;
+  busy.load.agents_running = 61;
+  EXPECT_EQ(Place({busy}, question), std::nullopt) << "it takes few now, and has places for all";
 }
 
 TEST(PlacementTest, AFamilyThatRanElsewhereGoesToItsFingerprintOnly) {

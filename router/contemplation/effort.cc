@@ -3,15 +3,20 @@
 #include <algorithm>
 
 namespace conclave::router {
+namespace {
+
+constexpr float kSteady = 0.7f;
+
+}  // namespace
 
 EffortChoice ChoiceOf(Effort effort) {
   switch (effort) {
     case Effort::kLow:
-      return {.agents = 4, .wave = 2, .certainty = 0.85, .price = 0};
+      return {.agents = 4, .wave = 2, .certainty = 0.85, .price = 0, .temperature = kSteady};
     case Effort::kMedium:
-      return {.agents = 16, .wave = 3, .certainty = 0.9, .price = 0.04};
+      return {.agents = 16, .wave = 3, .certainty = 0.9, .price = 0.1, .temperature = kSteady};
     case Effort::kHigh:
-      return {.agents = 64, .wave = 3, .certainty = 0.9, .price = 0.04};
+      return {.agents = 64, .wave = 5, .certainty = 0.9, .price = 0.12, .temperature = kSteady};
   }
   return {};
 }
@@ -30,6 +35,17 @@ double WavePriceOf(const Request& request) {
   const bool sells = request.strategy == Strategy::kAuto && request.stop_rule == StopRule::kBeta &&
                      !request.checker;
   return sells ? ChoiceOf(request.effort).price : 0;
+}
+
+std::optional<float> HottestOf(const Request& request) {
+  if (request.strategy != Strategy::kAuto || request.checker) return std::nullopt;
+  return ChoiceOf(request.effort).temperature;
+}
+
+VoteWeight VoteWeightOf(const Request& request) {
+  const bool open = request.strategy == Strategy::kAuto && !request.checker &&
+                    request.aggregation == Aggregation::kAuto;
+  return open ? VoteWeight::kMeanProbability : VoteWeight::kOne;
 }
 
 }  // namespace conclave::router

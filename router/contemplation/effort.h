@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "router/contemplation/request.h"
 
 namespace conclave::router {
@@ -11,6 +13,9 @@ struct EffortChoice {
   int wave = 1;             // That enter together.
   double certainty = 0.95;  // For StopRule::kBeta.
   double price = 0;         // Of another wave: Plan::price.
+  // At which agents draw where a vote decides and nobody names a temperature: the model's own, but
+  // no higher than this. Steadier agents are right more often and agree sooner, so fewer will do.
+  float temperature = 1;
 };
 EffortChoice ChoiceOf(Effort effort);
 
@@ -21,5 +26,15 @@ Request WithEffort(Request request, int cap);
 // What another wave of this request must be worth: 0 but for kAuto by StopRule::kBeta. Of one with
 // a checker, no number of votes says what the next answer is worth.
 double WavePriceOf(const Request& request);
+
+// The highest temperature at which the agents of this request draw, when neither it nor its ladder
+// names one: none but for kAuto without a checker. With one, a single right answer is enough, and
+// agents that differ find it sooner.
+std::optional<float> HottestOf(const Request& request);
+
+// What a vote weighs where the request leaves the aggregation open: with kAuto, unless a checker
+// decides, how likely its agent found its own words. Between few votes that differ this is what
+// tells the right one.
+VoteWeight VoteWeightOf(const Request& request);
 
 }  // namespace conclave::router

@@ -1,6 +1,7 @@
 #include "router/contemplation/plan.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -103,10 +104,14 @@ Sampling ResolveSampling(const SamplingChoice& choice, Sampling sampling) {
 }
 
 // Several agents that take the likeliest token would all write the same: a model whose own
-// temperature is 0 was not meant to be asked so. A request that says 0 means it.
+// temperature is 0 was not meant to be asked so. A request that says 0 means it. kAuto has them
+// draw no higher than it chooses.
 void DrawApart(const Request& request, int agents, Sampling& sampling) {
-  if (agents > 1 && sampling.temperature == 0 && !request.sampling.temperature) {
-    sampling.temperature = kApart;
+  if (agents == 1 || request.sampling.temperature) return;
+  if (sampling.temperature == 0) sampling.temperature = kApart;
+  if (!request.temperatures.empty()) return;
+  if (const std::optional<float> hottest = HottestOf(request)) {
+    sampling.temperature = std::min(sampling.temperature, *hottest);
   }
 }
 
@@ -281,6 +286,8 @@ absl::StatusOr<StopTest> ResolveStop(const Request& request, int agents) {
 void ResolveConfidence(const Request& request, Plan& plan, AgentRecipe& recipe) {
   if (request.aggregation == Aggregation::kWeightedVote)
     plan.vote_weight = request.vote_weight.value_or(VoteWeight::kTop20LowestWindow);
+  else
+    plan.vote_weight = VoteWeightOf(request);
   plan.confidence_window = request.confidence_window.value_or(plan.confidence_window);
   if (request.confidence_bar)
     recipe.bar = {.bar = *request.confidence_bar, .window = plan.confidence_window};

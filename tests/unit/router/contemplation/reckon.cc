@@ -139,11 +139,12 @@ Expected Reckon(const Plan& plan, const World& world) {
         : plan.stop.rule == StopRule::kQuorum ? first >= plan.stop.votes
                                               : false;
     if (stop) break;
-    // Another wave must be worth its price.
+    // Another wave must be worth its price; what Certain is off by decides nothing.
+    constexpr double kOff = 1e-6;
     const bool wave_over =
         std::find(wave_ends.begin(), wave_ends.end(), counted) != wave_ends.end();
-    if (wave_over && 2 * (1 - Certain(first, second)) < plan.price * static_cast<double>(counted))
-      break;
+    const double worth = 2 * (1 - Certain(first, second)) + kOff;
+    if (wave_over && worth < plan.price * static_cast<double>(counted)) break;
   }
   // The rest of the wave is cut there; those behind it never were.
   const size_t entered =
@@ -174,8 +175,9 @@ Expected Reckon(const Plan& plan, const World& world) {
   for (const auto& [id, tokens] : expected.kept) kept += tokens;
   const bool sure = plan.checker ? accepted != nullptr
                                  : lead > 0 && (votes[0].first.count > 1 || heard.size() == 1);
-  const bool weighted = plan.request.aggregation == Aggregation::kWeightedVote;
-  const bool by_itself = plan.request.aggregation == Aggregation::kVote || weighted ||
+  const bool weighted = plan.vote_weight != VoteWeight::kOne;
+  const bool by_itself = plan.request.aggregation == Aggregation::kVote ||
+                         plan.request.aggregation == Aggregation::kWeightedVote ||
                          (plan.request.aggregation != Aggregation::kSynthesise && sure &&
                           plan.request.aggregation != Aggregation::kSelect);
   const size_t fewest = plan.request.aggregation == Aggregation::kSynthesise ? 1 : 2;

@@ -226,6 +226,60 @@ TEST_F(EffortTest, WhatTheRequestSaysStands) {
   EXPECT_EQ(PlanOf(Effort::kHigh).waves, std::vector{2});
 }
 
+TEST_F(EffortTest, AgentsDrawNoHotterThanItChooses) {
+  const float chosen = ChoiceOf(Effort::kMedium).temperature;
+  ASSERT_LT(chosen, 1);
+  ASSERT_GT(chosen, 0) << "agents that take the likeliest token are alike";
+  const auto drawn = [this](float own) {
+    model_.profile.sampling.temperature = own;
+    const Plan plan = PlanOf(Effort::kMedium);
+    EXPECT_EQ(plan.settings.sampling.temperature, plan.agents.front().sampling.temperature);
+    EXPECT_EQ(plan.agents.back().sampling.temperature, plan.agents.front().sampling.temperature);
+    EXPECT_EQ(plan.synthesis.sampling.temperature, own) << "who merges is none of the voters";
+    return plan.agents.front().sampling.temperature;
+  };
+  EXPECT_EQ(drawn(1), chosen);
+  EXPECT_EQ(drawn(2), chosen);
+  EXPECT_EQ(drawn(0.2f), 0.2f) << "a model that was made for less keeps it";
+  EXPECT_EQ(drawn(0), chosen) << "its own is for one agent";
+}
+
+TEST_F(EffortTest, TemperaturesThatAreNamedStandAndOthersKeepTheModelsOwn) {
+  model_.profile.sampling.temperature = 1;
+  const auto drawn = [this] { return PlanOf(Effort::kHigh).agents.at(1).sampling.temperature; };
+  request_.temperatures = {0.3f, 1.5f};
+  EXPECT_EQ(drawn(), 1.5f);
+  request_.temperatures.clear();
+  request_.sampling.temperature = 1.2f;
+  EXPECT_EQ(drawn(), 1.2f);
+  request_.sampling.temperature.reset();
+  request_.strategy = Strategy::kSample;
+  EXPECT_EQ(drawn(), 1);
+  request_.strategy = Strategy::kAuto;
+  request_.checker = CheckerSpec{CheckerSpec::Kind::kRegex, "7", {}};
+  EXPECT_EQ(drawn(), 1) << "one that is right is enough";
+  request_.checker.reset();
+  request_.max_agents = 1;
+  request_.wave.reset();
+  EXPECT_EQ(PlanOf(Effort::kHigh).agents.front().sampling.temperature, 1) << "nobody votes";
+}
+
+TEST_F(EffortTest, VotesWeighWhatTheirAgentsThinkOfThemWhereNothingElseIsSaid) {
+  EXPECT_EQ(PlanOf(Effort::kLow).vote_weight, VoteWeight::kMeanProbability);
+  request_.aggregation = Aggregation::kVote;
+  EXPECT_EQ(PlanOf(Effort::kLow).vote_weight, VoteWeight::kOne);
+  request_.aggregation = Aggregation::kWeightedVote;
+  request_.vote_weight = VoteWeight::kTop20Mean;
+  EXPECT_EQ(PlanOf(Effort::kLow).vote_weight, VoteWeight::kTop20Mean);
+  request_.vote_weight.reset();
+  request_.aggregation = Aggregation::kAuto;
+  request_.checker = CheckerSpec{CheckerSpec::Kind::kRegex, "7", {}};
+  EXPECT_EQ(PlanOf(Effort::kLow).vote_weight, VoteWeight::kOne) << "the checker decides";
+  request_.checker.reset();
+  request_.strategy = Strategy::kSample;
+  EXPECT_EQ(PlanOf(Effort::kLow).vote_weight, VoteWeight::kOne);
+}
+
 TEST_F(EffortTest, TheServersLimitAndTheMinimumBoundIt) {
   limits_.max_agents = 12;
   EXPECT_EQ(PlanOf(Effort::kHigh).agents.size(), 12u);

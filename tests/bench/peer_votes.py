@@ -7,9 +7,10 @@ majority  As optillm's majority vote is described: k independent requests, answe
           often (of equally many the first).
 moa       As its mixture of agents is described: three answers, a request that criticises them, a request that makes one of them.
 conclave  One contemplating request of k agents, as the router runs it by itself.
+auto      One contemplating request that leaves everything to the router: waves, width, temperature (--effort).
 
 Written from what is published of the two algorithms. Each agent is a request of its own: prompts are rendered, sent and computed
-again, unless the worker finds them in its cache; what it computed is what its receipts say. All three ask the same router about
+again, unless the worker finds them in its cache; what it computed is what its receipts say. All of them ask the same router about
 the same question one after another, in an order that turns with each question. Reports right answers, tokens computed (prompts and
 all that was generated), requests and seconds of a question.
 
@@ -77,6 +78,10 @@ class Grpc:
         part.text = question
         if "agents" in options:
             request.contemplation.max_agents = options["agents"]
+        if "strategy" in options:
+            request.contemplation.strategy = self.pb.Strategy.Value("STRATEGY_" + options["strategy"].upper())
+        if "effort" in options:
+            request.contemplation.effort = self.pb.Effort.Value("EFFORT_" + options["effort"].upper())
         if "temperature" in options:
             request.sampling.temperature = options["temperature"]
         if "seed" in options:
@@ -174,7 +179,13 @@ def conclave(pool, asker, problem, o, seed):
     return reply.answer, [reply]
 
 
-WAYS = {"majority": majority, "moa": mixture, "conclave": conclave}
+def auto(pool, asker, problem, o, seed):
+    options = {"mode": "contemplating", "strategy": "auto", "effort": o.effort, "seed": seed}
+    reply = asker.ask(problem["question"], options)
+    return reply.answer, [reply]
+
+
+WAYS = {"majority": majority, "moa": mixture, "conclave": conclave, "auto": auto}
 
 
 def wilson(right, n):
@@ -202,7 +213,8 @@ def main():
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--count", type=int, default=10**9)
     parser.add_argument("--concurrency", type=int, default=4, help="questions at a time")
-    parser.add_argument("--ways", default="majority,moa,conclave")
+    parser.add_argument("--effort", default="medium", choices=("low", "medium", "high"), help="of auto")
+    parser.add_argument("--ways", default="majority,moa,conclave,auto")
     parser.add_argument("--critique", default=CRITIQUE, help="moa's second request; a model that knows few words needs its own")
     parser.add_argument("--final", default=FINAL, help="moa's third request")
     parser.add_argument("--candidate", default="Candidate {index}: {answer}")

@@ -96,7 +96,6 @@ Generation::Generation(const GenerationParts& parts, Plan plan, const Limits& li
       contemplation_(std::in_place, plan, limits),
       ticket_(std::move(ticket)),
       admitted_(parts.clock.Now()) {
-  question_.model = plan.model;
   question_.prompt_tokens = EstimateTokens(plan.request.messages);
   question_.prefix = PrefixOf(plan.request.messages);
   if (log_place_.kept == nullptr) return;
@@ -178,6 +177,7 @@ void Generation::Feed(decltype(Event::what) what) {
 
 void Generation::Do(OpenRun& command) {
   run_.reset();
+  question_.model = command.model;
   question_.fingerprint = command.opening.fingerprint;
   question_.agents = command.agents;
   question_.least = command.least;

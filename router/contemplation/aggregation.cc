@@ -129,8 +129,8 @@ bool CanRefine(const PromptProfile& profile) {
          !profile.candidate_line.empty() && profile.max_candidates > 0;
 }
 
-bool CanDecompose(const PromptProfile& profile) {
-  return !profile.split_text.empty() && !profile.join_text.empty() && !profile.join_line.empty();
+bool CanDecompose(const PromptProfile& splitter, const PromptProfile& joiner) {
+  return !splitter.split_text.empty() && !joiner.join_text.empty() && !joiner.join_line.empty();
 }
 
 bool CanSelect(const PromptProfile& profile) {

@@ -53,7 +53,7 @@ int Different(const Ballot& ballot, const std::vector<CountedAnswer>& counted);
 bool CanSynthesise(const PromptProfile& profile);
 bool CanSelect(const PromptProfile& profile);
 bool CanRefine(const PromptProfile& profile);
-bool CanDecompose(const PromptProfile& profile);
+bool CanDecompose(const PromptProfile& splitter, const PromptProfile& joiner);
 
 // The conversation with its last turn in the words of the profile: {question} becomes the text of
 // the last turn, {candidates} the candidates' lines. What callers and agents wrote is put in once

@@ -25,6 +25,7 @@ struct Admitted {
   std::string fingerprint;
   int64_t time_of_day = 0;
   int decision_version = 0;
+  std::string aggregator_fingerprint = {};  // Empty: no other model may aggregate.
 };
 
 struct AgentStarted {
@@ -50,6 +51,7 @@ struct AgentFinished {
   double weight = 0;
   StopCause stopped_by = {};  // With kStop; kNone where the worker did not say.
   bool thinking_forced = false;
+  bool probes_agreed = false;
 };
 
 // What the checker says of a counted answer.
@@ -80,6 +82,7 @@ struct VoteUpdate {
 struct AggregationStarted {
   Aggregation method = Aggregation::kSynthesise;
   int candidates = 0;
+  std::string model = {};  // Another one than the agents'; empty: theirs.
 };
 
 struct AnswerDelta {
@@ -117,6 +120,7 @@ struct AgentUsage {
   bool thinking_forced = false;
   CutReason cut_reason = CutReason::kSettled;  // Meaningless when not cut.
   std::optional<bool> accepted = {};           // By the checker; none: it was not looked at.
+  bool probes_agreed = false;                  // On its answer, with which it ended.
 };
 
 struct Receipt {
@@ -142,6 +146,8 @@ struct Receipt {
   int resumes = 0;
   bool counts_from_stream = false;
   int64_t probe_tokens = 0;
+  // Another model's that might aggregate, and did where the pass is among the agents.
+  std::string aggregator_model = {}, aggregator_fingerprint = {};
 };
 
 // What agents were told; nothing in it is open.

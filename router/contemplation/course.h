@@ -57,6 +57,11 @@ class Contemplation::Course : private CourseState {
   void GiveUpLost(std::string_view why);
   void MarkResumed();
   bool AnyEntered() const;
+  bool ByAggregator() const;
+  const std::string& Wanted() const;
+  void MoveToAggregator();
+  void SeekAggregator();
+  void FinishLine();
 
   // family_gangs.cc: who is sent, and what the worker says to it.
   void Visit(const Accepted& accepted);

@@ -87,10 +87,11 @@ struct Event {
 
 // Place the family on a group that can take `agents` agents now, or so many as they are worth at
 // its load (width.h; at least `least`), and open its stream; wait for one if there is none.
-// Answered by Placed or PlacementFailed. The former attempt is closed or lost.
+// Answered by Placed or PlacementFailed. The former attempt is closed, lost or has ended.
 // `opening.fingerprint`, when set, is the only one that will do.
 struct OpenRun {
   int attempt = 0;
+  std::string model = {};
   FamilyOpening opening;
   int agents = 1;
   int least = 1;

@@ -86,7 +86,10 @@ void Contemplation::Course::FireTimers() {
       StopNow(Decision::Kind::kDeadline);
     }
   }
-  if (due(receipt_due_)) Complete();
+  if (due(receipt_due_)) {
+    CloseAttempt();
+    stage_ == Stage::kSettle ? Complete() : SeekAggregator();
+  }
   if (due(place_due_)) {
     CloseAttempt();
     OpenAttempt(least_, least_);

@@ -84,15 +84,16 @@ std::vector<CountedAnswer> Contemplation::Course::AnswersHeard() const {
 
 void Contemplation::Course::StartSynthesis(int64_t clock) {
   const std::vector<CountedAnswer> answers = AnswersHeard();
-  candidates_ = Candidates(ballot_, answers, plan_.profile.max_candidates);
+  candidates_ = Candidates(ballot_, answers, plan_.pass_profile().max_candidates);
   const size_t fewest = plan_.request.aggregation == Aggregation::kSynthesise ? 1 : 2;
-  const bool passes = Selects() ? CanSelect(plan_.profile) && Different(ballot_, answers) > 1
-                                : CanSynthesise(plan_.profile) && candidates_.size() >= fewest;
+  const bool passes = Selects()
+                          ? CanSelect(plan_.pass_profile()) && Different(ballot_, answers) > 1
+                          : CanSynthesise(plan_.pass_profile()) && candidates_.size() >= fewest;
   if (!passes) return AnswerByVote(/*incomplete=*/false);
   const auto messages = Selects() ? SelectionMessages : AggregationMessages;
-  StartPass(
-      messages(plan_.profile, plan_.request.messages, Digest(candidates_, plan_.digest_bytes)),
-      static_cast<int>(candidates_.size()), clock);
+  StartPass(messages(plan_.pass_profile(), plan_.request.messages,
+                     Digest(candidates_, plan_.digest_bytes)),
+            static_cast<int>(candidates_.size()), clock);
 }
 
 void Contemplation::Course::StartJoining(int64_t clock) {
@@ -104,7 +105,7 @@ void Contemplation::Course::StartJoining(int64_t clock) {
   if (none) return AnswerByParts();
   answers = Digest(std::move(answers), plan_.digest_bytes);
   for (size_t i = 0; i < parts.size(); ++i) parts[i].answer = std::move(answers[i]);
-  StartPass(JoinMessages(plan_.profile, plan_.request.messages, parts),
+  StartPass(JoinMessages(plan_.pass_profile(), plan_.request.messages, parts),
             static_cast<int>(parts.size()), clock);
 }
 
@@ -120,7 +121,7 @@ void Contemplation::Course::StartPass(std::vector<Message> messages, int candida
   if (recipe.thinking == Thinking::kOn) {
     // With less than it is used to, it thinks less, so that it comes to an answer.
     const int thought =
-        recipe.grant - recipe.budget.answer_tokens - plan_.profile.end_thinking_tokens;
+        recipe.grant - recipe.budget.answer_tokens - plan_.pass_profile().end_thinking_tokens;
     recipe.budget.thinking_tokens = std::clamp(thought, 1, recipe.budget.thinking_tokens);
   }
   recipe.messages = std::move(messages);
@@ -132,8 +133,9 @@ void Contemplation::Course::StartPass(std::vector<Message> messages, int candida
   stage_ = Stage::kSynthesise;
   EmitEvent(
       {}, AggregationStarted{.method = Selects() ? Aggregation::kSelect : Aggregation::kSynthesise,
-                             .candidates = candidates});
-  SeekLine(1);
+                             .candidates = candidates,
+                             .model = plan_.aggregator ? plan_.aggregator->model : ""});
+  plan_.aggregator ? MoveToAggregator() : SeekLine(1);
 }
 
 void Contemplation::Course::AdvanceSynthesis() {
@@ -232,7 +234,7 @@ void Contemplation::Course::AnswerByParts() {
   std::vector<PartAnswer> parts = PartAnswers();
   std::erase_if(parts, [](const PartAnswer& part) { return part.answer.empty(); });
   if (parts.empty()) return AnswerWithNothing(Aggregation::kVote);
-  Result result = {.answer = PartLines(plan_.profile, parts),
+  Result result = {.answer = PartLines(plan_.pass_profile(), parts),
                    .incomplete = true,
                    .method = Aggregation::kVote,
                    .critical_path = reached_};
@@ -274,12 +276,8 @@ void Contemplation::Course::Settle(Result result) {
   result_ = std::move(result);
   stage_ = Stage::kSettle;
   deadline_due_ = resume_due_ = reopen_due_ = narrow_due_ = absl::InfiniteFuture();
-  if (line_ == Line::kOpen) {
-    line_ = Line::kFinished;
-    receipt_due_ = now_ + limits_.receipt_wait;
-    out_.push_back(FinishRun{.attempt = attempt_});
-    return;
-  }
+  if (line_ == Line::kOpen) return FinishLine();
+  if (line_ == Line::kFinished) return;  // Its totals are on their way.
   CloseAttempt();
   Complete();
 }
@@ -325,6 +323,7 @@ Receipt Contemplation::Course::MakeReceipt() {
     usage.answer = agent.answer;
     usage.weight = agent.weight;
     if (agent.verdict) usage.accepted = agent.verdict->accepted;
+    usage.probes_agreed = agent.agreed;
     usage.lowest_window_confidence =
         agent.transcript.ConfidenceAt(usage.kept, plan_.confidence_window).top20().lowest();
     if (StageOf(usage.agent) == kAggregateStage) {
@@ -342,6 +341,10 @@ Receipt Contemplation::Course::MakeReceipt() {
   receipt.request_id = plan_.request.id;
   receipt.model = plan_.model;
   receipt.fingerprint = fingerprint_.value_or("");
+  if (plan_.aggregator) {
+    receipt.aggregator_model = plan_.aggregator->model;
+    receipt.aggregator_fingerprint = plan_.aggregator->fingerprint;
+  }
   receipt.decision_version = kDecisionVersion;
   receipt.seed = plan_.seed;
   receipt.time_of_day = plan_.time_of_day;

@@ -27,12 +27,13 @@ void Contemplation::Course::OpenAttempt(int agents, int least) {
   least_ = least;
   place_due_ = agents > least ? now_ + limits_.place_wait : absl::InfiniteFuture();
   out_.push_back(OpenRun{.attempt = attempt_,
+                         .model = ByAggregator() ? plan_.aggregator->model : plan_.model,
                          .opening = {.request_id = plan_.request.id,
                                      .seed = plan_.seed,
                                      .salt = plan_.request.salt,
                                      .messages = plan_.request.messages,
                                      .time_of_day = plan_.time_of_day,
-                                     .fingerprint = fingerprint_.value_or(plan_.fingerprint)},
+                                     .fingerprint = Wanted()},
                          .agents = agents,
                          .least = std::min(agents, least)});
 }
@@ -47,7 +48,7 @@ void Contemplation::Course::CloseAttempt() {
 
 void Contemplation::Course::Visit(const Placed& placed) {
   if (placed.attempt != attempt_ || line_ != Line::kPlacing) return;
-  const std::string& wanted = fingerprint_ ? *fingerprint_ : plan_.fingerprint;
+  const std::string& wanted = Wanted();
   if (!wanted.empty() && placed.fingerprint != wanted) {
     Break(FailedPrecondition("the group has fingerprint {:.12}; the family needs {:.12}",
                              placed.fingerprint, wanted));
@@ -57,7 +58,8 @@ void Contemplation::Course::Visit(const Placed& placed) {
   place_due_ = absl::InfiniteFuture();
   NoteLoad(placed.credits, placed.running, placed.places);
   words_ = placed.words;
-  if (stage_ == Stage::kSynthesise) Synthesiser().seated = now_;
+  // The patience with a pass that was moved counts from its beginning.
+  if (stage_ == Stage::kSynthesise && (returning_ || !ByAggregator())) Synthesiser().seated = now_;
   // Nobody was in mid-thought: all that there was to come back for is this group.
   if (rounds_opened_ > 1 && stage_ == Stage::kThink && Unsent().empty())
     resume_due_ = absl::InfiniteFuture();
@@ -74,7 +76,9 @@ void Contemplation::Course::Admit(const std::string& fingerprint) {
                          .agents = static_cast<int>(plan_.agents.size()),
                          .fingerprint = fingerprint,
                          .time_of_day = plan_.time_of_day,
-                         .decision_version = kDecisionVersion});
+                         .decision_version = kDecisionVersion,
+                         .aggregator_fingerprint =
+                             plan_.aggregator ? plan_.aggregator->fingerprint : ""});
 }
 
 void Contemplation::Course::Visit(const PlacementFailed& failed) {
@@ -102,7 +106,7 @@ void Contemplation::Course::Visit(const FamilyEnded& ended) {
   if (line_ == Line::kFinished) {
     prompts_.Ended(ended.totals);
     line_ = Line::kNone;
-    Complete();
+    stage_ == Stage::kSettle ? Complete() : SeekAggregator();
   } else if (line_ == Line::kOpen) {
     LoseLine(Unavailable("the group ended the family"));
   }
@@ -119,6 +123,7 @@ void Contemplation::Course::Break(const absl::Status& why) {
 }
 
 void Contemplation::Course::LoseLine(const absl::Status& why) {
+  const bool wanted = line_ != Line::kFinished;
   line_ = Line::kNone;
   place_due_ = absl::InfiniteFuture();
   prompts_.Lost();
@@ -133,6 +138,7 @@ void Contemplation::Course::LoseLine(const absl::Status& why) {
     if (agent.seat != Seat::kLeft) agent.seat = Seat::kNone;
   }
   if (stage_ == Stage::kSettle) return Complete();
+  if (!wanted) return SeekAggregator();  // What it had to give, it gave.
   if (!served && !sent && absl::IsResourceExhausted(why)) return Requeue();
   if (fingerprint_) {
     EmitEvent({}, GroupChanged{.reason = std::string(MessageOf(why)), .resumed = false});
@@ -200,6 +206,43 @@ void Contemplation::Course::GiveUpLost(std::string_view why) {
     AdvanceRound();
     if (stage_ == Stage::kThink && line_ == Line::kNone) Narrow(NarrowOf(ToEnter()));
   }
+}
+
+// Whether the pass runs, or is to run, on groups of another model than the agents did.
+bool Contemplation::Course::ByAggregator() const {
+  return stage_ == Stage::kSynthesise && plan_.aggregator.has_value();
+}
+
+// The only fingerprint that will do now.
+const std::string& Contemplation::Course::Wanted() const {
+  if (ByAggregator()) return plan_.aggregator->fingerprint;
+  return fingerprint_ ? *fingerprint_ : plan_.fingerprint;
+}
+
+// No agent follows on the group that there is: it is let go, and tells what it cost. Another one is
+// waited for no longer than for the pass itself; a replay, which must come to it, waits as for one
+// that was lost.
+void Contemplation::Course::MoveToAggregator() {
+  resume_due_ = now_ + (script_ ? limits_.resume_wait : plan_.patience);
+  reopen_due_ = absl::InfiniteFuture();
+  if (line_ == Line::kOpen) return FinishLine();
+  CloseAttempt();
+  SeekAggregator();
+}
+
+void Contemplation::Course::SeekAggregator() {
+  receipt_due_ = absl::InfiniteFuture();
+  for (Agent& agent : agents_) {
+    if (agent.seat != Seat::kLeft) agent.seat = Seat::kNone;
+  }
+  OpenAttempt(1, 1);
+}
+
+// Half-closes it, and waits for its totals.
+void Contemplation::Course::FinishLine() {
+  line_ = Line::kFinished;
+  receipt_due_ = now_ + limits_.receipt_wait;
+  out_.push_back(FinishRun{.attempt = attempt_});
 }
 
 bool Contemplation::Course::AnyEntered() const {

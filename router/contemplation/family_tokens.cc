@@ -142,7 +142,8 @@ void Contemplation::Course::EmitFinished(const Agent& agent) {
                           .lowest_window_confidence = confidence.top20().lowest(),
                           .weight = agent.weight,
                           .stopped_by = agent.stopped_by,
-                          .thinking_forced = agent.transcript.ForcedAt(*agent.kept)});
+                          .thinking_forced = agent.transcript.ForcedAt(*agent.kept),
+                          .probes_agreed = agent.agreed});
 }
 
 void Contemplation::Course::CountEnd(AgentId id, bool look) {

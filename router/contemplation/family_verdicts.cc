@@ -13,8 +13,9 @@ namespace conclave::router {
 Contemplation::Course::Judged Contemplation::Course::Judge(const Agent& agent) const {
   Judged judged;
   const std::string_view text = AnswerOf(agent);
-  const std::optional<std::string> found =
-      plan_.answer_key ? plan_.answer_key->Find(text) : std::nullopt;
+  const bool others = plan_.aggregator && StageOf(agent.recipe.id) == kAggregateStage;
+  const std::optional<AnswerKey>& key = others ? plan_.aggregator->answer_key : plan_.answer_key;
+  const std::optional<std::string> found = key ? key->Find(text) : std::nullopt;
   if (found) judged.answer = NormaliseAnswer(*found);
   if (!plan_.checker) return judged;
   if (found) judged.verdict = plan_.checker->Check(*found);

@@ -10,6 +10,7 @@
 #include "router/contemplation/aggregation.h"
 #include "router/contemplation/decision_script.h"
 #include "router/contemplation/effort.h"
+#include "router/contemplation/recipe.h"
 
 namespace conclave::router {
 namespace {
@@ -18,12 +19,6 @@ constexpr int kMostAgents = 64;
 constexpr int kDefaultAgents = 8;
 constexpr int64_t kMostRoundBytes = 16 << 20;  // Of what the agents of a later round are told.
 constexpr float kApart = 1;                    // A temperature at which agents are not alike.
-
-absl::Status Wrong(const std::string& field, const std::string& problem) {
-  StatusDetails details;
-  details.fields.emplace_back(field, problem);
-  return WithDetails(InvalidArgument("{} {}", field, problem), details);
-}
 
 // Whether a final pass may follow the round.
 bool Synthesises(Aggregation aggregation) {
@@ -35,13 +30,6 @@ bool IsLean(Aggregation aggregation) {
   return Synthesises(aggregation) && aggregation != Aggregation::kSynthesise;
 }
 
-// One agent's tokens.
-struct AgentBudget {
-  Thinking thinking = Thinking::kOff;
-  Budget budget;
-  int grant = 0;
-};
-
 absl::StatusOr<Mode> ResolveMode(const Request& request, const PromptProfile& profile) {
   const Mode mode = request.mode.value_or(profile.thinks ? Mode::kThinking : Mode::kInstant);
   if (mode == Mode::kThinking && !profile.thinks) {
@@ -51,56 +39,6 @@ absl::StatusOr<Mode> ResolveMode(const Request& request, const PromptProfile& pr
     return Wrong("contemplation", "is for MODE_CONTEMPLATING");
   }
   return mode;
-}
-
-absl::StatusOr<int> ResolveTokens(const std::string& field, std::optional<int> given, int usual,
-                                  int limit) {
-  if (!given) return std::min(usual, limit);
-  if (*given < 1 || *given > limit) {
-    return Wrong(field, fmt::format("is {}; the limit is {}", *given, limit));
-  }
-  return *given;
-}
-
-absl::StatusOr<AgentBudget> ResolveAgentBudget(const Request& request,
-                                               const ModelDescription& model, Mode mode) {
-  const int positions = model.max_positions;
-  const PromptProfile& profile = model.profile;
-  // A model without defaults of its own leaves a quarter of its positions to the prompt.
-  const int usual_thinking =
-      profile.thinking_tokens > 0 ? profile.thinking_tokens : std::max(1, positions / 2);
-  const int usual_answer =
-      profile.answer_tokens > 0 ? profile.answer_tokens : std::max(1, positions / 4);
-  AgentBudget result;
-  ASSIGN_OR_RETURN(
-      const int thinking,
-      ResolveTokens("budget.thinking_tokens", request.thinking_tokens, usual_thinking, positions));
-  ASSIGN_OR_RETURN(
-      result.budget.answer_tokens,
-      ResolveTokens("budget.answer_tokens", request.answer_tokens, usual_answer, positions));
-  int64_t grant = result.budget.answer_tokens;
-  if (mode != Mode::kInstant && profile.thinks) {
-    result.thinking = Thinking::kOn;
-    result.budget.thinking_tokens = thinking;
-    grant += int64_t{thinking} + profile.end_thinking_tokens;
-  }
-  result.grant = static_cast<int>(std::min<int64_t>(grant, positions));
-  return result;
-}
-
-Sampling ResolveSampling(const SamplingChoice& choice, Sampling sampling) {
-  const auto set = [](auto& field, const auto& chosen) {
-    if (chosen) field = *chosen;
-  };
-  set(sampling.temperature, choice.temperature);
-  set(sampling.top_p, choice.top_p);
-  set(sampling.min_p, choice.min_p);
-  set(sampling.top_k, choice.top_k);
-  set(sampling.repetition_penalty, choice.repetition_penalty);
-  set(sampling.presence_penalty, choice.presence_penalty);
-  set(sampling.frequency_penalty, choice.frequency_penalty);
-  if (!choice.logit_bias.empty()) sampling.logit_bias = choice.logit_bias;
-  return sampling;
 }
 
 // Several agents that take the likeliest token would all write the same: a model whose own
@@ -115,39 +53,40 @@ void DrawApart(const Request& request, int agents, Sampling& sampling) {
   }
 }
 
-// Workers of an earlier version would pass over what they do not know.
-absl::Status CheckKnown(const Request& request, const ModelDescription& model) {
-  constexpr int kFirstWithProbes = 3;  // Of decision versions: what tells such workers.
-  const bool tokens = model.vocabulary > 0;
-  const bool probes = model.decision_version >= kFirstWithProbes;
-  const char* field = !tokens && !request.stop_tokens.empty() ? "stop_tokens"
-                      : !tokens && request.min_tokens         ? "budget.min_tokens"
-                      : !tokens && request.top_logprobs       ? "top_logprobs"
-                      : !probes && request.probes             ? "contemplation.probes"
-                                                              : nullptr;
-  if (field == nullptr) return absl::OkStatus();
-  StatusDetails details;
-  details.fields.emplace_back(field, "is not known to the workers");
-  return WithDetails(Unimplemented("{} is not known to the workers of {}: they are of an earlier "
-                                   "version",
-                                   field, model.name),
-                     details);
+// How answers of this model are found. None: nothing can be compared.
+absl::StatusOr<std::optional<AnswerKey>> ResolveKey(const Request& request,
+                                                    const ModelDescription& model) {
+  absl::StatusOr<AnswerKey> key =
+      AnswerKey::Parse(request.answer_key.value_or(model.profile.answer_key));
+  if (key.ok()) return *std::move(key);
+  if (request.answer_key) return Wrong("answer_key.argument", std::string(MessageOf(key.status())));
+  return std::nullopt;
 }
 
-absl::Status CheckTokens(const Request& request, const ModelDescription& model) {
-  RETURN_IF_ERROR(CheckKnown(request, model));
-  if (model.vocabulary == 0) return absl::OkStatus();
-  for (size_t i = 0; i < request.stop_tokens.size(); ++i) {
-    if (request.stop_tokens[i] < model.vocabulary) continue;
-    return Wrong(fmt::format("stop_tokens[{}]", i),
-                 fmt::format("is {}; the vocabulary has {} tokens", request.stop_tokens[i],
-                             model.vocabulary));
+// The pass of another model: in its words, with its defaults, within its limits. Token ids of the
+// request are those of the agents' vocabulary, and nothing to it.
+absl::Status ResolveAggregator(const Request& request, const ModelDescription& model, Plan& plan) {
+  Request asked = request;
+  asked.stop_tokens.clear();
+  asked.sampling.logit_bias.clear();
+  asked.probes.reset();
+  absl::StatusOr<AgentRecipe> recipe = ResolveRecipe(asked, model, plan.mode);
+  if (!recipe.ok()) {
+    return WithDetails(Annotate(recipe.status(), fmt::format("the aggregation of {}", model.name)),
+                       DetailsOf(recipe.status()));
   }
-  for (const auto& [token, bias] : request.sampling.logit_bias) {
-    if (token < model.vocabulary) continue;
-    return Wrong(fmt::format("sampling.logit_bias[{}]", token),
-                 fmt::format("names no token; the vocabulary has {}", model.vocabulary));
+  if (recipe->grant >= model.max_positions) {
+    return Wrong(
+        "contemplation.aggregator_model",
+        fmt::format("is {}; {} tokens of a pass leave none of its {} positions to a prompt",
+                    model.name, recipe->grant, model.max_positions));
   }
+  plan.synthesis = *std::move(recipe);
+  plan.aggregator = {.model = model.name,
+                     .fingerprint = model.fingerprint,
+                     .profile = model.profile,
+                     .answer_key = std::nullopt};
+  ASSIGN_OR_RETURN(plan.aggregator->answer_key, ResolveKey(request, model));
   return absl::OkStatus();
 }
 
@@ -225,7 +164,8 @@ absl::Status FitTotal(const Request& request, Price price, Width& width, Plan& p
 
 // How the work is shared, as far as the model has words for it.
 absl::Status ResolveStrategy(const Request& request, const PromptProfile& profile, int agents,
-                             Plan& plan) {
+                             const AgentRecipe& recipe, Plan& plan) {
+  const PromptProfile& joiner = plan.aggregator ? plan.aggregator->profile : profile;
   plan.digest_bytes = request.digest_bytes.value_or(plan.digest_bytes);
   if (request.drafts && (*request.drafts < 1 || *request.drafts > agents)) {
     return Wrong("contemplation.drafts",
@@ -235,9 +175,9 @@ absl::Status ResolveStrategy(const Request& request, const PromptProfile& profil
     plan.strategy = Strategy::kRefine;
     plan.rounds = request.rounds.value_or(1);
     plan.drafts = request.drafts.value_or(0);
-  } else if (request.strategy == Strategy::kDecompose && CanDecompose(profile)) {
+  } else if (request.strategy == Strategy::kDecompose && CanDecompose(profile, joiner)) {
     plan.strategy = Strategy::kDecompose;
-    plan.split = plan.synthesis;
+    plan.split = recipe;
     plan.split.id = MakeAgentId(kSplitStage, 0, 0);
     // What ends the answer, and how long it has to be, is said of the answer.
     plan.split.stop.clear();
@@ -321,17 +261,6 @@ absl::Status ResolveProbes(const Request& request, const PromptProfile& profile,
   return absl::OkStatus();
 }
 
-absl::Status ResolveKey(const Request& request, const ModelDescription& model, Plan& plan) {
-  if (request.answer_key) {
-    absl::StatusOr<AnswerKey> key = AnswerKey::Parse(*request.answer_key);
-    if (!key.ok()) return Wrong("answer_key.argument", std::string(MessageOf(key.status())));
-    plan.answer_key = *std::move(key);
-  } else if (absl::StatusOr<AnswerKey> key = AnswerKey::Parse(model.profile.answer_key); key.ok()) {
-    plan.answer_key = *std::move(key);
-  }
-  return absl::OkStatus();
-}
-
 absl::Status ResolveChecker(const Request& request, Plan& plan) {
   if (!request.checker) {
     if (request.stop_rule == StopRule::kAccepted) {
@@ -356,11 +285,22 @@ absl::Status ResolveChecker(const Request& request, Plan& plan) {
   return absl::OkStatus();
 }
 
+// A replay's pass is of the model that it was of.
+absl::Status CheckAggregator(const ReplaySpec& replay, const Plan& plan) {
+  const std::string& wanted = replay.aggregator_fingerprint;
+  if (wanted.empty() || (plan.aggregator && plan.aggregator->fingerprint == wanted))
+    return absl::OkStatus();
+  return Aborted(
+      "the replay differs: its aggregation had fingerprint {:.12}, this one's is {}", wanted,
+      plan.aggregator ? fmt::format("{:.12}", plan.aggregator->fingerprint) : "that of its agents");
+}
+
 absl::Status ResolveReplay(const Request& request, Plan& plan) {
   plan.seed = request.seed;
   plan.time_of_day = request.time_of_day;
   if (!request.replay) return absl::OkStatus();
   const ReplaySpec& replay = *request.replay;
+  RETURN_IF_ERROR(CheckAggregator(replay, plan));
   if (request.seed_given && request.seed != replay.seed) {
     return Wrong("seed", fmt::format("is {}; replay.seed is {}", request.seed, replay.seed));
   }
@@ -372,8 +312,8 @@ absl::Status ResolveReplay(const Request& request, Plan& plan) {
                                      .first = plan.waves.front(),
                                      .rounds = plan.rounds,
                                      .splits = plan.strategy == Strategy::kDecompose};
-  const absl::Status checked =
-      DecisionScript::Check(replay.decisions, cast, plan.agents.front().grant);
+  const absl::Status checked = DecisionScript::Check(
+      replay.decisions, cast, std::max(plan.agents.front().grant, plan.synthesis.grant));
   if (!checked.ok()) return Wrong("replay.decisions", std::string(MessageOf(checked)));
   plan.seed = replay.seed;
   plan.time_of_day = replay.time_of_day;
@@ -406,35 +346,27 @@ void MakeAgents(const Request& request, const AgentRecipe& recipe, int agents, P
 }  // namespace
 
 absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& model,
-                              const Limits& limits) {
+                              const Limits& limits, const ModelDescription* aggregator) {
   Plan plan;
   const Request request = WithEffort(asked, std::min(kMostAgents, limits.max_agents));
   ASSIGN_OR_RETURN(plan.mode, ResolveMode(request, model.profile));
-  ASSIGN_OR_RETURN(const AgentBudget agent, ResolveAgentBudget(request, model, plan.mode));
-  AgentRecipe recipe;
-  recipe.thinking = agent.thinking;
-  recipe.sampling = ResolveSampling(request.sampling, model.profile.sampling);
-  recipe.grant = agent.grant;
-  recipe.budget = agent.budget;
-  recipe.stop = request.stop;
-  recipe.stop_tokens = request.stop_tokens;
-  recipe.top_logprobs = request.top_logprobs;
-  RETURN_IF_ERROR(CheckTokens(request, model));
+  ASSIGN_OR_RETURN(AgentRecipe recipe, ResolveRecipe(request, model, plan.mode));
 
   Width width;
   if (plan.mode == Mode::kContemplating) {
     ASSIGN_OR_RETURN(width, ResolveWidth(request, model, limits));
     plan.synthesis = recipe;
+    if (aggregator != nullptr) RETURN_IF_ERROR(ResolveAggregator(request, *aggregator, plan));
     plan.synthesis.id = MakeAgentId(kAggregateStage, 0, 0);
-    RETURN_IF_ERROR(ResolveStrategy(request, model.profile, width.most, plan));
-    const Price price = PriceOf(request, agent.grant, plan);
+    RETURN_IF_ERROR(ResolveStrategy(request, model.profile, width.most, recipe, plan));
+    const Price price = PriceOf(request, recipe.grant, plan);
     ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, price.Of(width.most), limits));
     RETURN_IF_ERROR(FitTotal(request, price, width, plan));
     RETURN_IF_ERROR(CheckRounds(request, width.most, plan));
     DrawApart(request, width.most, recipe.sampling);
   } else {
-    ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, agent.grant, limits));
-    recipe.grant = static_cast<int>(std::min<int64_t>(agent.grant, plan.total_tokens));
+    ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, recipe.grant, limits));
+    recipe.grant = static_cast<int>(std::min<int64_t>(recipe.grant, plan.total_tokens));
   }
   recipe.budget.min_tokens = request.min_tokens.value_or(0);
   if (recipe.budget.min_tokens > recipe.grant) {
@@ -442,6 +374,12 @@ absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& mode
                                                   recipe.budget.min_tokens, recipe.grant));
   }
   plan.synthesis.budget.min_tokens = recipe.budget.min_tokens;
+  if (plan.aggregator && recipe.budget.min_tokens > plan.synthesis.grant) {
+    return Wrong(
+        "budget.min_tokens",
+        fmt::format("is {}; the aggregation of {} may produce {} tokens", recipe.budget.min_tokens,
+                    plan.aggregator->model, plan.synthesis.grant));
+  }
   plan.settings = {.sampling = recipe.sampling,
                    .budget = recipe.budget,
                    .end_tokens = model.profile.end_tokens,
@@ -468,7 +406,7 @@ absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& mode
         fmt::format("is {} ms; the limit is {} ms", absl::ToInt64Milliseconds(plan.patience),
                     absl::ToInt64Milliseconds(limits.straggler_patience)));
   }
-  RETURN_IF_ERROR(ResolveKey(request, model, plan));
+  ASSIGN_OR_RETURN(plan.answer_key, ResolveKey(request, model));
   if (plan.mode == Mode::kContemplating) RETURN_IF_ERROR(ResolveChecker(request, plan));
   RETURN_IF_ERROR(ResolveReplay(request, plan));
   plan.model = model.name;

@@ -38,6 +38,14 @@ struct Limits {
   bool operator==(const Limits&) const = default;
 };
 
+// Another model that the aggregation pass is of.
+struct OtherModel {
+  std::string model;
+  std::string fingerprint;  // The only one that will do.
+  PromptProfile profile;
+  std::optional<AnswerKey> answer_key;  // How its answer is found. None: it can't be.
+};
+
 // One request, resolved: nothing in it is open any more. A value; same request, description and
 // limits give the same plan.
 struct Plan {
@@ -76,33 +84,40 @@ struct Plan {
   AgentRecipe split;                // kDecompose: the one that splits the question.
   int64_t total_tokens = 0;         // Kept tokens of all agents and the aggregation pass.
   int64_t aggregation_reserve = 0;  // Of total_tokens, never granted to an agent.
-  AgentRecipe synthesis;    // The aggregation pass: an agent like the others, without words.
-  absl::Duration deadline;  // From Started.
-  absl::Duration patience;  // Nobody holds an end back longer.
-  int group_agents = 0;     // Agents that one group can run at a time.
+  AgentRecipe synthesis;  // The aggregation pass: an agent like the others, without words.
+  std::optional<OtherModel> aggregator;  // Whose that pass is; none: the agents' model's.
+  absl::Duration deadline;               // From Started.
+  absl::Duration patience;               // Nobody holds an end back longer.
+  int group_agents = 0;                  // Agents that one group can run at a time.
+
+  // Of the model that merges.
+  const PromptProfile& pass_profile() const { return aggregator ? aggregator->profile : profile; }
 };
 
 // Resolves what a request left open: what kAuto chooses (effort.h), mode, budgets, sampling and
 // answer key from the model's profile, agents from the caps.
 //
-// Grants: an agent's is thinking + end of thinking + answer tokens (only answer tokens when it
-// does not think), at most the model's positions. The sum of grants and the aggregation's reserve
-// never exceeds total_tokens: the width is narrowed to what fits, and with AGGREGATION_AUTO the
-// reserve shrinks before the width goes below the minimum (without tokens left for a synthesis,
-// the vote decides; a question that is split needs the reserve for what joins its parts, and one
-// more grant for what splits it). Each round of kRefine has the same width. One agent alone gets
-// min(grant, total_tokens). Whether prompt + grant fits the model's positions is the worker's
-// check. Token ids that the request names are checked against the model's vocabulary.
+// The pass that merges is of `aggregator`, in its words and within its limits; null: of the same
+// model.
+//
+// Grants (an agent's: recipe.h): the sum of grants and the aggregation's reserve never exceeds
+// total_tokens: the width is narrowed to what fits, and with AGGREGATION_AUTO the reserve shrinks
+// before the width goes below the minimum (without tokens left for a synthesis, the vote decides; a
+// question that is split needs the reserve for what joins its parts, and one more grant for what
+// splits it). Each round of kRefine has the same width. One agent alone gets min(grant,
+// total_tokens). Whether prompt + grant fits the model's positions is the worker's check. Token ids
+// that the request names are checked against the model's vocabulary.
 //
 // kInvalidArgument (with the field's path as detail) when a value exceeds its limit, or the
 // minimum of agents does not fit total_tokens, or what the agents of a later round are told (the
 // messages and digest_bytes, each) exceeds 16 MiB, or seed and replay.seed differ, or the request's
 // answer key or checker cannot be parsed, or kAccepted or kCheck come without a checker, or a probe
-// may have more tokens than there are between two. kUnimplemented: the model is served by workers
-// of an earlier version, which would not heed what is asked for. kAborted when a replay's
-// decision_version is not ours. A strategy that the model has no words for is kSample. A key that
-// does not suit the question is no error: what cannot be compared is synthesised.
+// may have more tokens than there are between two, or a pass of the aggregator leaves none of its
+// positions to a prompt. kUnimplemented: a model is served by workers of an earlier version, which
+// would not heed what is asked for. kAborted when a replay's decision_version is not ours, or its
+// aggregation had another fingerprint. A strategy that the model has no words for is kSample. A key
+// that does not suit the question is no error: what cannot be compared is synthesised.
 absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& model,
-                              const Limits& limits);
+                              const Limits& limits, const ModelDescription* aggregator = nullptr);
 
 }  // namespace conclave::router

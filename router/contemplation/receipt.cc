@@ -75,8 +75,8 @@ std::string ResultHash(const std::vector<KeptTokens>& agents, const std::vector<
 
 void PromptBill::Accepted(AgentId agent, int prompt_tokens) {
   any_ = true;
+  if (prompts_.empty()) usage_.first = prompt_tokens;
   if (!prompts_.try_emplace(agent, prompt_tokens).second) return;
-  usage_.first = prompts_.begin()->second;
   usage_.total += prompt_tokens;
   fresh_ += prompt_tokens;
 }

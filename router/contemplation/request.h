@@ -56,6 +56,7 @@ struct ReplaySpec {
   uint64_t seed = 0;
   int64_t time_of_day = 0;
   std::string fingerprint;
+  std::string aggregator_fingerprint;  // Empty: that of the agents, or not compared.
   int decision_version = 0;
   std::vector<Decision> decisions;
   std::string result_hash;  // Hex. Empty: not compared.
@@ -104,6 +105,7 @@ struct Request {
   std::optional<int> stop_votes;           // kWindow, kFirst, kQuorum.
   std::optional<absl::Duration> patience;  // With those that hold others back.
   Aggregation aggregation = Aggregation::kAuto;
+  std::string aggregator_model;           // Whose the last pass is. Empty: the same.
   std::optional<double> confidence_bar;   // For contemplating only. Above 0.
   std::optional<int> confidence_window;   // For contemplating only.
   std::optional<VoteWeight> vote_weight;  // kWeightedVote; not kOne.

@@ -136,6 +136,7 @@ void FakeFleet::Obey(const Command& command) {
                           run_.emplace();
                           run_->attempt = open.attempt;
                           run_->wanted = open.agents;
+                          run_->model = open.model;
                           run_->room = random_.Between(chaos_.least_room, chaos_.most_room);
                           run_->pool = random_.Between(chaos_.least_pool, chaos_.least_pool + 8);
                           run_->room = std::min(run_->room, run_->pool);
@@ -184,7 +185,9 @@ void FakeFleet::Work() {
 }
 
 void FakeFleet::FindPlace() {
-  if (random_.Chance(chaos_.no_place)) {
+  const bool other = run_->model == kOtherModel;
+  ASSERT_TRUE(other || run_->model == kAgentsModel) << "nobody serves " << run_->model;
+  if (random_.Chance(chaos_.no_place) || (other && chaos_.no_other)) {
     run_->gone = true;
     run_->outbox.push_back(PlacementFailed{.attempt = run_->attempt, .why = Unavailable("nobody")});
     return;
@@ -196,7 +199,9 @@ void FakeFleet::FindPlace() {
   const int credits = chaos_.tells_credits ? run_->room : random_.Below(3);
   run_->others = Others();
   run_->outbox.push_back(Placed{.attempt = run_->attempt,
-                                .fingerprint = foreign ? "g" : "f",
+                                .fingerprint = foreign ? "g"
+                                               : other ? "x"
+                                                       : "f",
                                 .credits = credits,
                                 .running = run_->others,
                                 .words = "group g serves"});

@@ -68,6 +68,10 @@ struct World {
   mutable std::map<AgentId, FakeStream> streams_;
 };
 
+// What groups serve: the agents' model, and another one; each has one fingerprint.
+inline constexpr const char* kAgentsModel = "m";
+inline constexpr const char* kOtherModel = "o";
+
 // What goes wrong, in percent of the occasions.
 struct Chaos {
   int least_room = 64, most_room = 64;  // Agents that a group can run at a time.
@@ -77,10 +81,11 @@ struct Chaos {
   int hasty_cancel = 50;                // A cancel overtakes tokens.
   int coalesce = 50;                    // How much gathers before it is sent.
   bool tells_credits = true;
-  int slow = 0;       // Agents that a group draws for seldom.
-  int odd_width = 0;  // A gang is refused for good, with whatever width.
-  int foreign = 0;    // A group has another fingerprint.
-  int busy = 0;       // A group runs agents of others, and says so.
+  int slow = 0;           // Agents that a group draws for seldom.
+  int odd_width = 0;      // A gang is refused for good, with whatever width.
+  int foreign = 0;        // A group has another fingerprint.
+  bool no_other = false;  // No group of another model than the agents' is there.
+  int busy = 0;           // A group runs agents of others, and says so.
   // Per mille of the turns.
   int tide = 0;    // Room comes or goes, and the credits are told.
   int silent = 0;  // The group says nothing any more, and is not lost.
@@ -128,6 +133,7 @@ class FakeFleet {
   struct Run {
     int attempt = 0;
     int wanted = 1;
+    std::string model = {};
     bool placed = false, gone = false, finishing = false, over = false;
     bool silent = false, broken = false;
     int room = 0, pool = 0, others = 0;

@@ -95,7 +95,8 @@ TEST(ForgedReplayTest, EndsWithAnAnswerOrAReason) {
     Scenario scenario = MakeScenario(seed);
     if (seed % 2 == 1) AddRounds(scenario);
     if (seed % 5 == 2) AddWaves(scenario);
-    const auto plan = MakePlan(scenario.request, scenario.model, scenario.limits);
+    if (seed % 7 < 2) AddAggregator(scenario);
+    const auto plan = scenario.MakePlan();
     if (!plan.ok()) continue;
     const Outcome first = RunHistory(scenario, *plan);
     if (!first.completed) continue;
@@ -106,7 +107,7 @@ TEST(ForgedReplayTest, EndsWithAnAnswerOrAReason) {
       replay.decisions = Forged(random, *plan, std::move(replay.decisions));
       replay.result_hash.clear();
       SCOPED_TRACE(fmt::format("seed {}:{}", seed, TextOf(replay.decisions)));
-      const auto again = MakePlan(forged.request, forged.model, forged.limits);
+      const auto again = forged.MakePlan();
       if (!again.ok()) {
         EXPECT_TRUE(absl::IsInvalidArgument(again.status())) << again.status();
         ++refused;

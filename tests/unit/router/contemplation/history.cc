@@ -53,7 +53,7 @@ void DrawRequest(Random& random, Scenario& scenario) {
 }
 
 void DrawModel(Random& random, ModelDescription& model) {
-  model.name = "m";
+  model.name = kAgentsModel;
   model.fingerprint = "f";
   model.max_positions = 4096;
   model.decision_version = kDecisionVersion;
@@ -243,6 +243,30 @@ void AddRounds(Scenario& scenario) {
   if (random.Chance(40)) request.drafts = random.Between(1, *request.max_agents);
 }
 
+void AddAggregator(Scenario& scenario) {
+  Request& request = scenario.request;
+  if (request.mode != Mode::kContemplating) return;
+  Random random(scenario.seed ^ 0xa99e9);
+  random.Next();
+  scenario.aggregator = scenario.model;
+  scenario.aggregator->name = request.aggregator_model = kOtherModel;
+  scenario.aggregator->fingerprint = "x";
+  PromptProfile& profile = scenario.aggregator->profile;
+  profile.max_candidates = random.Between(2, 9);
+  profile.end_thinking_tokens = random.Below(9);
+  if (random.Chance(10)) profile.aggregate_text.clear();
+  // Its own words are not asked for.
+  if (random.Chance(50)) scenario.model.profile.aggregate_text.clear();
+  if (random.Chance(50)) scenario.model.profile.join_text.clear();
+  if (random.Chance(50)) scenario.model.profile.select_text.clear();
+  scenario.chaos.no_other = !scenario.calm && random.Chance(15);
+  if (!scenario.chaos.no_other) return;
+  // One is looked for again and again, as long as the patience lasts.
+  absl::Duration& patience = scenario.limits.straggler_patience;
+  patience = std::min(patience, absl::Milliseconds(random.Between(1, 40)));
+  if (request.patience) request.patience = std::min(*request.patience, patience);
+}
+
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather) {
   Random random(weather);
   Scenario replay = scenario;
@@ -266,6 +290,7 @@ Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t w
   replay.request.replay = ReplaySpec{.seed = receipt.seed,
                                      .time_of_day = receipt.time_of_day,
                                      .fingerprint = receipt.fingerprint,
+                                     .aggregator_fingerprint = receipt.aggregator_fingerprint,
                                      .decision_version = receipt.decision_version,
                                      .decisions = receipt.decisions,
                                      .result_hash = receipt.result_hash};

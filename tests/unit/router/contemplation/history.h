@@ -21,8 +21,13 @@ struct Scenario {
   uint64_t seed = 0;
   Request request;
   ModelDescription model;
+  std::optional<ModelDescription> aggregator;  // Whose the pass is.
   Limits limits;
   World world;
+
+  absl::StatusOr<Plan> MakePlan() const {
+    return router::MakePlan(request, model, limits, aggregator ? &*aggregator : nullptr);
+  }
   Chaos chaos;
   bool calm = false;  // Nothing goes wrong and no clock runs out; agents may join late.
   int stop_at = -1;   // The turn at which it is stopped; negative: none.
@@ -45,6 +50,8 @@ void AddSelection(Scenario& scenario);
 void AddProbes(Scenario& scenario);
 // In rounds, or in parts; before AddWaves.
 void AddRounds(Scenario& scenario);
+// With a pass of another model, whose groups may be missing; after AddRounds and AddSelection.
+void AddAggregator(Scenario& scenario);
 // The same request again, in other weather, led by what the receipt says.
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather);
 
@@ -73,6 +80,7 @@ class Watcher {
   const std::optional<Completed>& completed() const { return completed_; }
 
  private:
+  void SeeOpen(const OpenRun& open);
   void SeeGang(const AddGang& gang);
   void CheckWave(AgentId agent);
   void CheckRound(AgentId agent);
@@ -97,6 +105,7 @@ class Watcher {
   absl::Status status_;
   std::optional<Completed> completed_;
   bool closed_by_completed_ = false;
+  std::string model_;  // Of the attempt.
 
   std::set<AgentId> out_;            // Counted, cut, or kept out.
   std::map<AgentId, int64_t> held_;  // Granted; once it is counted or cut, kept.

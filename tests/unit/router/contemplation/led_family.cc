@@ -29,7 +29,7 @@ void LedFamily::Begin(int agents, int least) {
 }
 
 void LedFamily::Begin() {
-  const auto plan = MakePlan(request_, model_, limits_);
+  const auto plan = MakePlan(request_, model_, limits_, aggregator_ ? &*aggregator_ : nullptr);
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(plan->fingerprint, "f");
   family_.emplace(*plan, limits_);
@@ -41,6 +41,8 @@ void LedFamily::Tell(decltype(Event::what) what) {
     EXPECT_FALSE(is_done()) << "a command after the end";
     if (auto* open = std::get_if<OpenRun>(&command)) {
       attempt_ = open->attempt;
+      finished_ = false;
+      opened_.push_back(*open);
       placing_ = true;
       answered_ = gangs_.size();
     }
@@ -133,6 +135,7 @@ void LedFamily::BeginReplay(const Receipt& receipt) {
   request_.replay = ReplaySpec{.seed = receipt.seed,
                                .time_of_day = receipt.time_of_day,
                                .fingerprint = receipt.fingerprint,
+                               .aggregator_fingerprint = receipt.aggregator_fingerprint,
                                .decision_version = receipt.decision_version,
                                .decisions = receipt.decisions,
                                .result_hash = receipt.result_hash};
@@ -145,6 +148,7 @@ void LedFamily::BeginReplay(const Receipt& receipt) {
 
 void LedFamily::Forget() {
   attempt_ = 0;
+  opened_.clear();
   gangs_.clear();
   events_.clear();
   words_.clear();
@@ -157,9 +161,17 @@ void LedFamily::Forget() {
 void LedFamily::Replay(const Receipt& receipt) {
   const std::map<AgentId, std::string> wanted = std::exchange(words_, {});
   BeginReplay(receipt);
-  if (placing_) Place(64);
-  for (size_t sent = 0; sent < gangs_.size() && !is_done(); ++sent) {
-    const AddGang gang = gangs_[sent];
+  for (size_t sent = 0; !is_done();) {
+    if (placing_) {
+      Place(64, opened_.back().opening.fingerprint);
+      continue;
+    }
+    if (sent == gangs_.size()) {
+      if (!finished_) return;
+      EndFamily();
+      continue;
+    }
+    const AddGang gang = gangs_[sent++];
     Accept(gang);
     for (const AgentRecipe& agent : gang.agents) {
       const auto words = wanted.find(agent.id);
@@ -170,7 +182,6 @@ void LedFamily::Replay(const Receipt& receipt) {
       }
     }
   }
-  if (finished_ && !is_done()) EndFamily();
 }
 
 std::vector<Decision> LedFamily::Decisions() const {

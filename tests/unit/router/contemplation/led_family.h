@@ -63,10 +63,12 @@ class LedFamily : public ::testing::Test {
 
   Request request_;
   ModelDescription model_;
+  std::optional<ModelDescription> aggregator_;  // Whose the pass is.
   Limits limits_;
   absl::Time now_ = absl::FromUnixSeconds(1000);
   std::optional<Contemplation> family_;
   int attempt_ = 0;
+  std::vector<OpenRun> opened_;  // Attempts.
   std::vector<AddGang> gangs_;
   std::vector<CancelAgents> cancels_;
   std::vector<ClientEvent> events_;

@@ -114,6 +114,89 @@ std::string FieldOf(const Request& request, const ModelDescription& model,
   return details.fields.empty() ? "" : details.fields[0].first;
 }
 
+ModelDescription Aggregator() {
+  ModelDescription model = Model();
+  model.name = "big";
+  model.fingerprint = "x";
+  model.max_positions = 2000;
+  model.profile.thinking_tokens = 300;
+  model.profile.answer_tokens = 40;
+  model.profile.end_thinking_tokens = 5;
+  model.profile.sampling.temperature = 0.25f;
+  model.profile.sampling.logit_bias = {{9, 1.0f}};
+  return model;
+}
+
+TEST(PlanTest, APassOfAnotherModelHasThatModelsDefaults) {
+  Request request = Question();
+  request.max_agents = 4;
+  request.stop_tokens = {400};
+  request.sampling.logit_bias = {{3, 1.0f}};
+  request.sampling.top_k = 7;
+  ModelDescription small = Aggregator();
+  small.vocabulary = 300;  // Lacks 400, which is none of its ids.
+
+  const auto plan = MakePlan(request, Model(), Limits(), &small);
+
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->synthesis.id, MakeAgentId(kAggregateStage, 0, 0));
+  EXPECT_EQ(plan->synthesis.grant, 300 + 5 + 40);
+  EXPECT_EQ(plan->synthesis.budget.thinking_tokens, 300);
+  EXPECT_EQ(plan->synthesis.sampling.temperature, 0.25f);
+  EXPECT_EQ(plan->synthesis.sampling.top_k, 7);
+  EXPECT_EQ(plan->synthesis.sampling.logit_bias, small.profile.sampling.logit_bias);
+  EXPECT_TRUE(plan->synthesis.stop_tokens.empty());
+  EXPECT_EQ(plan->agents[0].grant, 100 + 2 + 20);
+  EXPECT_EQ(plan->agents[0].stop_tokens, request.stop_tokens);
+  EXPECT_EQ(plan->total_tokens, 4 * 122 + 345) << "out of the same total";
+  EXPECT_EQ(plan->aggregator->model, "big");
+  EXPECT_EQ(plan->aggregator->fingerprint, "x");
+  EXPECT_EQ(&plan->pass_profile(), &plan->aggregator->profile);
+}
+
+std::string AggregatorFieldOf(const Request& request, const ModelDescription& aggregator,
+                              absl::StatusCode code = absl::StatusCode::kInvalidArgument) {
+  const absl::Status status = MakePlan(request, Model(), Limits(), &aggregator).status();
+  EXPECT_EQ(status.code(), code) << status;
+  const StatusDetails details = DetailsOf(status);
+  return details.fields.empty() ? "" : details.fields[0].first;
+}
+
+TEST(PlanTest, APassOfAnotherModelKeepsThatModelsLimits) {
+  ModelDescription small = Aggregator();
+  small.max_positions = 200;
+  Request request = Question();
+  request.answer_tokens = 201;
+  EXPECT_EQ(AggregatorFieldOf(request, small), "budget.answer_tokens");
+  request.answer_tokens = 10;
+  request.thinking_tokens = 500;
+  EXPECT_EQ(AggregatorFieldOf(request, small), "budget.thinking_tokens");
+  request.thinking_tokens = 185;
+  EXPECT_EQ(AggregatorFieldOf(request, small), "contemplation.aggregator_model")
+      << "nothing is left to its prompt";
+  request.thinking_tokens = 184;
+  EXPECT_TRUE(MakePlan(request, Model(), Limits(), &small).ok());
+  small.profile.thinks = false;
+  request.min_tokens = 11;
+  EXPECT_EQ(AggregatorFieldOf(request, small), "budget.min_tokens");
+  small.vocabulary = 0;
+  EXPECT_EQ(AggregatorFieldOf(request, small, absl::StatusCode::kUnimplemented),
+            "budget.min_tokens");
+}
+
+TEST(PlanTest, AReplayOfAnotherAggregationIsAborted) {
+  Request request = Question();
+  request.replay = ReplaySpec{};
+  request.replay->decision_version = kDecisionVersion;
+  request.replay->aggregator_fingerprint = "x";
+  const ModelDescription same = Aggregator();
+  EXPECT_TRUE(MakePlan(request, Model(), Limits(), &same).ok());
+  EXPECT_TRUE(absl::IsAborted(MakePlan(request, Model(), Limits()).status()));
+  ModelDescription other = same;
+  other.fingerprint = "y";
+  EXPECT_TRUE(absl::IsAborted(MakePlan(request, Model(), Limits(), &other).status()));
+}
+
 TEST(PlanTest, TokensThatTheVocabularyLacksAreNamed) {
   Request request = Question();
   request.stop_tokens = {1, 500};

@@ -181,14 +181,14 @@ Expected Reckon(const Plan& plan, const World& world) {
                          (plan.request.aggregation != Aggregation::kSynthesise && sure &&
                           plan.request.aggregation != Aggregation::kSelect);
   const size_t fewest = plan.request.aggregation == Aggregation::kSynthesise ? 1 : 2;
-  bool possible = !plan.profile.aggregate_text.empty() && candidates >= fewest;
+  bool possible = !plan.pass_profile().aggregate_text.empty() && candidates >= fewest;
   const bool selects = plan.request.aggregation == Aggregation::kSelect;
   if (selects) {
     size_t uncompared = 0;
     for (const Ended* end : heard) {
       uncompared += accepted == nullptr && !end->answer && !trimmed(end->text).empty() ? 1 : 0;
     }
-    possible = !plan.profile.select_text.empty() && expected.votes.size() + uncompared > 1;
+    possible = !plan.pass_profile().select_text.empty() && expected.votes.size() + uncompared > 1;
   }
   expected.critical_path = clock;
   if (!by_itself && possible) {
@@ -214,7 +214,7 @@ Expected Reckon(const Plan& plan, const World& world) {
           said.push_back({end->id, trimmed(end->text), end->answer.has_value()});
         }
         const std::vector<std::string> shown =
-            Candidates(ballot, said, plan.profile.max_candidates);
+            Candidates(ballot, said, plan.pass_profile().max_candidates);
         const size_t at = expected.answer.find_first_of("123456789");
         const size_t picked = at == std::string::npos ? 0 : expected.answer[at] - '0';
         for (const Ended* end : heard) {

@@ -36,6 +36,7 @@ struct Totals {
   int refined = 0, fell_back = 0;     // Requests with a later round; whose last one was silent.
   int joined = 0, in_parts = 0;       // Split questions: joined; answered by parts.
   int not_split = 0;                  // Asked whole after all.
+  int moved = 0, stayed = 0;          // Passes of another model; those that it never began.
   int resumed = 0;                    // Requests whose agents were resumed.
   std::array<Taken, 5> taken;         // By kind.
   int64_t events = 0;
@@ -66,7 +67,7 @@ void ExpectReckoned(const Completed& completed, const Plan& plan, const World& w
 void ExpectReplayed(const Scenario& scenario, const Completed& completed, uint64_t weather,
                     Totals& totals) {
   const Scenario again = MakeReplay(scenario, completed.receipt, weather);
-  const auto plan = MakePlan(again.request, again.model, again.limits);
+  const auto plan = again.MakePlan();
   ASSERT_TRUE(plan.ok()) << plan.status();
   Outcome outcome = RunHistory(again, *plan);
   totals.events += outcome.events;
@@ -170,6 +171,15 @@ void CountRounds(const Plan& plan, const Completed& completed, Totals& totals) {
   ++(completed.method == Aggregation::kSynthesise ? totals.joined : totals.in_parts);
 }
 
+// What became of passes of another model.
+void CountMoved(const Plan& plan, const Completed& completed, Totals& totals) {
+  if (!plan.aggregator) return;
+  for (const AgentUsage& usage : completed.receipt.agents) {
+    if (StageOf(usage.agent) != kAggregateStage) continue;
+    ++(usage.prompt_tokens > 0 ? totals.moved : totals.stayed);
+  }
+}
+
 void RunOne(uint64_t seed, Totals& totals) {
   const bool weighted = seed / 4 % 3 == 1;
   Scenario scenario = weighted ? MakeWeightedScenario(seed) : MakeScenario(seed);
@@ -178,8 +188,9 @@ void RunOne(uint64_t seed, Totals& totals) {
   if (seed / 4 % 7 < 2) AddChecker(scenario);
   if (seed / 4 % 11 < 2) AddSelection(scenario);
   if (seed / 4 % 13 < 5) AddProbes(scenario);
+  if (seed / 4 % 17 < 5) AddAggregator(scenario);
   ++totals.histories;
-  const auto plan = MakePlan(scenario.request, scenario.model, scenario.limits);
+  const auto plan = scenario.MakePlan();
   if (!plan.ok()) {
     EXPECT_TRUE(absl::IsInvalidArgument(plan.status())) << plan.status();
     ++totals.refused;
@@ -197,6 +208,7 @@ void RunOne(uint64_t seed, Totals& totals) {
   totals.rejected += outcome.completed->accepted == false ? 1 : 0;
   CountAgreed(*plan, scenario.world, *outcome.completed, totals);
   CountRounds(*plan, *outcome.completed, totals);
+  CountMoved(*plan, *outcome.completed, totals);
   CountTaken(outcome.completed->receipt.decisions, totals);
   totals.resumed += outcome.completed->receipt.resumes > 0 ? 1 : 0;
   const bool decided = !outcome.completed->receipt.decisions.empty();
@@ -241,13 +253,17 @@ TEST_P(SimulationTest, EveryHistoryKeepsTheRulesAndReplaysToTheSameBytes) {
       totals.refused, totals.weighted, totals.overturned, totals.barred, totals.in_waves,
       totals.later_waves, totals.unasked, totals.priced, totals.accepted, totals.rejected,
       totals.picked, totals.agreed, totals.events);
-  fmt::print("{} refined, {} of them by the round before, {} joined, {} by parts, {} not split\n",
-             totals.refined, totals.fell_back, totals.joined, totals.in_parts, totals.not_split);
+  fmt::print(
+      "{} refined, {} of them by the round before, {} joined, {} by parts, {} not split, {} passes "
+      "of another model, {} that found none\n",
+      totals.refined, totals.fell_back, totals.joined, totals.in_parts, totals.not_split,
+      totals.moved, totals.stayed);
   if (totals.histories < 500) return;
   for (const int reached :
        {totals.weighted, totals.overturned, totals.barred, totals.later_waves, totals.unasked,
         totals.priced, totals.accepted, totals.rejected, totals.picked, totals.agreed,
-        totals.refined, totals.fell_back, totals.joined, totals.in_parts, totals.not_split}) {
+        totals.refined, totals.fell_back, totals.joined, totals.in_parts, totals.not_split,
+        totals.moved, totals.stayed}) {
     EXPECT_GT(reached, 0);
   }
 }

@@ -33,6 +33,8 @@ void Watcher::See(const std::vector<Command>& commands, absl::Time now) {
         if (decision->kind == Decision::Kind::kNarrow)
           out_.insert(decision->agents.begin(), decision->agents.end());
       }
+    } else if (const auto* open = std::get_if<OpenRun>(&command)) {
+      SeeOpen(*open);
     } else if (const auto* gang = std::get_if<AddGang>(&command)) {
       SeeGang(*gang);
     } else if (const auto* wake = std::get_if<WakeAt>(&command)) {
@@ -51,9 +53,19 @@ void Watcher::See(const std::vector<Command>& commands, absl::Time now) {
   CheckBudget();
 }
 
+void Watcher::SeeOpen(const OpenRun& open) {
+  model_ = open.model;
+  const bool other = plan_.aggregator && open.model == plan_.aggregator->model;
+  const std::string& wanted = other ? plan_.aggregator->fingerprint : plan_.fingerprint;
+  ASSERT_EQ(open.opening.fingerprint, wanted) << "not where it may run";
+}
+
+// A pass of another model runs nowhere else, and nobody else runs there.
 void Watcher::SeeGang(const AddGang& gang) {
   ASSERT_FALSE(gang.agents.empty());
   for (const AgentRecipe& recipe : gang.agents) {
+    const bool other = plan_.aggregator && StageOf(recipe.id) == kAggregateStage;
+    ASSERT_EQ(model_, other ? plan_.aggregator->model : plan_.model);
     held_[recipe.id] = recipe.grant;
     CheckRound(recipe.id);
     CheckWave(recipe.id);
@@ -205,6 +217,7 @@ void Watcher::CheckBar(const AgentUsage& usage) {
     const std::optional<Agreed> agreed = AgreedEnd(plan_, world_, recipe);
     ASSERT_EQ(usage.kept, agreed ? agreed->length : end.length);
     ASSERT_EQ(usage.reason, agreed ? Finish::kStop : end.cause);
+    ASSERT_EQ(usage.probes_agreed, agreed.has_value());
     ASSERT_TRUE(usage.reason != Finish::kBar || !usage.answer);
   }
 }
@@ -318,6 +331,7 @@ void Watcher::CheckReceipt(const Receipt& receipt, const FakeFleet& fleet) {
   ASSERT_EQ(receipt.prompt.total, prompts);
   ASSERT_EQ(receipt.prompt.computed + receipt.prompt.shared, receipt.prompt.total);
   ASSERT_EQ(receipt.probe_tokens, fleet.probed());
+  ASSERT_EQ(receipt.aggregator_fingerprint, plan_.aggregator ? plan_.aggregator->fingerprint : "");
   int votes = 0;
   for (const Vote& vote : receipt.votes) votes += vote.count;
   ASSERT_LE(votes, static_cast<int>(receipt.agents.size()));

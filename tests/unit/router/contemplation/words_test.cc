@@ -281,6 +281,15 @@ TEST(ReceiptTest, ThePromptsBillAddsUpWhateverWasRunAgain) {
   EXPECT_TRUE(bill.incomplete());
 }
 
+TEST(ReceiptTest, TheFirstPromptIsThatOfWhoWasTakenInFirst) {
+  PromptBill bill;
+  bill.Accepted(MakeAgentId(kSplitStage, 0, 0), 30);
+  bill.Accepted(MakeAgentId(kPartStage, 0, 0), 20);
+  bill.Accepted(MakeAgentId(kAggregateStage, 0, 0), 90);
+  bill.Ended({.prompt_computed = 140});
+  EXPECT_EQ(bill.usage().first, 30);
+}
+
 using Kind = Decision::Kind;
 
 Decision Made(int number, Kind kind, int64_t clock, std::vector<AgentId> agents,

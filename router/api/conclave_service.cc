@@ -55,6 +55,13 @@ std::string IdOf(const v1::GenerateRequest& request) {
   return IsRequestId(request.request_id()) ? request.request_id() : fmt::format("{:016x}", Draw());
 }
 
+// The same, said of a field.
+absl::Status OfField(const std::string& field, const absl::Status& status) {
+  StatusDetails details = DetailsOf(status);
+  details.fields.emplace_back(field, std::string(MessageOf(status)));
+  return WithDetails(Annotate(status, field), details);
+}
+
 // A request that passed the checks.
 struct Prepared {
   RequestName name;
@@ -202,7 +209,12 @@ absl::StatusOr<Plan> ConclaveRpc::Service::MakePlanOf(const v1::GenerateRequest&
   const std::string fingerprint = request.replay ? request.replay->fingerprint : "";
   ASSIGN_OR_RETURN(const ModelDescription model,
                    parts_.fleet.FindModel(request.model, fingerprint));
-  return MakePlan(request, model, options_.limits);
+  if (request.aggregator_model.empty() || request.aggregator_model == model.name)
+    return MakePlan(request, model, options_.limits);
+  const auto aggregator = parts_.fleet.FindModel(
+      request.aggregator_model, request.replay ? request.replay->aggregator_fingerprint : "");
+  if (!aggregator.ok()) return OfField("contemplation.aggregator_model", aggregator.status());
+  return MakePlan(request, model, options_.limits, &*aggregator);
 }
 
 uint64_t ConclaveRpc::Service::Begin(const absl::StatusOr<std::string>& tenant,

@@ -100,6 +100,7 @@ void Set(const AgentUsage& usage, v1::AgentUsage* out) {
   out->set_thinking_forced(usage.thinking_forced);
   if (usage.cut) out->set_cut_reason(ReasonOf(usage.cut_reason));
   if (usage.accepted) out->set_accepted(*usage.accepted);
+  out->set_probes_agreed(usage.probes_agreed);
 }
 
 void Set(const Settings& settings, v1::Settings* out) {
@@ -140,6 +141,8 @@ void Set(const Receipt& receipt, v1::Receipt* out) {
   out->set_resumes(receipt.resumes);
   out->set_counts_from_stream(receipt.counts_from_stream);
   out->set_probe_tokens(receipt.probe_tokens);
+  out->set_aggregator_model(receipt.aggregator_model);
+  out->set_aggregator_fingerprint(receipt.aggregator_fingerprint);
 }
 
 // Fills the event's own member of the oneof.
@@ -156,6 +159,7 @@ struct Filler {
     wire.set_fingerprint(event.fingerprint);
     wire.set_time_of_day(event.time_of_day);
     wire.set_decision_version(event.decision_version);
+    wire.set_aggregator_fingerprint(event.aggregator_fingerprint);
   }
   void operator()(const AgentStarted& event) const {
     out.mutable_agent_started()->set_prompt_tokens(event.prompt_tokens);
@@ -187,6 +191,7 @@ struct Filler {
       Set(event.stopped_by, [&wire] { return wire.mutable_stopped_by(); });
     }
     wire.set_thinking_forced(event.thinking_forced);
+    wire.set_probes_agreed(event.probes_agreed);
   }
   void operator()(const AgentCut& event) const {
     out.mutable_agent_cut()->set_reason(ReasonOf(event.reason));
@@ -203,6 +208,7 @@ struct Filler {
   void operator()(const AggregationStarted& event) const {
     out.mutable_aggregation_started()->set_method(MethodOf(event.method));
     out.mutable_aggregation_started()->set_candidates(event.candidates);
+    out.mutable_aggregation_started()->set_model(event.model);
   }
   void operator()(const CheckerVerdict& event) const {
     out.mutable_checker_verdict()->set_accepted(event.accepted);

@@ -212,6 +212,21 @@ absl::Status ParseTemperatures(const v1::Contemplation& how, Request& request) {
   return absl::OkStatus();
 }
 
+absl::Status CheckName(std::string_view field, const std::string& name) {
+  if (name.size() <= kMostNameBytes) return absl::OkStatus();
+  return BadField(field, fmt::format("has {} bytes; the limit is {}", name.size(), kMostNameBytes));
+}
+
+absl::Status ParseAggregator(const v1::Contemplation& how, Request& request) {
+  RETURN_IF_ERROR(CheckName("contemplation.aggregator_model", how.aggregator_model()));
+  request.aggregator_model = how.aggregator_model();
+  const bool votes = request.aggregation == Aggregation::kVote ||
+                     request.aggregation == Aggregation::kWeightedVote;
+  if (request.aggregator_model.empty() || !votes || request.strategy == Strategy::kDecompose)
+    return absl::OkStatus();
+  return BadField("contemplation.aggregator_model", "is for an aggregation by a model, not a vote");
+}
+
 absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) {
   if (how.has_min_agents()) {
     RETURN_IF_ERROR(CheckRange("contemplation.min_agents", how.min_agents(), 1, kMostAgents));
@@ -239,6 +254,7 @@ absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) 
   static_assert(static_cast<int>(Aggregation::kCheck) + 1 == v1::AGGREGATION_CHECK);
   if (how.aggregation() != v1::AGGREGATION_UNSPECIFIED)
     request.aggregation = static_cast<Aggregation>(static_cast<int>(how.aggregation()) - 1);
+  RETURN_IF_ERROR(ParseAggregator(how, request));
   if (how.has_wave()) {
     RETURN_IF_ERROR(CheckRange("contemplation.wave", how.wave(), 1, kMostAgents));
     request.wave = how.wave();
@@ -354,11 +370,10 @@ absl::Status ParseReplay(const v1::Replay& wire, Request& request) {
   replay.fingerprint = wire.fingerprint();
   replay.decision_version = wire.decision_version();
   replay.result_hash = wire.result_hash();
+  replay.aggregator_fingerprint = wire.aggregator_fingerprint();
   if (replay.fingerprint.empty()) return BadField("replay.fingerprint", "is empty");
-  if (replay.fingerprint.size() > kMostNameBytes) {
-    return BadField("replay.fingerprint", fmt::format("has {} bytes; the limit is {}",
-                                                      replay.fingerprint.size(), kMostNameBytes));
-  }
+  RETURN_IF_ERROR(CheckName("replay.fingerprint", replay.fingerprint));
+  RETURN_IF_ERROR(CheckName("replay.aggregator_fingerprint", replay.aggregator_fingerprint));
   RETURN_IF_ERROR(CheckRange("replay.decisions", wire.decisions_size(), 0, kMostDecisions));
   for (int i = 0; i < wire.decisions_size(); ++i) {
     ASSIGN_OR_RETURN(Decision decision,
@@ -410,11 +425,7 @@ absl::StatusOr<StreamTerms> ParseStreamTerms(const v1::GenerateRequest& wire,
   return terms;
 }
 
-absl::Status CheckModelName(const std::string& name) {
-  if (name.size() <= kMostNameBytes) return absl::OkStatus();
-  return BadField("model",
-                  fmt::format("has {} bytes; the limit is {}", name.size(), kMostNameBytes));
-}
+absl::Status CheckModelName(const std::string& name) { return CheckName("model", name); }
 
 absl::StatusOr<Request> ParseRequest(const v1::GenerateRequest& wire, const RequestDraws& draws) {
   Request request;

@@ -8,11 +8,11 @@
 namespace conclave::router {
 namespace {
 
-GroupDescription Describe(const std::string& name) {
+GroupDescription Describe(const std::string& name, const std::string& fingerprint = "f00d") {
   GroupDescription description;
   ModelDescription& model = description.model;
   model.name = name;
-  model.fingerprint = "f00d";
+  model.fingerprint = fingerprint;
   model.numerics = "fake";
   model.max_positions = 4096;
   model.max_agents = 64;
@@ -53,11 +53,16 @@ ApiRig::ApiRig(RigOptions options) : ApiRig(std::move(options), ThirdOfIndex) {}
 
 ApiRig::ApiRig(RigOptions options, std::function<FakeSpeech(AgentId)> speech)
     : keys_(*Keys::Make(options.admission.tenants)), admission_(options.admission) {
-  auto worker =
-      std::make_unique<FakeWorker>(Describe(options.model), options.credits, std::move(speech));
+  auto worker = std::make_unique<FakeWorker>(Describe(options.model), options.credits, speech);
   worker_ = worker.get();
   std::vector<FleetMember> members;
   members.push_back({.address = "fake:1", .client = std::move(worker)});
+  if (!options.other_model.empty()) {
+    auto other = std::make_unique<FakeWorker>(Describe(options.other_model, "beef"),
+                                              options.credits, std::move(speech));
+    other_worker_ = other.get();
+    members.push_back({.address = "fake:2", .client = std::move(other)});
+  }
   const Logger logger({}, [this](std::string_view line) {
     absl::MutexLock lock(&mutex_);
     log_.emplace_back(line);

@@ -20,6 +20,7 @@ struct RigOptions {
   AdmissionOptions admission = {};
   int credits = 64;
   std::string model = "demo";
+  std::string other_model = {};  // Of a second group; empty: there is none.
 };
 
 // Of tenants whose name is their key.
@@ -36,7 +37,7 @@ class LeapingClock : public Clock {
   std::atomic<int64_t> leapt_{0};
 };
 
-// The public API over a fake worker group, in one process: what a client sees.
+// The public API over a fake worker group or two, in one process: what a client sees.
 class ApiRig {
  public:
   // Agents answer "Answer: N", where N is their index divided by three, after five thoughts.
@@ -47,6 +48,7 @@ class ApiRig {
   v1::ConclaveService::Stub& stub() { return *stub_; }
   std::shared_ptr<grpc::Channel> channel() { return channel_; }
   FakeWorker& worker() { return *worker_; }
+  FakeWorker& other_worker() { return *other_worker_; }  // REQUIRES: there is one.
   ConclaveRpc& rpc() { return *rpc_; }
   Admission& admission() { return admission_; }
   Metrics& metrics() { return metrics_; }
@@ -60,6 +62,7 @@ class ApiRig {
   Metrics metrics_;
   TimerThread timers_;
   FakeWorker* worker_ = nullptr;
+  FakeWorker* other_worker_ = nullptr;
   Keys keys_;
   Admission admission_;
   std::unique_ptr<Fleet> fleet_;

@@ -75,7 +75,8 @@ Receipt FullReceipt() {
                             .lowest_window_confidence = 9,
                             .stopped_by = StoppedBy(),
                             .thinking_forced = true,
-                            .accepted = true});
+                            .accepted = true,
+                            .probes_agreed = true});
   receipt.thinking_tokens = 11;
   receipt.answer_tokens = 12;
   receipt.aggregation_tokens = 13;
@@ -89,6 +90,8 @@ Receipt FullReceipt() {
   receipt.resumes = 2;
   receipt.counts_from_stream = true;
   receipt.probe_tokens = 16;
+  receipt.aggregator_model = "big";
+  receipt.aggregator_fingerprint = "x";
   return receipt;
 }
 
@@ -101,7 +104,8 @@ TEST(EventWireTest, EveryFieldOfEveryEventArrives) {
                            .agents = 2,
                            .fingerprint = "f",
                            .time_of_day = 3,
-                           .decision_version = 4}),
+                           .decision_version = 4,
+                           .aggregator_fingerprint = "x"}),
             kNothing);
   EXPECT_EQ(Unset(AgentStarted{.prompt_tokens = 3, .grant = 4}), kNothing);
   EXPECT_EQ(Unset(AgentDelta{.thinking = "t",
@@ -122,7 +126,8 @@ TEST(EventWireTest, EveryFieldOfEveryEventArrives) {
                                 .lowest_window_confidence = 9,
                                 .weight = 0.25,
                                 .stopped_by = StoppedBy(),
-                                .thinking_forced = true}),
+                                .thinking_forced = true,
+                                .probes_agreed = true}),
             kNothing);
   EXPECT_EQ(Unset(AgentCut{.reason = CutReason::kSettled, .kept = 3}), kNothing);
   EXPECT_EQ(Unset(VoteUpdate{.votes = {{.answer = "a", .weight = 1, .count = 1}},
@@ -131,7 +136,8 @@ TEST(EventWireTest, EveryFieldOfEveryEventArrives) {
                              .stop_value = -1}),
             kNothing);
   EXPECT_EQ(Unset(FullDecision()), kNothing);
-  EXPECT_EQ(Unset(AggregationStarted{.method = Aggregation::kSynthesise, .candidates = 2}),
+  EXPECT_EQ(Unset(AggregationStarted{
+                .method = Aggregation::kSynthesise, .candidates = 2, .model = "big"}),
             kNothing);
   EXPECT_EQ(Unset(AnswerDelta{.text = "x"}), kNothing);
   EXPECT_EQ(Unset(CheckerVerdict{.accepted = true, .reason = "r"}), kNothing);

@@ -120,10 +120,27 @@ std::vector<MetricSpec> RouterContemplation() {
       {"conclave_agents_total",
        kCounter,
        from,
-       "Agents of ended requests. Ended by themselves: stop, length, bar. Cut: settled, deadline, "
-       "dropped, stopped. withdrawn: no longer wanted when they were taken in; abandoned: their "
-       "request ended without an answer.",
+       "Agents of ended requests. Ended by themselves: stop, length, bar; with what their probes "
+       "agreed on: agreed. Cut: settled, deadline, dropped, stopped. withdrawn: no longer wanted "
+       "when they were taken in; abandoned: their request ended without an answer.",
        {"model", "outcome"}},
+      {"conclave_rounds_total",
+       kCounter,
+       from,
+       "Rounds of answered requests: first and refine, whose agents answer the question; split, "
+       "and parts.",
+       {"model", "kind"}},
+      {"conclave_waves_total",
+       kCounter,
+       from,
+       "Waves of those rounds that answer the question: entered, or spared, as nobody needed them "
+       "any more.",
+       {"model", "fate"}},
+      {"conclave_aggregations_total",
+       kCounter,
+       from,
+       "Last passes that were begun: by the agents' own model, or by another one.",
+       {"model", "by"}},
       {"conclave_stop_unused_tokens_total",
        kCounter,
        from,

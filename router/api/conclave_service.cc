@@ -294,8 +294,8 @@ void ConclaveRpc::Service::Start(const Prepared& prepared, Ticket ticket,
 
 GenerationHooks ConclaveRpc::Service::HooksOf(const Prepared& prepared) {
   // Shared by the hooks.
-  const auto count = std::make_shared<RequestCount>(
-      metrics_.Count(prepared.name.tenant, prepared.plan.model, prepared.plan.mode));
+  const auto count =
+      std::make_shared<RequestCount>(metrics_.Count(prepared.name.tenant, prepared.plan));
   return {.on_first_token = [count](absl::Duration after) { count->FirstToken(after); },
           .on_event = [count](const ClientEvent& event) { count->On(event); },
           .on_end =

@@ -28,6 +28,8 @@ const char* NameOf(Finish finish) {
   return "withdrawn";
 }
 
+constexpr const char* kAgreed = "agreed";  // It ended with what its probes agreed on.
+
 const char* NameOf(CutReason reason) {
   switch (reason) {
     case CutReason::kSettled:
@@ -91,8 +93,11 @@ const std::vector<Family>& Families() {
       {"conclave_prompt_tokens_total", "source", {"computed", "shared", "recomputed"}},
       {"conclave_agents_total",
        "outcome",
-       {"stop", "length", "bar", "settled", "deadline", "dropped", "stopped", "withdrawn",
+       {"stop", "length", "bar", "agreed", "settled", "deadline", "dropped", "stopped", "withdrawn",
         "abandoned"}},
+      {"conclave_rounds_total", "kind", {"first", "refine", "split", "parts"}},
+      {"conclave_waves_total", "fate", {"entered", "spared"}},
+      {"conclave_aggregations_total", "by", {"own", "other"}},
       {"conclave_answers_total",
        "method",
        {"one", "vote", "weighted_vote", "synthesise", "select", "check"}},
@@ -173,8 +178,8 @@ void RequestMetrics::Meet(const std::string& model) {
   }
 }
 
-RequestCount RequestMetrics::Count(const std::string& tenant, const std::string& model, Mode mode) {
-  return RequestCount(*this, tenant, model, mode);
+RequestCount RequestMetrics::Count(const std::string& tenant, const Plan& plan) {
+  return RequestCount(*this, tenant, plan);
 }
 
 void RequestMetrics::Ended(const std::string& model, const char* mode, const absl::Status& status) {
@@ -205,11 +210,16 @@ void RequestCount::On(const ClientEvent& event) {
              decision != nullptr && decision->kind == Decision::Kind::kNarrow) {
     metrics_.metrics_.AddCounter("conclave_agents_narrowed_total", {{"model", model_}})
         .Add(static_cast<double>(decision->agents.size()));
+  } else if (const auto* merging = std::get_if<AggregationStarted>(&event.what)) {
+    metrics_.metrics_
+        .AddCounter("conclave_aggregations_total",
+                    {{"model", model_}, {"by", merging->model.empty() ? "own" : "other"}})
+        .Add();
   } else if (const auto* started = std::get_if<AgentStarted>(&event.what)) {
     agents_[event.agent] = {.grant = started->grant, .outcome = "abandoned"};
     metrics_.metrics_.AddCounter("conclave_agents_started_total", {{"model", model_}}).Add();
   } else if (const auto* finished = std::get_if<AgentFinished>(&event.what)) {
-    Ends(event.agent, NameOf(finished->reason));
+    Ends(event.agent, finished->probes_agreed ? kAgreed : NameOf(finished->reason));
   } else if (const auto* cut = std::get_if<AgentCut>(&event.what)) {
     Ends(event.agent, NameOf(cut->reason));
   } else if (const auto* completed = std::get_if<Completed>(&event.what)) {
@@ -257,7 +267,38 @@ void RequestCount::Take(const Receipt& receipt) {
   Observe("conclave_time_to_first_answer_seconds", receipt.time_to_first_answer);
   Observe("conclave_request_duration_seconds", receipt.wall_time);
   TakeAgents(receipt);
+  TakeRounds(receipt);
   TakeVote(receipt);
+}
+
+// Of each round the last agent says how many of its waves came.
+void RequestCount::TakeRounds(const Receipt& receipt) {
+  Metrics& metrics = metrics_.metrics_;
+  std::map<int, int> last;  // Round of those that answer the question -> its last agent's index.
+  bool split = false, parts = false;
+  for (const AgentUsage& agent : receipt.agents) {
+    split = split || StageOf(agent.agent) == kSplitStage;
+    parts = parts || StageOf(agent.agent) == kPartStage;
+    if (StageOf(agent.agent) != kThinkStage) continue;
+    int& index = last[RoundOf(agent.agent)];
+    index = std::max(index, IndexOf(agent.agent));
+  }
+  const auto add = [&](const char* name, const char* label, const char* value, double count) {
+    metrics.AddCounter(name, {{"model", model_}, {label, value}}).Add(count);
+  };
+  add("conclave_rounds_total", "kind", "split", split ? 1 : 0);
+  add("conclave_rounds_total", "kind", "parts", parts ? 1 : 0);
+  for (const auto& [round, index] : last) {
+    add("conclave_rounds_total", "kind", round == 0 ? "first" : "refine", 1);
+    int entered = 0, agents = 0;
+    for (const int wave : waves_) {
+      if (agents > index) break;
+      agents += wave;
+      ++entered;
+    }
+    add("conclave_waves_total", "fate", "entered", entered);
+    add("conclave_waves_total", "fate", "spared", static_cast<double>(waves_.size()) - entered);
+  }
 }
 
 void RequestCount::TakeAgents(const Receipt& receipt) {
@@ -266,7 +307,9 @@ void RequestCount::TakeAgents(const Receipt& receipt) {
   for (const AgentUsage& agent : receipt.agents) {
     const auto known = agents_.find(agent.agent);
     const Started started = known == agents_.end() ? Started{0, "withdrawn"} : known->second;
-    const std::string outcome(agent.cut ? started.outcome : NameOf(agent.reason));
+    const std::string outcome(agent.cut             ? started.outcome
+                              : agent.probes_agreed ? kAgreed
+                                                    : NameOf(agent.reason));
     metrics.AddCounter("conclave_agents_total", {{"model", model_}, {"outcome", outcome}}).Add();
     if (outcome != NameOf(CutReason::kSettled)) continue;
     unused.Add(std::max(0, started.grant - agent.kept - agent.discarded));

@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/metrics.h"
 #include "router/api/generation.h"
@@ -30,19 +31,25 @@ class RequestCount {
 
  private:
   friend class RequestMetrics;
-  RequestCount(RequestMetrics& metrics, std::string tenant, std::string model, Mode mode)
-      : metrics_(metrics), tenant_(std::move(tenant)), model_(std::move(model)), mode_(mode) {}
+  RequestCount(RequestMetrics& metrics, std::string tenant, const Plan& plan)
+      : metrics_(metrics),
+        tenant_(std::move(tenant)),
+        model_(plan.model),
+        mode_(plan.mode),
+        waves_(plan.waves) {}
 
   void Observe(const char* name, absl::Duration duration);
   void Ends(AgentId agent, std::string_view outcome);
   void Take(const Receipt& receipt);
   void TakeAgents(const Receipt& receipt);
+  void TakeRounds(const Receipt& receipt);
   void TakeVote(const Receipt& receipt);
   void TakeVerdicts(const Completed& completed);
 
   RequestMetrics& metrics_;
   const std::string tenant_, model_;
   const Mode mode_;
+  const std::vector<int> waves_;  // As planned: agents of each.
   struct Started {
     int grant = 0;
     std::string_view outcome;  // As far as it is known.
@@ -60,7 +67,7 @@ class RequestMetrics {
   // The model's series are there, at 0, from now on: a rate sees their first count.
   void Meet(const std::string& model);
 
-  RequestCount Count(const std::string& tenant, const std::string& model, Mode mode);
+  RequestCount Count(const std::string& tenant, const Plan& plan);
   // From arrival to admission.
   void Waited(absl::Duration wait) { queue_wait_.Observe(absl::ToDoubleSeconds(wait)); }
   // A request that was not admitted; of an unknown model and mode, where it was not understood.

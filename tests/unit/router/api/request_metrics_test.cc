@@ -183,6 +183,14 @@ class RequestCountTest : public testing::Test {
 
   static constexpr int kGrant = 100;
 
+  static Plan PlanOf(std::vector<int> waves) {
+    Plan plan;
+    plan.model = "demo";
+    plan.mode = Mode::kContemplating;
+    plan.waves = std::move(waves);
+    return plan;
+  }
+
   void Agent(int index, int kept, int discarded, std::optional<CutReason> cut) {
     const AgentId id = MakeAgentId(kThinkStage, 0, index);
     AgentUsage usage;
@@ -209,7 +217,7 @@ class RequestCountTest : public testing::Test {
 
   Metrics metrics_;
   RequestMetrics requests_{metrics_, {"acme"}};
-  RequestCount count_ = requests_.Count("acme", "demo", Mode::kContemplating);
+  RequestCount count_ = requests_.Count("acme", PlanOf({3, 3, 2}));
   Receipt receipt_;
 };
 
@@ -236,6 +244,57 @@ TEST_F(RequestCountTest, ThePlannedAreThoseThatStartedWereNarrowedOrWereNotNeede
   EXPECT_EQ(Of(page, "conclave_agents_planned_total"), 16);
   EXPECT_EQ(Of(page, "conclave_agents_started_total"), 1);
   EXPECT_EQ(Of(page, "conclave_agents_narrowed_total"), 4);
+}
+
+TEST_F(RequestCountTest, RoundsAndTheirWavesAreThoseOfTheReceipt) {
+  for (const AgentId id : {MakeAgentId(kThinkStage, 0, 0), MakeAgentId(kThinkStage, 0, 3),
+                           MakeAgentId(kThinkStage, 1, 2), MakeAgentId(kThinkStage, 2, 7)}) {
+    receipt_.agents.emplace_back().agent = id;
+  }
+
+  const Page page = Complete();
+
+  EXPECT_EQ(Of(page, "conclave_rounds_total", "kind", "first"), 1);
+  EXPECT_EQ(Of(page, "conclave_rounds_total", "kind", "refine"), 2);
+  EXPECT_EQ(Of(page, "conclave_rounds_total", "kind", "split"), 0);
+  EXPECT_EQ(Of(page, "conclave_waves_total", "fate", "entered"), 2 + 1 + 3);
+  EXPECT_EQ(Of(page, "conclave_waves_total", "fate", "spared"), 1 + 2 + 0);
+}
+
+TEST_F(RequestCountTest, AQuestionInPartsIsTwoRoundsWithoutWaves) {
+  for (const AgentId id : {MakeAgentId(kSplitStage, 0, 0), MakeAgentId(kPartStage, 0, 0),
+                           MakeAgentId(kPartStage, 1, 0), MakeAgentId(kAggregateStage, 0, 0)}) {
+    receipt_.agents.emplace_back().agent = id;
+  }
+  count_.On({.agent = {}, .what = AggregationStarted{}});
+
+  const Page page = Complete();
+
+  EXPECT_EQ(Of(page, "conclave_rounds_total", "kind", "split"), 1);
+  EXPECT_EQ(Of(page, "conclave_rounds_total", "kind", "parts"), 1);
+  EXPECT_EQ(SumOf(page, "conclave_rounds_total"), 2);
+  EXPECT_EQ(SumOf(page, "conclave_waves_total"), 0);
+  EXPECT_EQ(Of(page, "conclave_aggregations_total", "by", "own"), 1);
+}
+
+TEST_F(RequestCountTest, PassesOfAnotherModelAreCountedApart) {
+  count_.On({.agent = {}, .what = AggregationStarted{.model = "big"}});
+
+  const Page page = Complete();
+
+  EXPECT_EQ(Of(page, "conclave_aggregations_total", "by", "other"), 1);
+  EXPECT_EQ(Of(page, "conclave_aggregations_total", "by", "own"), 0);
+}
+
+TEST_F(RequestCountTest, AgentsThatTheirProbesEndedDidNotStopByThemselves) {
+  Agent(0, 10, 0, std::nullopt);
+  receipt_.agents.back().probes_agreed = true;
+  Agent(1, 20, 0, std::nullopt);
+
+  const Page page = Complete();
+
+  EXPECT_EQ(Of(page, "conclave_agents_total", "outcome", "agreed"), 1);
+  EXPECT_EQ(Of(page, "conclave_agents_total", "outcome", "stop"), 1);
 }
 
 TEST_F(RequestCountTest, AgreementAndAmplificationAreOfTheVoteAndTheCriticalPath) {

@@ -87,6 +87,10 @@ void AddVoteOptions(CLI::App& ask, AskOptions& o) {
   AddWord(ask, "--aggregation", o.aggregation, "auto|vote|weighted-vote|synthesise|select|check",
           "How the answers become one (auto: the vote, or a synthesis where none leads)")
       ->group(kGroup);
+  ask.add_option("--aggregator-model", o.aggregator_model,
+                 "A served model that merges the answers in place of the agents' own")
+      ->type_name("NAME")
+      ->group(kGroup);
   AddWord(ask, "--stop-rule", o.stop_rule, "none|settled|beta|window|first|quorum|accepted",
           "When the agents that still run are cut (settled: nothing can overturn the leader)")
       ->group(kGroup);

@@ -28,6 +28,8 @@ absl::Status SetVote(const AskOptions& options, v1::Contemplation& how) {
                                               {"check", v1::AGGREGATION_CHECK}}));
     how.set_aggregation(aggregation);
   }
+  if (!IsUtf8(options.aggregator_model)) return InvalidArgument("--aggregator-model is not UTF-8");
+  how.set_aggregator_model(options.aggregator_model);
   if (!options.stop_rule.empty()) {
     ASSIGN_OR_RETURN(const v1::StopRule rule,
                      Choose<v1::StopRule>("--stop-rule", options.stop_rule,
@@ -174,6 +176,7 @@ absl::Status RefuseContemplation(const AskOptions& options) {
       {options.drafts.has_value(), "--drafts"},
       {options.digest_bytes.has_value(), "--digest-bytes"},
       {!options.aggregation.empty(), "--aggregation"},
+      {!options.aggregator_model.empty(), "--aggregator-model"},
       {!options.stop_rule.empty(), "--stop-rule"},
       {options.stop_votes.has_value(), "--stop-votes"},
       {options.stop_certainty.has_value(), "--stop-certainty"},

@@ -30,7 +30,7 @@ struct AskOptions : ServerOptions {
   std::string mode = "contemplating";  // auto, instant, thinking, contemplating
   std::optional<int> agents, min_agents, stop_votes;
   std::optional<double> stop_certainty;
-  std::string aggregation, stop_rule, answer_key, on_loss, vote_weight;
+  std::string aggregation, aggregator_model, stop_rule, answer_key, on_loss, vote_weight;
   std::string strategy, effort;
   std::optional<int> wave, rounds, drafts, digest_bytes, probe_every, probe_agree, probe_tokens;
   std::vector<std::string> roles;

@@ -42,6 +42,14 @@ bool NotNow(const absl::Status& status) {
          status.code() == absl::StatusCode::kAlreadyExists;
 }
 
+// What must be equal for an answer to be.
+std::string SameBytesOf(const v1::Admitted& admitted) {
+  const std::string& aggregator = admitted.aggregator_fingerprint();
+  return fmt::format("fingerprint {:.12}{} with seed {}", admitted.fingerprint(),
+                     aggregator.empty() ? "" : fmt::format(" (aggregator {:.12})", aggregator),
+                     admitted.seed());
+}
+
 }  // namespace
 
 v1::GenerateRequest JoinedStream::Begin(absl::Duration elapsed) {
@@ -60,6 +68,7 @@ v1::GenerateRequest JoinedStream::Begin(absl::Duration elapsed) {
     replay.set_seed(admitted_.seed());
     replay.set_time_of_day(admitted_.time_of_day());
     replay.set_fingerprint(admitted_.fingerprint());
+    replay.set_aggregator_fingerprint(admitted_.aggregator_fingerprint());
     replay.set_decision_version(admitted_.decision_version());
     replay.mutable_decisions()->Add(decisions_.begin(), decisions_.end());
   } else if (request.budget().has_deadline()) {
@@ -79,12 +88,11 @@ absl::StatusOr<bool> JoinedStream::TakeAdmitted(const v1::Admitted& admitted) {
     admitted_ = admitted;
     return true;
   }
-  if (admitted.fingerprint() == admitted_.fingerprint() && admitted.seed() == admitted_.seed()) {
+  if (admitted.fingerprint() == admitted_.fingerprint() && admitted.seed() == admitted_.seed() &&
+      admitted.aggregator_fingerprint() == admitted_.aggregator_fingerprint()) {
     return false;
   }
-  return Aborted("fingerprint {:.12} answers with seed {}; it was {:.12} with seed {}",
-                 admitted.fingerprint(), admitted.seed(), admitted_.fingerprint(),
-                 admitted_.seed());
+  return Aborted("{} answers; it was {}", SameBytesOf(admitted), SameBytesOf(admitted_));
 }
 
 bool JoinedStream::TakeDelta(uint32_t agent, v1::AgentDelta& delta) {

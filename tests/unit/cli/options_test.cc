@@ -30,6 +30,7 @@ TEST(AskOptionsTest, UnsetNumbersStayUnsetSoThatTheServersDefaultsHold) {
 TEST(AskOptionsTest, GivenNumbersReachTheRequest) {
   AskOptions options = Question();
   options.agents = 16;
+  options.aggregator_model = "big";
   options.deadline_seconds = 1.5;
   options.temperature = 0;
   options.seed = 0;
@@ -38,6 +39,7 @@ TEST(AskOptionsTest, GivenNumbersReachTheRequest) {
 
   ASSERT_TRUE(request.ok());
   EXPECT_EQ(request->contemplation().max_agents(), 16);
+  EXPECT_EQ(request->contemplation().aggregator_model(), "big");
   EXPECT_EQ(request->budget().deadline().seconds(), 1);
   EXPECT_EQ(request->budget().deadline().nanos(), 500'000'000);
   EXPECT_TRUE(request->sampling().has_temperature());

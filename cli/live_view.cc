@@ -60,9 +60,10 @@ bool Runs(const AgentRow& agent) {
 }
 
 std::string NameOf(uint32_t id, int columns) {
-  const std::string name = AgentName(id);
+  const std::string name = BriefName(id);
   if (columns >= kWide) return name;
-  return name.starts_with("agent ") ? name.substr(6) : "merge";
+  if (name.starts_with("agent ")) return name.substr(6);
+  return StageOf(AgentId{id}) == kSplitStage ? "split" : "merge";
 }
 
 // "3 of 8 agents run": how many run, while not all do.
@@ -118,9 +119,11 @@ void AddEnded(uint32_t id, const AgentRow& agent, LineMaker& line) {
     line.Add(CutText(agent.cut), Tone::kFaint);
     return;
   }
-  const bool merges = StageOf(AgentId{id}) == kAggregateStage;  // Its answer is the request's.
+  // A synthesiser's answer is the request's, a splitter's is a list: neither is compared.
+  const int stage = StageOf(AgentId{id});
+  const bool merges = stage == kAggregateStage || stage == kSplitStage;
   const v1::AgentFinished& finished = agent.finished;
-  std::string behind = WhyEnded(finished.reason());
+  std::string behind = finished.probes_agreed() ? "  probes agreed" : WhyEnded(finished.reason());
   if (agent.accepted) behind += *agent.accepted ? "  accepted" : "  rejected";
   if (finished.has_answer()) behind += fmt::format("  confidence {:.2f}", finished.confidence());
   if (finished.has_answer() || merges) {

@@ -7,6 +7,7 @@
 
 #include "cli/receipt_text.h"
 #include "cli/terminal_text.h"
+#include "common/types.h"
 
 namespace conclave::cli {
 namespace {
@@ -14,6 +15,7 @@ namespace {
 std::string ReasonText(const v1::AgentFinished& finished) {
   switch (finished.reason()) {
     case v1::FINISH_REASON_STOP:
+      if (finished.probes_agreed()) return ", its probes agreed";
       if (!finished.stopped_by().stop_text().empty())
         return ", stopped by " + Quoted(finished.stopped_by().stop_text());
       if (finished.stopped_by().cause_case() == v1::StopCause::kStopToken)
@@ -46,12 +48,15 @@ void JsonPrinter::On(const v1::GenerateResponse& event) {
 }
 
 void TextPrinter::Note(const std::string& line) {
-  if (!quiet_) notes_ << line << '\n' << std::flush;
+  if (quiet_) return;
+  // On a terminal the answer stands where this goes.
+  if (std::exchange(in_answer_line_, false)) notes_ << '\n';
+  notes_ << line << '\n' << std::flush;
 }
 
 void TextPrinter::FlushLine(uint32_t agent) {
   std::string& line = lines_[agent];
-  if (!line.empty()) Note(fmt::format("{:<11} | {}", AgentName(agent), Printable(line)));
+  if (!line.empty()) Note(fmt::format("{:<11} | {}", BriefName(agent), Printable(line)));
   line.clear();
 }
 
@@ -81,16 +86,20 @@ void TextPrinter::OnToken(uint32_t agent, const v1::Token& token) {
         fmt::format("{}{} {:.2f}", beside.empty() ? "" : ", ", Quoted(top.text()), top.logprob());
   }
   const bool forced = token.kind() == v1::TOKEN_KIND_FORCED;
-  Note(fmt::format("{:<11} ~ {} {}{}", AgentName(agent), Quoted(token.text()),
+  Note(fmt::format("{:<11} ~ {} {}{}", BriefName(agent), Quoted(token.text()),
                    forced ? "forced" : fmt::format("{:.2f}", token.logprob()),
                    beside.empty() ? "" : fmt::format(" ({})", beside)));
 }
 
 void TextPrinter::OnFinished(uint32_t agent, const v1::AgentFinished& finished) {
   FlushLine(agent);
-  const std::string answer =
-      finished.has_answer() ? OneLine(finished.answer()) : std::string("no answer");
-  Note(fmt::format("{:<11} = {:.60}  ({} tokens, confidence {:.2f}{})", AgentName(agent), answer,
+  // What a splitter or the synthesiser says is no answer that is compared with others.
+  const int stage = StageOf(AgentId{agent});
+  const bool answers = stage == kThinkStage || stage == kPartStage;
+  const std::string answer = finished.has_answer() ? OneLine(finished.answer())
+                             : answers             ? "no answer"
+                                                   : "done";
+  Note(fmt::format("{:<11} = {:.60}  ({} tokens, confidence {:.2f}{})", BriefName(agent), answer,
                    finished.tokens(), finished.confidence(), ReasonText(finished)));
 }
 
@@ -107,19 +116,20 @@ void TextPrinter::OnVote(const v1::VoteUpdate& update) {
 void TextPrinter::OnProbe(uint32_t agent, const v1::ProbeAnswer& probe) {
   const std::string answer =
       probe.has_answer() ? OneLine(probe.answer()) : std::string("no answer yet");
-  Note(fmt::format("{:<11} ? {:.60}  (asked at token {}, {} tokens)", AgentName(agent), answer,
+  Note(fmt::format("{:<11} ? {:.60}  (asked at token {}, {} tokens)", BriefName(agent), answer,
                    probe.at(), probe.tokens()));
 }
 
 void TextPrinter::OnVerdict(uint32_t agent, const v1::CheckerVerdict& verdict) {
   Note(fmt::format(
-      "{:<11} ! {}", AgentName(agent),
+      "{:<11} ! {}", BriefName(agent),
       verdict.accepted() ? "accepted" : fmt::format("rejected: {}", OneLine(verdict.reason()))));
 }
 
 void TextPrinter::OnCompleted(const v1::Completed& completed) {
   if (!answer_began_) answer_ << Printable(completed.answer());
   answer_ << '\n' << std::flush;
+  in_answer_line_ = false;
   if (completed.incomplete()) Note("the answer is incomplete");
   Note("");
   if (!quiet_) notes_ << ReceiptText(completed.receipt()) << std::flush;
@@ -129,6 +139,7 @@ void TextPrinter::OnEnd() {
   if (round_.is_complete()) return;
   for (const auto& [agent, row] : round_.agents()) FlushLine(agent);
   if (answer_began_) answer_ << '\n' << std::flush;
+  in_answer_line_ = false;
   Note("");
   if (!quiet_) notes_ << KnownText(round_) << std::flush;
 }
@@ -147,7 +158,7 @@ void TextPrinter::On(const v1::GenerateResponse& event) {
                        event.admitted().seed()));
       break;
     case v1::GenerateResponse::kAgentStarted:
-      Note(fmt::format("{:<11} > prompt of {} tokens, may produce {}", AgentName(event.agent()),
+      Note(fmt::format("{:<11} > prompt of {} tokens, may produce {}", BriefName(event.agent()),
                        event.agent_started().prompt_tokens(), event.agent_started().grant()));
       break;
     case v1::GenerateResponse::kAgentDelta:
@@ -158,7 +169,7 @@ void TextPrinter::On(const v1::GenerateResponse& event) {
       break;
     case v1::GenerateResponse::kAgentCut:
       FlushLine(event.agent());
-      Note(fmt::format("{:<11} x cut at {} tokens: {}", AgentName(event.agent()),
+      Note(fmt::format("{:<11} x cut at {} tokens: {}", BriefName(event.agent()),
                        event.agent_cut().kept(), CutText(event.agent_cut().reason())));
       break;
     case v1::GenerateResponse::kVoteUpdate:
@@ -174,15 +185,16 @@ void TextPrinter::On(const v1::GenerateResponse& event) {
       Note(fmt::format("{:<11} : {}", "decision", DecisionText(event.decision())));
       break;
     case v1::GenerateResponse::kAggregationStarted:
-      Note(fmt::format("{:<11} > merges {} answers", "synthesiser",
-                       event.aggregation_started().candidates()));
+      Note(fmt::format("{:<11} > {}", "synthesiser", MergingText(event.aggregation_started())));
       break;
     case v1::GenerateResponse::kGroupChanged:
       Note(fmt::format("{:<11} : {}", "group", OneLine(event.group_changed().reason())));
       break;
     case v1::GenerateResponse::kAnswerDelta:
+      FlushLine(event.agent());  // What it thought comes before.
       if (!answer_began_) Note("");
       answer_began_ = true;
+      in_answer_line_ = !event.answer_delta().text().ends_with('\n');
       answer_ << Printable(event.answer_delta().text()) << std::flush;
       break;
     case v1::GenerateResponse::kCompleted:

@@ -100,6 +100,7 @@ class TextPrinter : public Printer {
   std::map<uint32_t, std::string> lines_;
   std::set<uint32_t> answering_;  // Agents whose thinking is over.
   bool answer_began_ = false;
+  bool in_answer_line_ = false;  // The answer's last line is not over.
   Round round_;
 };
 

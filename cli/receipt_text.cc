@@ -71,7 +71,7 @@ DecisionWords WordsOf(v1::Decision::Kind kind) {
     case v1::Decision::KIND_JOIN:
       return {"more room", "enters late", "enter late"};
     case v1::Decision::KIND_NARROW:
-      return {"narrowed for want of room", "stays out", "stay out"};
+      return {"narrowed", "stays out", "stay out"};
     case v1::Decision::KIND_DROP:
       return {"given up", "is lost", "are lost"};
     case v1::Decision::KIND_DEADLINE:
@@ -97,6 +97,20 @@ std::vector<uint32_t> UncutAgents(const v1::Decision& decision) {
 }  // namespace
 
 std::string AgentName(uint32_t agent) { return conclave::AgentName(AgentId{agent}); }
+
+std::string BriefName(uint32_t agent) {
+  const AgentId id{agent};
+  const int stage = StageOf(id), round = RoundOf(id);
+  if (stage == kPartStage) return fmt::format("agent {} p{}", IndexOf(id) + 1, round + 1);
+  if (stage != kThinkStage || round == 0) return AgentName(agent);
+  return fmt::format("agent {} r{}", IndexOf(id) + 1, round + 1);
+}
+
+std::string MergingText(const v1::AggregationStarted& started) {
+  const bool picks = started.method() == v1::AGGREGATION_SELECT;
+  return fmt::format("{} {} answers{}", picks ? "picks one of" : "merges", started.candidates(),
+                     started.model().empty() ? "" : ", as " + OneLine(started.model()));
+}
 
 const char* CutText(v1::CutReason reason) {
   switch (reason) {
@@ -147,9 +161,8 @@ void AddTokens(const v1::Receipt& receipt, Table& table) {
               fmt::format("{} tokens, computed past a cut", receipt.discarded_tokens()));
   }
   if (receipt.probe_tokens() > 0) {
-    table.Row("probes",
-              fmt::format("{} tokens, of copies that were asked for their answers so far",
-                          receipt.probe_tokens()));
+    table.Row("probes", fmt::format("{} tokens, of copies that were asked for their answers so far",
+                                    receipt.probe_tokens()));
   }
   if (prompt.recomputed() > 0) {
     table.Row("recomputed", fmt::format("{} tokens, run again after a loss or for want of memory",
@@ -157,6 +170,38 @@ void AddTokens(const v1::Receipt& receipt, Table& table) {
   }
   table.Row("in a row", fmt::format("{} tokens had to be produced one after another",
                                     receipt.critical_path_tokens()));
+}
+
+// Who took part: in all, by rounds or parts where there are several, and who ended by his probes.
+void AddAgents(const v1::Receipt& receipt, Table& table) {
+  std::map<int, int> rounds, parts;  // Number -> agents.
+  int agreed = 0;
+  for (const v1::AgentUsage& usage : receipt.agents()) {
+    const AgentId id{usage.agent()};
+    if (StageOf(id) == kThinkStage) ++rounds[RoundOf(id)];
+    if (StageOf(id) == kPartStage) ++parts[RoundOf(id)];
+    agreed += usage.probes_agreed() ? 1 : 0;
+  }
+  table.Row("agents",
+            fmt::format("{} = {} to their end + {} cut", receipt.agents_size(),
+                        receipt.agents_size() - receipt.agents_cut(), receipt.agents_cut()));
+  const auto counts = [](const std::map<int, int>& by_number) {
+    std::string text;
+    for (const auto& [number, agents] : by_number) {
+      text += fmt::format("{}{}", text.empty() ? "" : " + ", agents);
+    }
+    return text;
+  };
+  if (rounds.size() > 1) {
+    table.Row("rounds", fmt::format("{}, of {} agents", rounds.size(), counts(rounds)));
+  }
+  if (!parts.empty()) {
+    table.Row("parts", fmt::format("{}, of {} agents", parts.size(), counts(parts)));
+  }
+  if (agreed > 0) {
+    table.Row("ended early",
+              fmt::format("{} agent{}, as their probes agreed", agreed, agreed == 1 ? "" : "s"));
+  }
 }
 
 void AddVotes(const v1::Receipt& receipt, Table& table) {
@@ -175,9 +220,12 @@ std::string ReceiptText(const v1::Receipt& receipt, int columns) {
   table.Row("request", fmt::format("{}, seed {}", OneLine(receipt.request_id()), receipt.seed()));
   table.Row("model", fmt::format("{}, fingerprint {:.12}", OneLine(receipt.model()),
                                  OneLine(receipt.fingerprint())));
-  table.Row("agents",
-            fmt::format("{} = {} to their end + {} cut", receipt.agents_size(),
-                        receipt.agents_size() - receipt.agents_cut(), receipt.agents_cut()));
+  if (!receipt.aggregator_model().empty()) {
+    table.Row("aggregator",
+              fmt::format("{}, fingerprint {:.12}", OneLine(receipt.aggregator_model()),
+                          OneLine(receipt.aggregator_fingerprint())));
+  }
+  AddAgents(receipt, table);
   AddTokens(receipt, table);
   AddVotes(receipt, table);
   for (const v1::Decision& decision : receipt.decisions()) {

@@ -40,6 +40,13 @@ void Round::OnAdmitted(const v1::Admitted& admitted) {
   }
 }
 
+// The question is asked in parts: who might have answered it as a whole is not waited for.
+void Round::ForgetWhole() {
+  std::erase_if(agents_, [](const auto& entry) {
+    return StageOf(AgentId{entry.first}) == kThinkStage && entry.second.state == State::kWaiting;
+  });
+}
+
 void Round::OnDelta(AgentRow& agent, const v1::AgentDelta& delta) {
   if (!delta.thinking().empty()) Append(agent.text, delta.thinking());
   if (!delta.answer().empty()) {
@@ -86,6 +93,7 @@ void Round::On(const v1::GenerateResponse& event) {
     case v1::GenerateResponse::kAgentStarted:
       agent().state = State::kThinking;
       agent().grant = event.agent_started().grant();
+      if (StageOf(AgentId{event.agent()}) == kPartStage) ForgetWhole();
       return;
     case v1::GenerateResponse::kAgentDelta:
       return OnDelta(agent(), event.agent_delta());
@@ -117,8 +125,7 @@ void Round::On(const v1::GenerateResponse& event) {
     case v1::GenerateResponse::kCompleted:
       return OnCompleted(event.completed());
     case v1::GenerateResponse::kAggregationStarted:
-      return AddNotice(
-          {fmt::format("the model merges {} answers", event.aggregation_started().candidates())});
+      return AddNotice({"the synthesiser " + MergingText(event.aggregation_started())});
     case v1::GenerateResponse::EVENT_NOT_SET:
       return;
   }

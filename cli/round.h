@@ -58,6 +58,7 @@ class Round {
 
  private:
   void OnAdmitted(const v1::Admitted& admitted);
+  void ForgetWhole();
   void OnDelta(AgentRow& agent, const v1::AgentDelta& delta);
   void OnAnswer(uint32_t id, const std::string& text);
   void OnCompleted(const v1::Completed& completed);

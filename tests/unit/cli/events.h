@@ -9,6 +9,12 @@
 namespace conclave::cli {
 
 inline constexpr uint32_t kSynthesiser = 1u << 24;
+inline constexpr uint32_t kSplitter = 2u << 24;
+// From 0, as on the wire.
+constexpr uint32_t OfRound(int round, int index) {
+  return static_cast<uint32_t>(round << 16 | index);
+}
+constexpr uint32_t OfPart(int part, int index) { return 3u << 24 | OfRound(part, index); }
 
 inline v1::GenerateResponse Admitted(int agents) {
   v1::GenerateResponse event;

@@ -13,6 +13,7 @@ namespace {
 
 using testing::HasSubstr;
 using testing::Not;
+using testing::StartsWith;
 
 class TextPrinterTest : public testing::Test {
  protected:
@@ -84,6 +85,45 @@ TEST_F(TextPrinterTest, ProbesAndTheCheckersVerdictsAreLinesOfTheirOwn) {
             "agent 1     ! rejected: it comes to 43, not 44\n");
 }
 
+TEST_F(TextPrinterTest, RoundsAndPartsStayInTheirColumns) {
+  printer_.On(Thinking(OfRound(1, 12), "so\n"));
+  printer_.On(Thinking(OfPart(0, 0), "so\n"));
+  printer_.On(Thinking(kSplitter, "so\n"));
+
+  EXPECT_EQ(notes_.str(),
+            "agent 13 r2 | so\n"
+            "agent 1 p1  | so\n"
+            "splitter    | so\n");
+}
+
+TEST_F(TextPrinterTest, WhoMergesOrSplitsHasNoAnswerToCompare) {
+  for (const uint32_t agent : {kSplitter, kSynthesiser, OfPart(1, 0)}) {
+    v1::GenerateResponse event = Finished(agent, "", 12);
+    event.mutable_agent_finished()->clear_answer();
+    event.mutable_agent_finished()->set_probes_agreed(agent == OfPart(1, 0));
+    printer_.On(event);
+  }
+
+  EXPECT_EQ(notes_.str(),
+            "splitter    = done  (12 tokens, confidence 0.93)\n"
+            "synthesiser = done  (12 tokens, confidence 0.93)\n"
+            "agent 1 p2  = no answer  (12 tokens, confidence 0.93, its probes agreed)\n");
+}
+
+TEST_F(TextPrinterTest, WhoMergesIsNamedWhenItIsAnotherModel) {
+  v1::GenerateResponse event;
+  event.mutable_aggregation_started()->set_method(v1::AGGREGATION_SYNTHESISE);
+  event.mutable_aggregation_started()->set_candidates(3);
+  printer_.On(event);
+  event.mutable_aggregation_started()->set_method(v1::AGGREGATION_SELECT);
+  event.mutable_aggregation_started()->set_model("big\x1b[2J");
+  printer_.On(event);
+
+  EXPECT_EQ(notes_.str(),
+            "synthesiser > merges 3 answers\n"
+            "synthesiser > picks one of 3 answers, as big?[2J\n");
+}
+
 TEST_F(TextPrinterTest, TheAnswerAloneGoesToStandardOutput) {
   printer_.On(AnswerText("2"));
   printer_.On(AnswerText("7"));
@@ -91,6 +131,25 @@ TEST_F(TextPrinterTest, TheAnswerAloneGoesToStandardOutput) {
 
   EXPECT_EQ(answer_.str(), "27\n");
   EXPECT_THAT(notes_.str(), HasSubstr("receipt"));
+}
+
+TEST_F(TextPrinterTest, OnATerminalNothingIsWrittenInTheMiddleOfTheAnswersLine) {
+  std::ostringstream terminal;
+  TextPrinter printer(terminal, terminal, /*quiet=*/false);
+  printer.On(Thinking(kSynthesiser, "57+53:\n=110"));
+  printer.On(AnswerText("110", kSynthesiser));
+  printer.On(VoteOf({{"7", 2}}, 0, 1));
+  printer.On(AnswerText("!", kSynthesiser));
+  printer.On(Completed("110!"));
+
+  EXPECT_THAT(terminal.str(), StartsWith("synthesiser | 57+53:\n"
+                                         "synthesiser | =110\n"
+                                         "\n"
+                                         "110\n"
+                                         "vote        : 2 x 7  (0 still to come)\n"
+                                         "!\n"
+                                         "\n"
+                                         "receipt\n"));
 }
 
 TEST_F(TextPrinterTest, AnAnswerWithoutDeltasIsShownAtTheEnd) {
@@ -194,6 +253,27 @@ TEST(ReceiptTextTest, NamesEveryCostAndDecisionWithSumsThatAddUp) {
   EXPECT_THAT(text, Not(HasSubstr("resumed")));
 }
 
+TEST(ReceiptTextTest, RoundsPartsAndOtherModelsAreNamedWhereThereAreAny) {
+  v1::Receipt receipt = Bill();
+  for (const char* row : {"rounds", "parts", "ended early", "aggregator"}) {
+    EXPECT_THAT(ReceiptText(receipt), Not(HasSubstr(row)));
+  }
+  receipt.clear_agents();
+  for (const uint32_t agent : {OfRound(0, 0), OfRound(0, 1), OfRound(1, 0), OfPart(0, 0),
+                               OfPart(1, 0), OfPart(1, 1), kSynthesiser}) {
+    receipt.add_agents()->set_agent(agent);
+  }
+  receipt.mutable_agents(1)->set_probes_agreed(true);
+  receipt.set_aggregator_model("big");
+  receipt.set_aggregator_fingerprint(std::string(64, 'a'));
+
+  const std::string text = ReceiptText(receipt);
+  EXPECT_THAT(text, HasSubstr("aggregator  big, fingerprint aaaaaaaaaaaa\n"));
+  EXPECT_THAT(text, HasSubstr("rounds      2, of 2 + 1 agents\n"));
+  EXPECT_THAT(text, HasSubstr("parts       2, of 1 + 2 agents\n"));
+  EXPECT_THAT(text, HasSubstr("ended early 1 agent, as their probes agreed\n"));
+}
+
 TEST(ReceiptTextTest, FitsTheTerminalAndLosesNothing) {
   for (const int columns : {20, 40, 80, 100, 200}) {
     std::istringstream lines(ReceiptText(Bill(), columns));
@@ -223,8 +303,7 @@ TEST(DecisionTextTest, EveryKindIsToldInWords) {
   };
   EXPECT_EQ(text(D::KIND_JOIN, {8, 9, 10, 12}, {}),
             "more room at token 9: agents 9-11, 13 enter late");
-  EXPECT_EQ(text(D::KIND_NARROW, {7}, {}),
-            "narrowed for want of room at token 9: agent 8 stays out");
+  EXPECT_EQ(text(D::KIND_NARROW, {7}, {}), "narrowed at token 9: agent 8 stays out");
   EXPECT_EQ(text(D::KIND_DROP, {kSynthesiser}, {{kSynthesiser, 0}}),
             "given up at token 9: the synthesiser keeps 0");
   EXPECT_EQ(text(D::KIND_DROP, {0, 1}, {{0, 5}}),

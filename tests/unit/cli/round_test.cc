@@ -43,6 +43,17 @@ TEST(RoundTest, TheOneWhoWritesTheAnswerIsAnswering) {
   EXPECT_EQ(round.agents().at(kSynthesiser).text, "57");
 }
 
+TEST(RoundTest, WhoWouldHaveAnsweredTheWholeIsForgottenOnceItsPartsAre) {
+  Round round = After({Admitted(3), Started(kSplitter), Finished(kSplitter, "", 9)});
+  EXPECT_EQ(round.Count(State::kWaiting), 3) << "it may not be split";
+
+  round.On(Started(OfPart(0, 0)));
+  round.On(Started(OfPart(1, 0)));
+
+  EXPECT_EQ(round.agents().size(), 3u);
+  EXPECT_EQ(round.Count(State::kWaiting), 0);
+}
+
 TEST(RoundTest, AnAgentsTextIsBoundedAndBeginsWithAWholeCharacter) {
   Round round = After({Admitted(1), Started(0)});
 

@@ -62,6 +62,14 @@ std::vector<Case> Cases() {
       {"more agents at least than at most", [=](Change r) { how(r).set_min_agents(9); }},
       {"contemplation of an instant answer", [](Change r) { r.set_mode(v1::MODE_INSTANT); }},
       {"rounds of a strategy that has one", [=](Change r) { how(r).set_rounds(2); }},
+      {"an aggregator that is not served", [=](Change r) { how(r).set_aggregator_model("gpt-9"); }},
+      {"an aggregator's name of 1 MiB",
+       [=](Change r) { how(r).set_aggregator_model(std::string(1 << 20, 'm')); }},
+      {"an aggregator of a vote",
+       [=](Change r) {
+         how(r).set_aggregation(v1::AGGREGATION_VOTE);
+         how(r).set_aggregator_model("conclave-demo");
+       }},
       {"a certainty of NaN",
        [=](Change r) {
          how(r).set_stop_rule(v1::STOP_RULE_LEADER_BEATS_RUNNER_UP);

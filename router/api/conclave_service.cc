@@ -18,6 +18,7 @@
 #include "common/wire/raw_message.h"
 #include "common/wire/unary_call.h"
 #include "conclave/v1/conclave.grpc.pb.h"
+#include "router/api/admission_question.h"
 #include "router/api/client_call.h"
 #include "router/api/event_wire.h"
 #include "router/api/kept_requests.h"
@@ -34,20 +35,6 @@ uint64_t Draw() {
   CHECK(RAND_bytes(bytes, sizeof bytes) == 1);
   std::memcpy(&number, bytes, sizeof number);
   return number;
-}
-
-// What a plan takes, as far as it can be known: as many agents at a time as its widest wave has,
-// and the tokens of the first one (whether there is another, its votes decide), its copies' too, in
-// each round. Parts of a question enter together.
-AdmissionQuestion AdmissionOf(const Plan& plan, const std::string& tenant) {
-  const bool splits = plan.strategy == Strategy::kDecompose;
-  const int all = static_cast<int>(plan.agents.size());
-  const int64_t first = int64_t{splits ? all : plan.waves.front()} * (1 + plan.rounds);
-  const int64_t others = plan.aggregation_reserve + (splits ? plan.split.grant : 0);
-  const int64_t tokens = plan.agents.front().grant * first + others;
-  return {.tenant = tenant,
-          .agents = splits ? all : *std::max_element(plan.waves.begin(), plan.waves.end()),
-          .tokens = std::min(plan.total_tokens, tokens) + plan.probe_reserve * first};
 }
 
 // The caller's name of its request, or a drawn one; also of one that is refused for its name.

@@ -96,8 +96,9 @@ std::vector<MetricSpec> RouterContemplation() {
       {"conclave_prompt_tokens_total",
        kCounter,
        from,
-       "Prompt tokens of answered requests: computed, shared (found in the cache, or computed for "
-       "another agent), or recomputed after a loss, a preemption or an eviction.",
+       "Prompt tokens of requests: computed, shared (found in the cache, or computed for another "
+       "agent), or recomputed (tokens of agents and their copies, too) after a loss, a preemption "
+       "or an eviction.",
        {"model", "source"}},
       {"conclave_critical_path_tokens_total",
        kCounter,

@@ -287,12 +287,16 @@ GenerationHooks ConclaveRpc::Service::HooksOf(const Prepared& prepared) {
           .on_event = [count](const ClientEvent& event) { count->On(event); },
           .on_end =
               [this, count, id = prepared.name.id, resumes = prepared.terms.resume.has_value()](
-                  const absl::Status& status, int64_t tokens) {
-                count->Ended(status, tokens);
+                  const absl::Status& status, const Bill& bill) {
+                count->Ended(status, bill);
                 if (resumes && status.code() == absl::StatusCode::kAborted)
                   metrics_.ResumeRefused(status);
-                parts_.log.Info(
-                    "ended", {{"request", id}, {"code", absl::StatusCodeToString(status.code())}});
+                parts_.log.Info("ended", {{"request", id},
+                                          {"code", absl::StatusCodeToString(status.code())},
+                                          {"tokens", bill.tokens},
+                                          {"probe_tokens", bill.probe_tokens},
+                                          {"prompt_tokens", bill.prompt.total},
+                                          {"prompt_computed", bill.prompt.computed}});
               }};
 }
 

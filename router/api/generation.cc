@@ -159,15 +159,15 @@ void Generation::Handle(Item item) {
   Feed(std::get<decltype(Event::what)>(std::move(item)));
 }
 
-void Generation::CountTokens(const decltype(Event::what)& what) {
+void Generation::NoteFirstToken(const decltype(Event::what)& what) {
   const auto* delta = std::get_if<Delta>(&what);
-  if (delta == nullptr || delta->delta.tokens.empty()) return;
-  if (received_tokens_ == 0) hooks_.on_first_token(parts_.clock.Now() - admitted_);
-  received_tokens_ += static_cast<int64_t>(delta->delta.tokens.size());
+  if (spoke_ || delta == nullptr || delta->delta.tokens.empty()) return;
+  spoke_ = true;
+  hooks_.on_first_token(parts_.clock.Now() - admitted_);
 }
 
 void Generation::Feed(decltype(Event::what) what) {
-  CountTokens(what);
+  NoteFirstToken(what);
   std::vector<Command> commands =
       contemplation_->On({.at = parts_.clock.Now(), .what = std::move(what)});
   for (Command& command : commands) {
@@ -202,7 +202,6 @@ void Generation::Found(const GroupFound& found) {
       std::make_shared<Stream>(weak_from_this(), parts_.fleet, found.attempt, found.group);
   const int places = view.description ? view.description->model.max_agents : 0;
   Fleet::LoadListener on_load;
-  opened_tokens_ = question_.prompt_tokens;
   if (wants_load_) {
     on_load = [weak = weak_from_this(), attempt = found.attempt, places](const GroupLoad& load) {
       const auto self = weak.lock();
@@ -248,8 +247,10 @@ void Generation::Do(CloseRun&) {
 void Generation::Do(Emit& command) {
   if (const auto* completed = std::get_if<Completed>(&command.event.what)) {
     const Receipt& receipt = completed->receipt;
-    used_tokens_ = receipt.thinking_tokens + receipt.answer_tokens + receipt.aggregation_tokens +
-                   receipt.discarded_tokens + receipt.probe_tokens + receipt.prompt.computed;
+    bill_ = {.tokens = receipt.thinking_tokens + receipt.answer_tokens +
+                       receipt.aggregation_tokens + receipt.discarded_tokens,
+             .probe_tokens = receipt.probe_tokens,
+             .prompt = receipt.prompt};
   }
   hooks_.on_event(command.event);
   const int64_t bytes = TakeBytes(command.event);
@@ -361,15 +362,14 @@ void Generation::Conclude(const absl::Status& status) {
   contemplation_.reset();
   parts_.timers.Cancel(timer_);
   parts_.timers.Cancel(place_timer_);
-  // Without a receipt: what came of it, and the prompt if a group had it.
-  ticket_->Used(used_tokens_ > 0 ? used_tokens_ : received_tokens_ + opened_tokens_);
+  ticket_->Used(bill_.tokens + bill_.probe_tokens + bill_.prompt.computed);
   ticket_.reset();
   absl::Status end = status;
   {
     absl::MutexLock lock(&mutex_);
     if (!differs_.ok()) end = differs_;
   }
-  hooks_.on_end(end, received_tokens_);
+  hooks_.on_end(end, bill_);
   absl::MutexLock lock(&mutex_);
   end_ = end;
   ended_ = true;

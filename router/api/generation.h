@@ -45,8 +45,7 @@ struct LogPlace {
 struct GenerationHooks {
   std::function<void(absl::Duration)> on_first_token;  // Once, if one comes: after admission.
   std::function<void(const ClientEvent&)> on_event;    // Each, whatever the client includes.
-  // Once, last. `tokens`: that groups sent for its agents, in all attempts.
-  std::function<void(const absl::Status&, int64_t tokens)> on_end;
+  std::function<void(const absl::Status&, const Bill&)> on_end;  // Once, last.
 };
 
 // One request that runs: gives Contemplation its events, one after another on the task pool, and
@@ -62,7 +61,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   ~Generation();
 
   void Start();
-  // Nobody wants it any more: everything is cancelled.
+  // Nobody wants it any more: everything is cancelled. It must be held until it has ended, which
+  // takes receipt_wait at most: then its bill is what its groups counted.
   void Abandon();
   // The best answer so far, now. kFailedPrecondition: it is a replay, which takes the decisions
   // that it was given.
@@ -106,7 +106,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Drain();
   void Handle(Item item);
   void Feed(decltype(Event::what) what);
-  void CountTokens(const decltype(Event::what)& what);
+  void NoteFirstToken(const decltype(Event::what)& what);
   void Do(OpenRun& command);
   void Do(AddGang& command);
   void Do(CancelAgents& command);
@@ -116,7 +116,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Do(Emit& command);
   void Do(WakeAt& command);
   void Do(Succeed&) { Conclude(absl::OkStatus()); }
-  void Do(Fail& command) { Conclude(command.why); }
+  void Do(Fail& command) {
+    bill_ = command.bill;
+    Conclude(command.why);
+  }
   void Found(const GroupFound& found);
   void Conclude(const absl::Status& status);
   void Wake();
@@ -141,10 +144,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::unique_ptr<Fleet::Waiting> waiting_;
   std::unique_ptr<FamilyRun> run_;
   TimerThread::Id timer_ = 0, place_timer_ = 0;
-  int64_t used_tokens_ = 0;    // By its receipt.
-  int64_t opened_tokens_ = 0;  // Of its prompt, once a group has it: an estimate.
+  Bill bill_;  // Once it is known.
   const absl::Time admitted_;
-  int64_t received_tokens_ = 0;
+  bool spoke_ = false;  // A token came.
 
   mutable absl::Mutex mutex_;
   std::deque<Item> mailbox_ ABSL_GUARDED_BY(mutex_);

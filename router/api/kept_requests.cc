@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "common/status.h"
 #include "router/api/generation.h"
@@ -16,11 +17,31 @@ KeptRequests::KeptRequests(KeepOptions options, Metrics& metrics)
       log_bytes_(metrics.AddGauge("conclave_kept_log_bytes")) {}
 
 KeptRequests::~KeptRequests() {
+  LetGo();
   Entries leaving;
   {
     absl::MutexLock lock(&mutex_);
     leaving.swap(entries_);
   }
+}
+
+void KeptRequests::LetGo() {
+  Expire(absl::InfiniteFuture());
+  std::vector<std::shared_ptr<Generation>> leaving;
+  absl::MutexLock lock(&mutex_);
+  leaving.swap(ending_);
+  // They are destroyed behind the lock.
+}
+
+void KeptRequests::Abandon(std::vector<std::shared_ptr<Generation>> leaving) {
+  for (const auto& generation : leaving) generation->Abandon();
+  std::vector<std::shared_ptr<Generation>> ended;
+  absl::MutexLock lock(&mutex_);
+  ending_.insert(ending_.end(), leaving.begin(), leaving.end());
+  const auto over = std::partition(ending_.begin(), ending_.end(),
+                                   [](const auto& generation) { return !generation->ended(); });
+  ended.assign(std::make_move_iterator(over), std::make_move_iterator(ending_.end()));
+  ending_.erase(over, ending_.end());
 }
 
 bool KeptRequests::Shared::MayTake(const std::string& tenant, int64_t more, int64_t limit) const {
@@ -144,7 +165,7 @@ void KeptRequests::ClientGone(const RequestName& name,
     }
     SetGauges();
   }
-  if (abandoned) abandoned->Abandon();
+  if (abandoned) Abandon({std::move(abandoned)});
 }
 
 absl::Status KeptRequests::Stop(const RequestName& name) {
@@ -174,7 +195,7 @@ void KeptRequests::Expire(absl::Time now) {
     }
     SetGauges();
   }
-  for (const auto& generation : leaving) generation->Abandon();
+  Abandon(std::move(leaving));
 }
 
 bool KeptRequests::Take(const std::string& tenant, int64_t bytes) {

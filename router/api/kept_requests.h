@@ -70,8 +70,8 @@ class KeptRequests {
   // Generation::Attach.
   absl::StatusOr<TakenUp> TakeUp(const RequestName& name, const HeldAnswer& held,
                                  std::function<void()> wake);
-  // Its client's stream has ended. It lives on, or is abandoned; nothing happens when `client` is
-  // not its present one.
+  // Its client's stream has ended. It lives on, or is abandoned, and is held until it has ended;
+  // nothing happens when `client` is not its present one.
   void ClientGone(const RequestName& name, const std::shared_ptr<Generation>& generation,
                   int client, absl::Time now);
   // Tells those of this name that run to give the best answer so far. kNotFound: none does.
@@ -80,7 +80,7 @@ class KeptRequests {
   // Lets go of those whose time is up. Call it every second.
   void Expire(absl::Time now);
   // Lets go of all whose client is gone.
-  void LetGo() { Expire(absl::InfiniteFuture()); }
+  void LetGo();
 
   // Bytes for a log. False: there are none, though all that may make way has.
   bool Take(const std::string& tenant, int64_t bytes);
@@ -117,12 +117,16 @@ class KeptRequests {
   void SetGone(Entries::iterator entry, std::optional<absl::Time> when)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetGauges() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Nobody will ask for them any more. Without the lock.
+  void Abandon(std::vector<std::shared_ptr<Generation>> leaving);
 
   const KeepOptions options_;
   Counter outlived_;
   Gauge kept_, log_bytes_;
   absl::Mutex mutex_;
   Entries entries_ ABSL_GUARDED_BY(mutex_);
+  // Abandoned, and held until they have ended. (Nobody else would.)
+  std::vector<std::shared_ptr<Generation>> ending_ ABSL_GUARDED_BY(mutex_);
   Shared places_ ABSL_GUARDED_BY(mutex_);  // Of entries without a client.
   Shared bytes_ ABSL_GUARDED_BY(mutex_);
 };

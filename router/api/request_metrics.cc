@@ -252,18 +252,12 @@ void RequestCount::Take(const Receipt& receipt) {
   add("conclave_tokens_total", "fate", "answer", receipt.answer_tokens);
   add("conclave_tokens_total", "fate", "aggregation", receipt.aggregation_tokens);
   add("conclave_tokens_total", "fate", "discarded", receipt.discarded_tokens);
-  add("conclave_tokens_total", "fate", "probe", receipt.probe_tokens);
-  add("conclave_prompt_tokens_total", "source", "computed", receipt.prompt.computed);
-  add("conclave_prompt_tokens_total", "source", "shared", receipt.prompt.shared);
-  add("conclave_prompt_tokens_total", "source", "recomputed", receipt.prompt.recomputed);
   for (const Decision& decision : receipt.decisions) {
     add("conclave_decisions_total", "kind", NameOf(decision.kind), 1);
   }
   metrics.AddCounter("conclave_agent_resumes_total", {{"model", model_}}).Add(receipt.resumes);
   metrics.AddCounter("conclave_critical_path_tokens_total", {{"model", model_}})
       .Add(static_cast<double>(receipt.critical_path_tokens));
-  metrics.AddCounter("conclave_tenant_tokens_total", {{"tenant", tenant_}})
-      .Add(static_cast<double>(Produced(receipt)));
   Observe("conclave_time_to_first_answer_seconds", receipt.time_to_first_answer);
   Observe("conclave_request_duration_seconds", receipt.wall_time);
   TakeAgents(receipt);
@@ -361,15 +355,26 @@ void RequestCount::FirstToken(absl::Duration after_admission) {
   Observe("conclave_time_to_first_token_seconds", after_admission);
 }
 
-void RequestCount::Ended(const absl::Status& status, int64_t tokens) {
+void RequestCount::TakeBill(const Bill& bill) {
+  Metrics& metrics = metrics_.metrics_;
+  const auto add = [&](const char* name, const char* label, const char* value, int64_t count) {
+    metrics.AddCounter(name, {{"model", model_}, {label, value}}).Add(static_cast<double>(count));
+  };
+  if (!answered_) add("conclave_tokens_total", "fate", "cancelled", bill.tokens);
+  add("conclave_tokens_total", "fate", "probe", bill.probe_tokens);
+  add("conclave_prompt_tokens_total", "source", "computed", bill.prompt.computed);
+  add("conclave_prompt_tokens_total", "source", "shared", bill.prompt.shared);
+  add("conclave_prompt_tokens_total", "source", "recomputed", bill.prompt.recomputed);
+  metrics.AddCounter("conclave_tenant_tokens_total", {{"tenant", tenant_}})
+      .Add(static_cast<double>(bill.tokens + bill.probe_tokens));
+}
+
+void RequestCount::Ended(const absl::Status& status, const Bill& bill) {
   Metrics& metrics = metrics_.metrics_;
   metrics_.Ended(model_, NameOf(mode_), status);
   metrics.AddCounter("conclave_tenant_requests_total", {{"tenant", tenant_}}).Add();
+  TakeBill(bill);
   if (answered_) return;
-  const auto cancelled = static_cast<double>(tokens);
-  metrics.AddCounter("conclave_tokens_total", {{"model", model_}, {"fate", "cancelled"}})
-      .Add(cancelled);
-  metrics.AddCounter("conclave_tenant_tokens_total", {{"tenant", tenant_}}).Add(cancelled);
   for (const auto& [agent, started] : agents_) {
     metrics
         .AddCounter("conclave_agents_total",

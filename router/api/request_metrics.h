@@ -26,8 +26,8 @@ class RequestCount {
  public:
   void FirstToken(absl::Duration after_admission);
   void On(const ClientEvent& event);
-  // Once, last. `tokens`: all that it produced; without a receipt they count as cancelled.
-  void Ended(const absl::Status& status, int64_t tokens);
+  // Once, last. What it produced without a receipt counts as cancelled.
+  void Ended(const absl::Status& status, const Bill& bill);
 
  private:
   friend class RequestMetrics;
@@ -41,6 +41,7 @@ class RequestCount {
   void Observe(const char* name, absl::Duration duration);
   void Ends(AgentId agent, std::string_view outcome);
   void Take(const Receipt& receipt);
+  void TakeBill(const Bill& bill);
   void TakeAgents(const Receipt& receipt);
   void TakeRounds(const Receipt& receipt);
   void TakeVote(const Receipt& receipt);

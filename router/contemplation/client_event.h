@@ -150,6 +150,13 @@ struct Receipt {
   std::string aggregator_model = {}, aggregator_fingerprint = {};
 };
 
+// What a request cost, with a receipt or without.
+struct Bill {
+  int64_t tokens = 0;  // Of all agents, whatever became of them.
+  int64_t probe_tokens = 0;
+  PromptUsage prompt = {};
+};
+
 // What agents were told; nothing in it is open.
 struct Settings {
   Sampling sampling;

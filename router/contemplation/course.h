@@ -179,8 +179,10 @@ class Contemplation::Course : private CourseState {
   const Agent* Spokesman();
   void AnswerBy(const Agent& agent, bool incomplete, std::optional<Aggregation> method);
   void Settle(Result result);
+  void AwaitTotals();
   void Complete();
   Receipt MakeReceipt();
+  Bill MakeBill() const;
   void Fail(const absl::Status& why);
 
   size_t Place(AgentId id) const;

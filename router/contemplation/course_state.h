@@ -29,7 +29,7 @@ class CourseState {
     kNew,
     kThink,       // The agents of the round.
     kSynthesise,  // The aggregation pass.
-    kSettle,      // The answer is known; the family's totals are awaited.
+    kSettle,      // The answer, or why there is none, is known; the family's totals are awaited.
     kDone,
   };
   // Agents that are asked the same, or each a part of it; what they said is counted together.
@@ -118,6 +118,7 @@ class CourseState {
   absl::Time wake_ = absl::InfiniteFuture();  // As the driver knows it.
   std::vector<std::string> candidates_;       // Of the aggregation pass.
   Result result_;
+  absl::Status failure_;  // Not OK: there is no answer, and this is why.
 };
 
 }  // namespace conclave::router

@@ -74,6 +74,7 @@ struct Lost {
 };
 // Time went by: due after WakeAt, harmless at any time.
 struct Tick {};
+// The request ends as soon as it is known what it cost.
 struct ClientGone {};
 // Somebody asked for the best answer so far.
 struct StopRequested {};
@@ -129,6 +130,7 @@ struct Succeed {};
 // Terminal: this status, never OK.
 struct Fail {
   absl::Status why;
+  Bill bill;
 };
 
 using Command = std::variant<OpenRun, AddGang, CancelAgents, RaiseRunTo, FinishRun, CloseRun, Emit,

@@ -122,10 +122,20 @@ void Contemplation::Course::SetTimer() {
   out_.push_back(WakeAt{.time = due});
 }
 
+// There will be no answer. Whoever runs is cancelled, and the group says what it came to: a stream
+// that is broken has no exact bill.
 void Contemplation::Course::Fail(const absl::Status& why) {
-  CloseAttempt();
-  out_.push_back(conclave::router::Fail{.why = why});
-  stage_ = Stage::kDone;
+  if (failure_.ok()) failure_ = why;
+  if (line_ == Line::kOpen && !prompts_.any() && asked_.empty()) CloseAttempt();
+  if (line_ == Line::kOpen) {
+    WithdrawUnanswered();
+    const std::vector<AgentId> running = tally_.In(Tally::State::kRuns);
+    for (AgentId id : running) {
+      tally_.Cut(id, static_cast<int>(tally_.ClockOf(id) - tally_.StartOf(id)));
+    }
+    Cancel(running);
+  }
+  AwaitTotals();
 }
 
 // Where it stands in agents_, or would.

@@ -274,6 +274,10 @@ void Contemplation::Course::AnswerBy(const Agent& agent, bool incomplete,
 // The answer is known. Its bill is, once the family's totals are here.
 void Contemplation::Course::Settle(Result result) {
   result_ = std::move(result);
+  AwaitTotals();
+}
+
+void Contemplation::Course::AwaitTotals() {
   stage_ = Stage::kSettle;
   deadline_due_ = resume_due_ = reopen_due_ = narrow_due_ = absl::InfiniteFuture();
   if (line_ == Line::kOpen) return FinishLine();
@@ -284,6 +288,11 @@ void Contemplation::Course::Settle(Result result) {
 
 void Contemplation::Course::Complete() {
   CloseAttempt();
+  if (!failure_.ok()) {
+    out_.push_back(conclave::router::Fail{.why = failure_, .bill = MakeBill()});
+    stage_ = Stage::kDone;
+    return;
+  }
   Receipt receipt = MakeReceipt();
   if (script_) {
     if (const Decision* next = script_->next(); next != nullptr) {
@@ -302,6 +311,12 @@ void Contemplation::Course::Complete() {
                           .settings = plan_.settings});
   out_.push_back(Succeed{});
   stage_ = Stage::kDone;
+}
+
+Bill Contemplation::Course::MakeBill() const {
+  Bill bill = {.probe_tokens = prompts_.probe_tokens(), .prompt = prompts_.usage()};
+  for (const Agent& agent : agents_) bill.tokens += agent.transcript.count();
+  return bill;
 }
 
 Receipt Contemplation::Course::MakeReceipt() {

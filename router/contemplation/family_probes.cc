@@ -32,10 +32,14 @@ absl::Status Contemplation::Course::Hear(Agent& agent, const ProbeResult& probe)
   }
   const int until = probe.at + every;
   const int tokens = probe.sampled + probe.forced;
-  prompts_.Probed(tokens);
   // After a resumption they may come again.
   CopiesSaid& asked = agent.asked;
-  if (!Runs(agent) || probe.at <= asked.last) return absl::OkStatus();
+  if (probe.at <= asked.last) {
+    prompts_.ProbedAgain(tokens);
+    return absl::OkStatus();
+  }
+  prompts_.Probed(tokens);
+  if (!Runs(agent)) return absl::OkStatus();
   asked.last = probe.at;
   std::optional<std::string> answer;
   if (plan_.answer_key) answer = plan_.answer_key->Extract(probe.answer);

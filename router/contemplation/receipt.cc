@@ -86,7 +86,9 @@ void PromptBill::Ended(const FamilyTotals& totals) {
   usage_.computed += computed;
   usage_.shared += fresh_ - computed;
   usage_.recomputed += totals.recomputed + totals.prompt_computed - computed;
-  probe_tokens_ += totals.probed;
+  const int64_t again = std::min(totals.probed, std::exchange(probe_tokens_again_, 0));
+  usage_.recomputed += again;
+  probe_tokens_ += totals.probed - again;
   probe_tokens_heard_ = 0;
   fresh_ = 0;
   any_ = false;
@@ -95,6 +97,7 @@ void PromptBill::Ended(const FamilyTotals& totals) {
 void PromptBill::Lost() {
   if (any_) incomplete_ = true;
   usage_.computed += fresh_;
+  usage_.recomputed += std::exchange(probe_tokens_again_, 0);
   probe_tokens_ += std::exchange(probe_tokens_heard_, 0);
   fresh_ = 0;
   any_ = false;

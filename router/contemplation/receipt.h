@@ -35,14 +35,16 @@ std::string ResultHash(const std::vector<KeptTokens>& agents, const std::vector<
 
 // The share of the bill of prompts and probes, attempt by attempt. Of the prompts computed + shared
 // = total, the length of every agent's prompt once. What an attempt computed beyond the prompts of
-// agents that are new on it was run again. An attempt that was lost did not say what it computed:
-// its new agents' prompts count as computed.
+// agents that are new on it was run again; so was what copies of agents say a second time. An
+// attempt that was lost did not say what it computed: its new agents' prompts count as computed.
 class PromptBill {
  public:
   // On the current attempt.
   void Accepted(AgentId agent, int prompt_tokens);
   // A copy of an agent gave and drew so many tokens.
   void Probed(int tokens) { probe_tokens_heard_ += tokens; }
+  // One that did so before a loss gave and drew them again: they are run again, as prompts are.
+  void ProbedAgain(int tokens) { probe_tokens_again_ += tokens; }
   // The current attempt is over; the next one begins.
   void Ended(const FamilyTotals& totals);
   void Lost();
@@ -51,6 +53,8 @@ class PromptBill {
   PromptUsage usage() const;
   // Of all attempts: what their groups said in the end, or else what was heard.
   int64_t probe_tokens() const { return probe_tokens_; }
+  // Whether the current attempt has agents.
+  bool any() const { return any_; }
   // Whether an attempt with agents never said its totals.
   bool incomplete() const { return incomplete_; }
 
@@ -58,8 +62,9 @@ class PromptBill {
   std::map<AgentId, int> prompts_;
   int64_t fresh_ = 0;  // Prompt tokens of agents that are new on the current attempt.
   int64_t probe_tokens_ = 0;
-  int64_t probe_tokens_heard_ = 0;  // On the current attempt.
-  bool any_ = false;                // An agent was accepted on the current attempt.
+  // On the current attempt.
+  int64_t probe_tokens_heard_ = 0, probe_tokens_again_ = 0;
+  bool any_ = false;  // An agent was accepted.
   bool incomplete_ = false;
   PromptUsage usage_;
 };

@@ -72,7 +72,7 @@ void AskAndLeaveAfter(ApiRig& rig, int tokens) {
 
 struct Sums {
   int64_t thinking = 0, answer = 0, aggregation = 0, discarded = 0, critical = 0;
-  int64_t computed = 0, shared = 0;
+  int64_t computed = 0, shared = 0, first = 0;
   int agents = 0, cut = 0, decisions = 0, answers = 0;
 
   void Add(const Heard& heard) {
@@ -85,6 +85,7 @@ struct Sums {
     critical += receipt.critical_path_tokens();
     computed += receipt.prompt().computed();
     shared += receipt.prompt().shared();
+    first = receipt.prompt().first();
     agents += receipt.agents_size();
     cut += receipt.agents_cut();
     decisions += receipt.decisions_size();
@@ -121,8 +122,11 @@ TEST(RequestMetricsTest, TheCountersAreTheSumsOfTheReceiptsAndOfWhatWasCancelled
   EXPECT_EQ(Of(page, tokens, "fate", "cancelled"), 6 + 12 + 18 + 24);
   EXPECT_EQ(SumOf(page, tokens), SumOf(page, "conclave_tenant_tokens_total"));
   const std::string prompts = "conclave_prompt_tokens_total";
-  EXPECT_EQ(Of(page, prompts, "source", "computed"), static_cast<double>(sums.computed));
-  EXPECT_EQ(Of(page, prompts, "source", "shared"), static_cast<double>(sums.shared));
+  // Of six agents of one prompt, one computed it.
+  EXPECT_EQ(Of(page, prompts, "source", "computed"),
+            static_cast<double>(sums.computed + 4 * sums.first));
+  EXPECT_EQ(Of(page, prompts, "source", "shared"),
+            static_cast<double>(sums.shared + 4 * 5 * sums.first));
   EXPECT_EQ(Of(page, "conclave_critical_path_tokens_total"), static_cast<double>(sums.critical));
   EXPECT_EQ(Of(page, "conclave_agents_planned_total"), 4 * 1 + (3 + 4 + 5 + 6) + 4 * 6 + 4 * 2);
   EXPECT_EQ(Of(page, "conclave_agents_started_total"), sums.agents + 4 * 6);
@@ -211,7 +215,8 @@ class RequestCountTest : public testing::Test {
     completed.accepted = accepted;
     completed.receipt = receipt_;
     count_.On({.agent = {}, .what = completed});
-    count_.Ended(absl::OkStatus(), receipt_.thinking_tokens + receipt_.discarded_tokens);
+    count_.Ended(absl::OkStatus(),
+                 {.tokens = receipt_.thinking_tokens + receipt_.discarded_tokens});
     return Read(metrics_);
   }
 

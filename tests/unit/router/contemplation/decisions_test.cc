@@ -129,6 +129,7 @@ TEST_F(DecisionsTest, ADeadlineWithoutAnyAnswerStaysDeadlineExceeded) {
   Place(2);
   AcceptAll();
   Pass(absl::Seconds(1));
+  EndFamily();
   ASSERT_TRUE(failed_.has_value());
   EXPECT_EQ(failed_->code(), absl::StatusCode::kDeadlineExceeded);
 }

@@ -460,9 +460,12 @@ std::optional<decltype(Event::what)> FakeFleet::Deliver() {
     count = std::max(count, delta->delta.first + static_cast<int>(delta->delta.tokens.size()));
   }
   if (const auto* probe = std::get_if<Probed>(&event)) {
-    run_->heard += probe->result.sampled + probe->result.forced;
+    const bool first = told_.emplace(probe->result.agent, probe->result.at).second;
+    (first ? run_->heard : run_->again) += probe->result.sampled + probe->result.forced;
   }
-  if (const auto* end = std::get_if<FamilyEnded>(&event)) run_->heard = end->totals.probed;
+  if (const auto* end = std::get_if<FamilyEnded>(&event)) {
+    run_->heard = end->totals.probed - run_->again;
+  }
   if (std::holds_alternative<FamilyEnded>(event) || std::holds_alternative<Lost>(event) ||
       std::holds_alternative<PlacementFailed>(event)) {
     Forget();

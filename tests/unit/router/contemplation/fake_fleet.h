@@ -4,7 +4,9 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "router/contemplation/event.h"
@@ -137,7 +139,8 @@ class FakeFleet {
     bool placed = false, gone = false, finishing = false, over = false;
     bool silent = false, broken = false;
     int room = 0, pool = 0, others = 0;
-    int64_t probed = 0, heard = 0;  // Tokens of copies; of those whose answers arrived.
+    // Tokens of copies; of those whose answers arrived; and again, after a loss.
+    int64_t probed = 0, heard = 0, again = 0;
     std::vector<Seated> seated;
     std::deque<Command> inbox;
     std::deque<decltype(Event::what)> outbox;
@@ -163,6 +166,7 @@ class FakeFleet {
   Random random_;
   std::optional<Run> run_;
   std::map<AgentId, int> delivered_;
+  std::set<std::pair<AgentId, int>> told_;  // Copies whose answers arrived.
   bool lost_any_ = false;
   int64_t probed_ = 0;
   bool finished_ = false;  // A stream was half-closed: nothing may follow on it.

@@ -190,6 +190,71 @@ TEST_F(FamilyTest, AGroupWithAnotherFingerprintNeverServes) {
   EXPECT_EQ(gangs_.size(), 1u);
 }
 
+TEST_F(FamilyTest, WhoLeavesIsBilledToTheTokenWhenHisAgentsHaveEnded) {
+  Begin(2, 1);
+  Place(2);
+  AcceptAll();
+  Say(Thinker(0), "ab");
+  const size_t told = events_.size();
+  Tell(ClientGone{});
+  ASSERT_EQ(cancels_.size(), 1u);
+  EXPECT_EQ(cancels_[0].agents, (std::vector{Thinker(0), Thinker(1)}));
+  EXPECT_TRUE(finished_);
+  EXPECT_FALSE(closed_);
+
+  Say(Thinker(1), "cde");  // It was on its way.
+  End(Thinker(0), Finish::kCancelled);
+  End(Thinker(1), Finish::kCancelled);
+  EXPECT_FALSE(is_done());
+  Tell(FamilyEnded{.attempt = attempt_, .totals = {.prompt_computed = 5, .probed = 7}});
+
+  ASSERT_TRUE(failed_.has_value());
+  EXPECT_EQ(failed_->code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(events_.size(), told);
+  EXPECT_EQ(bill_.tokens, 2 + 3);
+  EXPECT_EQ(bill_.probe_tokens, 7);
+  EXPECT_EQ(bill_.prompt.computed, 5);
+  EXPECT_EQ(bill_.prompt.shared, 5);
+}
+
+TEST_F(FamilyTest, AGangThatIsOnItsWayWhenItsClientLeavesIsBilledToo) {
+  Begin(2, 1);
+  Place(2);
+  Tell(ClientGone{});
+  EXPECT_FALSE(is_done());
+  AcceptAll();
+  EXPECT_EQ(CountOf<AgentStarted>(), 0);
+  End(Thinker(0), Finish::kCancelled);
+  End(Thinker(1), Finish::kCancelled);
+  EndFamily();
+  ASSERT_TRUE(failed_.has_value());
+  EXPECT_EQ(bill_.tokens, 0);
+  EXPECT_EQ(bill_.prompt.total, 10);
+}
+
+TEST_F(FamilyTest, ABillThatDoesNotComeIsNotWaitedForWithoutEnd) {
+  Begin(2, 1);
+  Place(2);
+  AcceptAll();
+  Say(Thinker(0), "ab");
+  Tell(ClientGone{});
+  Pass(limits_.receipt_wait - absl::Milliseconds(1));
+  EXPECT_FALSE(is_done());
+  Pass(absl::Milliseconds(1));
+  ASSERT_TRUE(failed_.has_value());
+  EXPECT_TRUE(closed_);
+  EXPECT_EQ(bill_.tokens, 2);
+  EXPECT_EQ(bill_.prompt.computed, 10) << "nobody said that any was shared";
+}
+
+TEST_F(FamilyTest, WhoseGroupHasNobodyOfHisEndsAtOnce) {
+  Begin(2, 1);
+  Tell(ClientGone{});
+  EXPECT_TRUE(is_done());
+  EXPECT_TRUE(closed_);
+  EXPECT_EQ(bill_.prompt.total, 0);
+}
+
 TEST_F(FamilyTest, TheStreamIsHalfClosedWhenNothingCanBeAskedOfItAnyMore) {
   request_.stop_rule = StopRule::kNone;
   request_.aggregation = Aggregation::kVote;

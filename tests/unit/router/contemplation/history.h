@@ -89,6 +89,7 @@ class Watcher {
   void ReadDecision(const Decision& decision);
   void ReadCompleted(const Completed& completed);
   void CheckBudget();
+  void CheckBill(const FakeFleet& fleet);
   void CheckReceipt(const Receipt& receipt, const FakeFleet& fleet);
   AgentRecipe RecipeOf(AgentId agent) const;
   void CheckBar(const AgentUsage& usage);
@@ -103,6 +104,7 @@ class Watcher {
   absl::Time wake_ = absl::InfiniteFuture();
   int ends_ = 0;
   absl::Status status_;
+  Bill bill_;  // Where there is no receipt.
   std::optional<Completed> completed_;
   bool closed_by_completed_ = false;
   std::string model_;  // Of the attempt.

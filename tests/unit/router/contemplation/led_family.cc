@@ -48,7 +48,10 @@ void LedFamily::Tell(decltype(Event::what) what) {
     }
     if (auto* gang = std::get_if<AddGang>(&command)) gangs_.push_back(*gang);
     if (auto* cancel = std::get_if<CancelAgents>(&command)) cancels_.push_back(*cancel);
-    if (auto* fail = std::get_if<Fail>(&command)) failed_ = fail->why;
+    if (auto* fail = std::get_if<Fail>(&command)) {
+      failed_ = fail->why;
+      bill_ = fail->bill;
+    }
     if (auto* emit = std::get_if<Emit>(&command)) events_.push_back(emit->event);
     if (auto* wake = std::get_if<WakeAt>(&command)) wake_ = wake->time;
     finished_ = finished_ || std::holds_alternative<FinishRun>(command);

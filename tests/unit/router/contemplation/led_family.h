@@ -74,6 +74,7 @@ class LedFamily : public ::testing::Test {
   std::vector<ClientEvent> events_;
   absl::Time wake_ = absl::InfiniteFuture();
   std::optional<absl::Status> failed_;
+  Bill bill_;  // Of who failed.
   bool succeeded_ = false, finished_ = false, closed_ = false, placing_ = false;
 
  private:

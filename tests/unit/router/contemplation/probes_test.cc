@@ -108,6 +108,25 @@ TEST_F(ProbesTest, AnAgentThatStandsWhereItWaitsForItsCopyDoesNotEndThere) {
   EXPECT_EQ(CountOf<AgentFinished>(), 2);
 }
 
+TEST_F(ProbesTest, WhatACopySaysAgainAfterALossIsToldAndBilledOnce) {
+  request_.probes->agree.reset();
+  Enter(1);
+  Say(Thinker(0), Letters(16));
+  Answer(Thinker(0), 16, "7");
+  Lose(Unavailable("rank 1 was killed"));
+  Place(64);
+  AcceptAll();
+
+  Answer(Thinker(0), 16, "7");
+  Say(Thinker(0), Letters(15) + ".");
+  Tell(FamilyEnded{.attempt = attempt_, .totals = {.prompt_computed = 5, .probed = 5 + 4}});
+
+  EXPECT_EQ(CountOf<ProbeAnswer>(), 1);
+  const Receipt& receipt = completed().receipt;
+  EXPECT_EQ(receipt.probe_tokens, 5 + 4) << "one that was dropped told nothing";
+  EXPECT_EQ(receipt.prompt.recomputed, 5 + 5) << "its prompt, and what its copy said";
+}
+
 TEST_F(ProbesTest, AnotherAnswerOrNoneBeginsTheCountAnew) {
   Enter(1);
   Say(Thinker(0), Letters(16));
@@ -181,7 +200,7 @@ TEST_F(ProbesTest, AnAgentThatIsResumedKeepsWhatItsCopiesSaid) {
 
   EXPECT_EQ(completed().answer, "7");
   EXPECT_EQ(CountOf<ProbeAnswer>(), 2);
-  EXPECT_EQ(completed().receipt.probe_tokens, 5 + 23) << "heard on the lost one, and told";
+  EXPECT_EQ(completed().receipt.probe_tokens, 5 + 18) << "heard on the lost one, and told";
 }
 
 TEST_F(ProbesTest, AGroupThatDoesNotHoldItsAgentsIsNotBelieved) {

@@ -313,6 +313,7 @@ TEST_F(RoundsTest, AQuestionThatIsNotSplitKeepsItsMinimum) {
   EXPECT_EQ(gangs_.back().agents.size(), 2u);
 
   Refuse(AddGang(gangs_.back()), OutOfRange("one fits"), /*width=*/1);
+  EndFamily();
   ASSERT_TRUE(failed_.has_value());
   EXPECT_TRUE(absl::IsOutOfRange(*failed_));
 }

@@ -43,6 +43,7 @@ void Watcher::See(const std::vector<Command>& commands, absl::Time now) {
     } else if (const auto* fail = std::get_if<Fail>(&command)) {
       ++ends_;
       status_ = fail->why;
+      bill_ = fail->bill;
       ASSERT_FALSE(status_.ok());
       ASSERT_FALSE(closed_by_completed_) << "an error after Completed";
     } else if (std::holds_alternative<Succeed>(command)) {
@@ -194,7 +195,7 @@ void Watcher::ReadCompleted(const Completed& completed) {
 void Watcher::Close(const FakeFleet& fleet) {
   while (!outbox_.empty()) Read();
   ASSERT_EQ(status_.ok(), completed_.has_value());
-  if (!completed_) return;
+  if (!completed_) return CheckBill(fleet);
   CheckReceipt(completed_->receipt, fleet);
   CheckVotes(*completed_);
   CheckVerdicts(*completed_);
@@ -295,6 +296,15 @@ void Watcher::CheckVerdicts(const Completed& completed) {
   if (any && completed.method != Aggregation::kSynthesise) {
     ASSERT_EQ(completed.accepted, true) << "a right answer was passed over";
   }
+}
+
+// Who gets no answer is billed all the same.
+void Watcher::CheckBill(const FakeFleet& fleet) {
+  int64_t received = 0;
+  for (const auto& [agent, tokens] : fleet.delivered()) received += tokens;
+  ASSERT_EQ(bill_.tokens, received);
+  ASSERT_EQ(bill_.probe_tokens, fleet.probed());
+  ASSERT_EQ(bill_.prompt.computed + bill_.prompt.shared, bill_.prompt.total);
 }
 
 void Watcher::CheckReceipt(const Receipt& receipt, const FakeFleet& fleet) {

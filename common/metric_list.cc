@@ -296,6 +296,8 @@ std::vector<MetricSpec> WorkerLeader() {
        {},
        {},
        "vllm:generation_tokens_total"},
+      {"conclave_worker_tokens_forced_total", kCounter, engine,
+       "Tokens given to agents: the ends of thinking, at its budget."},
       {"conclave_worker_overrun_tokens_total", kCounter, engine,
        "Tokens drawn and dropped: what came before them ended the agent, or forced others."},
       {"conclave_worker_probes_total",

@@ -115,6 +115,7 @@ struct EngineLoad {
   int blocks_free = 0, blocks_total = 0;  // Of the fullest pool; evictable blocks count as free.
   int64_t steps = 0, prompt_tokens_computed = 0, tokens_sampled = 0, preemptions = 0,
           prefix_hit_tokens = 0;
+  int64_t tokens_forced = 0;  // For agents, not their copies.
   int64_t prompt_tokens = 0;  // Of all agents that were accepted.
   int64_t evictions = 0;      // Blocks of ended or preempted agents whose content was given up.
   int64_t overrun = 0;  // Tokens drawn and dropped: their agent had ended, or had others forced.

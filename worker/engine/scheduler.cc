@@ -148,6 +148,9 @@ void Scheduler::CancelAll(FamilyKey key) {
 }
 
 void Scheduler::Report(Sequence& sequence, int first, std::vector<TokenEvent> tokens) {
+  load_.tokens_forced += std::count_if(tokens.begin(), tokens.end(), [](const TokenEvent& token) {
+    return token.kind == TokenKind::kForced;
+  });
   Progress progress{sequence.origin.family, sequence.id, first, std::move(tokens), std::nullopt};
   if (sequence.tokens.ended()) progress.end = sequence.tokens.end();
   if (progress.end.has_value() || !progress.tokens.empty()) {

@@ -16,6 +16,7 @@ EngineMetrics::EngineMetrics(Metrics& metrics, const MeasuredGroup& group)
       prompt_computed_(metrics.AddCounter("conclave_worker_prompt_tokens_computed_total")),
       prefix_hits_(metrics.AddCounter("conclave_worker_prefix_hit_tokens_total")),
       sampled_(metrics.AddCounter("conclave_worker_tokens_sampled_total")),
+      forced_(metrics.AddCounter("conclave_worker_tokens_forced_total")),
       preemptions_(metrics.AddCounter("conclave_worker_preemptions_total")),
       evictions_(metrics.AddCounter("conclave_worker_evicted_blocks_total")),
       overrun_(metrics.AddCounter("conclave_worker_overrun_tokens_total")),
@@ -57,6 +58,7 @@ void EngineMetrics::Update(const EngineLoad& load, int families, bool ready) {
   add(prompt_computed_, last_.prompt_tokens_computed, load.prompt_tokens_computed);
   add(prefix_hits_, last_.prefix_hit_tokens, load.prefix_hit_tokens);
   add(sampled_, last_.tokens_sampled, load.tokens_sampled);
+  add(forced_, last_.tokens_forced, load.tokens_forced);
   add(preemptions_, last_.preemptions, load.preemptions);
   add(evictions_, last_.evictions, load.evictions);
   add(overrun_, last_.overrun, load.overrun);

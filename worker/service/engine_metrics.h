@@ -27,7 +27,7 @@ class EngineMetrics {
   Metrics& metrics_;
   Gauge agents_running_, agents_waiting_, agents_max_, families_, queued_prompt_tokens_, kv_usage_,
       ready_;
-  Counter steps_, prompt_tokens_, prompt_computed_, prefix_hits_, sampled_, preemptions_,
+  Counter steps_, prompt_tokens_, prompt_computed_, prefix_hits_, sampled_, forced_, preemptions_,
       evictions_, overrun_, probes_answered_, probes_dropped_, probe_tokens_;
   EngineLoad last_;  // Counters have no Set.
 };

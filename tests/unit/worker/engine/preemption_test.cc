@@ -229,6 +229,7 @@ TEST_P(PreemptionTest, WhatIsDrawnBehindAnEndIsOverrunAndOnNoReceipt) {
   EXPECT_EQ(counters.forced, 3);
   const EngineLoad load = group.core->load();
   EXPECT_EQ(load.tokens_sampled, counters.sampled);
+  EXPECT_EQ(load.tokens_forced, counters.forced);
   // One behind the stop and one in place of the first forced token; a grant's end is foreseen.
   EXPECT_EQ(load.overrun, GetParam() == 2 ? 2 : 0);
   EXPECT_EQ(group.runner.totals().samples, counters.sampled + load.overrun);

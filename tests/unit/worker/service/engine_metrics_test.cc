@@ -16,6 +16,7 @@ TEST(EngineMetricsTest, CountersFollowTheEnginesFromUpdateToUpdate) {
   EngineMetrics metrics(page, kGroup);
   EngineLoad load;
   load.tokens_sampled = 100;
+  load.tokens_forced = 12;
   load.preemptions = 2;
   load.evictions = 5;
   load.overrun = 7;
@@ -30,6 +31,7 @@ TEST(EngineMetricsTest, CountersFollowTheEnginesFromUpdateToUpdate) {
 
   const std::string text = page.Text();
   EXPECT_THAT(text, HasSubstr("\nconclave_worker_tokens_sampled_total 100"));
+  EXPECT_THAT(text, HasSubstr("\nconclave_worker_tokens_forced_total 12"));
   EXPECT_THAT(text, HasSubstr("\nconclave_worker_preemptions_total 2"));
   EXPECT_THAT(text, HasSubstr("\nconclave_worker_evicted_blocks_total 6"));
   EXPECT_THAT(text, HasSubstr("\nconclave_worker_overrun_tokens_total 11"));

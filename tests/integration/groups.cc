@@ -51,12 +51,12 @@ void Groups::Kill(const std::string& group) {
   launcher.Wait(absl::Seconds(10));
 }
 
-std::string Groups::PortOf(const std::string& program) const {
-  return Port(FileText(folder_ + "/" + program + ".ports"), "server");
+std::string Groups::PortOf(const std::string& program, const std::string& which) const {
+  return Port(FileText(folder_ + "/" + program + ".ports"), which);
 }
 
-std::string Groups::AddressOf(const std::string& program) const {
-  return "127.0.0.1:" + PortOf(program);
+std::string Groups::AddressOf(const std::string& program, const std::string& which) const {
+  return "127.0.0.1:" + PortOf(program, which);
 }
 
 void Groups::StartProgram(const std::string& kind, const std::string& name,

@@ -24,8 +24,9 @@ class Groups {
   // SIGKILL for the launcher and all ranks at once; returns when the launcher is gone.
   void Kill(const std::string& group);
 
-  std::string AddressOf(const std::string& program) const;
-  std::string PortOf(const std::string& program) const;
+  // Where it listens as "server", "health" or "metrics".
+  std::string AddressOf(const std::string& program, const std::string& which = "server") const;
+  std::string PortOf(const std::string& program, const std::string& which = "server") const;
   const Program& program(const std::string& name) const { return *programs_.at(name); }
 
  private:

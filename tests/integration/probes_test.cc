@@ -1,9 +1,6 @@
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <map>
 #include <string>
@@ -11,36 +8,11 @@
 
 #include "conclave/v1/conclave.grpc.pb.h"
 #include "tests/integration/cluster.h"
+#include "tests/integration/page.h"
 
 // Agents that are asked for their answers so far, through all programs.
 namespace conclave {
 namespace {
-
-// What a page of metrics says now; empty when nobody answers.
-std::string PageOf(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  sockaddr_in where{};
-  where.sin_family = AF_INET;
-  where.sin_port = htons(static_cast<uint16_t>(std::stoi(address.substr(colon + 1))));
-  inet_pton(AF_INET, address.substr(0, colon).c_str(), &where.sin_addr);
-  const int page = socket(AF_INET, SOCK_STREAM, 0);
-  std::string text;
-  const std::string ask = "GET /metrics HTTP/1.0\r\n\r\n";
-  if (connect(page, reinterpret_cast<const sockaddr*>(&where), sizeof(where)) == 0 &&
-      write(page, ask.data(), ask.size()) == static_cast<ssize_t>(ask.size())) {
-    std::vector<char> part(65536);
-    for (ssize_t n; (n = read(page, part.data(), part.size())) > 0;) {
-      text.append(part.data(), static_cast<size_t>(n));
-    }
-  }
-  close(page);
-  return text;
-}
-
-int64_t NumberIn(const std::string& page, const std::string& name) {
-  const size_t at = page.find("\n" + name + " ");
-  return at == std::string::npos ? -1 : std::stoll(page.substr(at + name.size() + 2));
-}
 
 struct Heard {
   grpc::Status status;
@@ -125,12 +97,12 @@ TEST_F(ProbesTest, AnswersSoFarAreToldAndBilledToTheToken) {
 
   EXPECT_GT(told, 0u);
   EXPECT_GT(found, 0u);
-  int64_t counted = 0;
+  double counted = 0;
   EXPECT_TRUE(Eventually(absl::Seconds(60),
                          [&] {
-                           counted = NumberIn(PageOf(cluster_.AddressOf("worker", "metrics")),
-                                              "conclave_worker_probe_tokens_total");
-                           return counted == billed;
+                           counted = ValueIn(PageOf(cluster_.AddressOf("worker", "metrics")),
+                                             "conclave_worker_probe_tokens_total");
+                           return counted == static_cast<double>(billed);
                          }))
       << counted << " counted, " << billed << " billed";
 }

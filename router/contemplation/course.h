@@ -104,7 +104,10 @@ class Contemplation::Course : private CourseState {
   bool InRound(AgentId id) const;
   bool AnyOfRoundEntered() const;
   int Least() const;
-  bool Silent() const;
+  int EndsByThemselves() const;
+  bool Silent() const { return EndsByThemselves() == 0; }
+  int FewestToSpeak() const;
+  bool StandsBack(int heard) const;
   bool Refines() const;
   std::vector<AgentRecipe> RefiningAgents() const;
   void Refine();

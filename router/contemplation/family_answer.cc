@@ -46,7 +46,8 @@ void Contemplation::Course::EndRound(int64_t clock) {
   // Nobody of it is sent again: what each was told may be as long as the conversation.
   for (Agent& agent : agents_) agent.recipe.messages.clear();
   if (round_.kind == Round::Kind::kSplit) return EndSplit();
-  if (before_ && Silent()) {
+  // Whoever was still to come when the stop rule was met could not have changed it.
+  if (StandsBack(EndsByThemselves() + ToCome())) {
     BackToRoundBefore();
   } else if (counted_.empty()) {
     if (script_) return Differs("every agent is given up");

@@ -105,8 +105,10 @@ void Contemplation::Course::ApplyStop(const Decision& decision) {
     return AnswerBy(last, /*incomplete=*/true,
                     merges ? std::optional(Aggregation::kSynthesise) : std::nullopt);
   }
-  if (!merges && Silent()) {
-    before_ ? BackToRoundBefore() : HearCutAgents();
+  if (!merges && StandsBack(EndsByThemselves())) {
+    BackToRoundBefore();
+  } else if (!merges && Silent()) {
+    HearCutAgents();
   }
   AnswerByVote(/*incomplete=*/true);
 }

@@ -78,10 +78,27 @@ int Contemplation::Course::Least() const {
   return round_.number == 0 ? plan_.min_agents : 0;
 }
 
-// Whether the round has no end yet but such as a bar made.
-bool Contemplation::Course::Silent() const {
-  return std::all_of(counted_.begin(), counted_.end(),
-                     [this](AgentId id) { return At(id).end == Finish::kBar; });
+// Counted ends of the round but such as a bar made.
+int Contemplation::Course::EndsByThemselves() const {
+  return static_cast<int>(std::count_if(counted_.begin(), counted_.end(),
+                                        [this](AgentId id) { return At(id).end != Finish::kBar; }));
+}
+
+// How many must be heard of a round behind another one: fewer do not outvote those before them.
+// REQUIRES: there was a round before, of the question.
+int Contemplation::Course::FewestToSpeak() const {
+  const std::vector<AgentId>& before = before_->agents;
+  const auto barred = static_cast<int>(std::count_if(
+      before.begin(), before.end(), [this](AgentId id) { return At(id).end == Finish::kBar; }));
+  const auto all = static_cast<int>(before.size());
+  const int heard = barred < all ? all - barred : all;
+  return std::max(plan_.min_agents, (heard + 1) / 2);
+}
+
+// Whether the round, of which so many are heard, leaves the answer to the one before it. An answer
+// that the checker accepts is right, whoever gave it.
+bool Contemplation::Course::StandsBack(int heard) const {
+  return before_ && heard < FewestToSpeak() && ballot_.accepted().empty();
 }
 
 // Whether another round follows: not where the checker accepts an answer, or (without a checker)

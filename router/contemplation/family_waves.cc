@@ -88,7 +88,11 @@ void Contemplation::Course::WaveRefused(const Refused& refused) {
   if (!absl::IsResourceExhausted(refused.why)) {
     // Whatever the group says, fewer than it refused.
     const int width = std::min(refused.width, size - 1);
-    return width < least ? Fail(refused.why) : NarrowTo(refused.agents, width);
+    if (width < least) return Fail(refused.why);
+    const auto out = Waiting().size() - static_cast<size_t>(std::max(0, width));
+    const bool too_few =
+        before_ && Entered() + static_cast<int>(ToEnter().size() - out) < FewestToSpeak();
+    return too_few ? Narrow(NarrowOf(ToEnter())) : NarrowTo(refused.agents, width);
   }
   credits_ = 0;
   gang_limit_ = std::max({1, least, size / 2});
@@ -110,7 +114,7 @@ void Contemplation::Course::NoteLoad(int credits, int running, int places) {
 int Contemplation::Course::MayEnter() const {
   const int most = static_cast<int>(round_.size);
   const bool parts = round_.kind == Round::Kind::kParts;
-  const int least = parts ? most : std::max(1, Least());
+  const int least = parts ? most : before_ ? FewestToSpeak() : std::max(1, Least());
   return std::max(0, WidthAt(load_, least, most, Certainty()) - Entered());
 }
 

@@ -94,7 +94,9 @@ class Watcher {
   AgentRecipe RecipeOf(AgentId agent) const;
   void CheckBar(const AgentUsage& usage);
   std::string AnswerOf(const AgentUsage& usage) const;
-  static int VotingRound(const Receipt& receipt);
+  bool Speaks(const Receipt& receipt, int round, bool stopped) const;
+  int VotingRound(const Receipt& receipt) const;
+  static std::map<std::string, Vote> VotesOf(const Receipt& receipt, int round);
   void CheckVotes(const Completed& completed);
   void CheckVerdicts(const Completed& completed);
 

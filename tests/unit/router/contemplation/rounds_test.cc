@@ -239,14 +239,94 @@ TEST_F(RoundsTest, ALaterRoundEntersByWavesLikeTheFirst) {
   ExpectReplays();
 }
 
-TEST_F(RoundsTest, ALaterRoundUnderLoadIsAsNarrowAsItIsWorth) {
+TEST_F(RoundsTest, FewerThanHalfOfThoseBeforeThemDoNotOutvoteThem) {
+  for (const int refined : {1, 3, 4}) {
+    BeginStrategy(Strategy::kRefine, 8);
+    for (int i = 0; i < 7; ++i) Say(Thinker(i), "42.");
+    Say(Thinker(7), "7.");
+    AcceptAll();
+    for (int i = 0; i < refined; ++i) Say(Refiner(i), "9.");
+    Pass(limits_.straggler_patience + absl::Seconds(1));
+    EndFamily();
+
+    ASSERT_TRUE(succeeded_);
+    EXPECT_EQ(completed().answer, refined < 4 ? "42." : "9.") << refined;
+    EXPECT_EQ(completed().receipt.votes.front().count, refined < 4 ? 7 : 4);
+    EXPECT_EQ(completed().receipt.decisions.back().kind, Kind::kDrop);
+    ExpectReplays();
+    request_.replay.reset();
+    Forget();
+  }
+}
+
+TEST_F(RoundsTest, ALaterRoundSpeaksForAtLeastTheMinimum) {
+  BeginStrategy(Strategy::kRefine, 8, /*least=*/6);
+  for (int i = 0; i < 7; ++i) Say(Thinker(i), "42.");
+  Say(Thinker(7), "7.");
+  AcceptAll();
+  for (int i = 0; i < 5; ++i) Say(Refiner(i), "9.");
+  Tell(StopRequested{});
+  EndFamily();
+
+  ASSERT_TRUE(succeeded_);
+  EXPECT_EQ(completed().answer, "42.");
+  EXPECT_TRUE(completed().incomplete);
+  ExpectReplays();
+}
+
+TEST_F(RoundsTest, ALaterRoundThatTheStopRuleEndsSpeaksForAllOfIt) {
+  request_.stop_rule = StopRule::kQuorum;
+  request_.stop_votes = 2;
+  BeginStrategy(Strategy::kRefine, 8, /*least=*/8);
+  for (int i = 0; i < 8; ++i) Say(Thinker(i), i == 0 ? "x." : "ab.");
+  AcceptAll();
+  Say(Refiner(0), "c.");
+  Say(Refiner(1), "c.");
+  for (int i = 2; i < 8; ++i) Say(Refiner(i), "long");
+  EndFamily();
+
+  ASSERT_TRUE(succeeded_);
+  EXPECT_EQ(completed().answer, "c.");
+  ExpectReplays();
+}
+
+TEST_F(RoundsTest, AnAcceptedAnswerOfALaterRoundIsHeardHoweverFewThereAre) {
+  request_.checker = CheckerSpec{CheckerSpec::Kind::kRegex, "9\\.", {}};
+  request_.aggregation = Aggregation::kCheck;
+  BeginStrategy(Strategy::kRefine, 4);
+  for (int i = 0; i < 4; ++i) Say(Thinker(i), "7.");
+  AcceptAll();
+  Say(Refiner(2), "9.");
+  Tell(StopRequested{});
+  EndFamily();
+
+  ASSERT_TRUE(succeeded_);
+  EXPECT_EQ(completed().answer, "9.");
+  EXPECT_EQ(completed().accepted, true);
+}
+
+TEST_F(RoundsTest, ALaterRoundOfWhichTooFewFitIsNotBegun) {
+  BeginStrategy(Strategy::kRefine, 8);
+  for (int i = 0; i < 8; ++i) Say(Thinker(i), i == 0 ? "7." : "42.");
+  Refuse(AddGang(gangs_.back()), OutOfRange("three fit"), /*width=*/3);
+  EXPECT_EQ(gangs_.size(), 2u);
+  EndFamily();
+
+  ASSERT_TRUE(succeeded_);
+  EXPECT_EQ(completed().answer, "42.");
+  EXPECT_EQ(completed().receipt.agents.size(), 8u);
+  ExpectReplays();
+}
+
+TEST_F(RoundsTest, ALaterRoundUnderLoadIsNoNarrowerThanItMustBeToSpeak) {
   BeginStrategy(Strategy::kRefine, 4);
   Tell(CreditsChanged{.attempt = attempt_, .credits = 0, .running = 68});
   for (int i = 0; i < 4; ++i) Say(Thinker(i), std::string(static_cast<size_t>(i + 1), 'a') + ".");
   ASSERT_EQ(gangs_.size(), 2u);
-  EXPECT_EQ(Of(gangs_[1]), std::vector{Refiner(0)});
+  EXPECT_EQ(Of(gangs_[1]), (std::vector{Refiner(0), Refiner(1)}));
   AcceptAll();
   Say(Refiner(0), "b.");
+  Say(Refiner(1), "b.");
   EndFamily();
 
   ASSERT_TRUE(succeeded_);

@@ -223,21 +223,62 @@ void Watcher::CheckBar(const AgentUsage& usage) {
   }
 }
 
-// The last round in which somebody ended by himself; the first one where nobody did.
-int Watcher::VotingRound(const Receipt& receipt) {
-  int round = 0;
+// Whether enough are heard of a round behind the first, by the definition. `stopped`: those that
+// were not needed any more, when the stop rule was met, are heard.
+bool Watcher::Speaks(const Receipt& receipt, int round, bool stopped) const {
+  int ended = 0, before = 0, before_barred = 0, not_heard = 0;
   for (const AgentUsage& usage : receipt.agents) {
-    const bool ended = !usage.cut && usage.reason != Finish::kBar;
-    if (ended && StageOf(usage.agent) == kThinkStage) round = std::max(round, RoundOf(usage.agent));
+    if (StageOf(usage.agent) != kThinkStage) continue;
+    const bool barred = !usage.cut && usage.reason == Finish::kBar;
+    if (RoundOf(usage.agent) == round - 1 && !usage.cut) ++(barred ? before_barred : before);
+    if (RoundOf(usage.agent) != round) continue;
+    if (usage.accepted.value_or(false)) return true;
+    ended += !usage.cut && !barred ? 1 : 0;
+    not_heard += barred || (usage.cut && usage.cut_reason != CutReason::kSettled) ? 1 : 0;
   }
-  return round;
+  const int heard = before > 0 ? before : before_barred;
+  const int fewest = std::max(plan_.min_agents, (heard + 1) / 2);
+  const int most = static_cast<int>(plan_.agents.size()) - not_heard;
+  return (stopped && ended > 0 ? most : ended) >= fewest;
+}
+
+// The last round, or the one before it where that one is not heard. Who was kept out before the
+// stop rule was met, and who then, the receipt does not tell apart: there the votes must be of
+// either.
+int Watcher::VotingRound(const Receipt& receipt) const {
+  int last = 0;
+  for (const AgentUsage& usage : receipt.agents) {
+    if (StageOf(usage.agent) == kThinkStage && usage.kept + usage.discarded > 0)
+      last = std::max(last, RoundOf(usage.agent));
+  }
+  if (last == 0 || Speaks(receipt, last, false)) return last;
+  if (plan_.stop.rule == StopRule::kNone || !Speaks(receipt, last, true)) return last - 1;
+  const std::map<std::string, Vote> votes = VotesOf(receipt, last);
+  const bool its = votes.size() == receipt.votes.size() &&
+                   std::all_of(receipt.votes.begin(), receipt.votes.end(), [&](const Vote& vote) {
+                     return votes.contains(vote.answer) && votes.at(vote.answer) == vote;
+                   });
+  return its ? last : last - 1;
+}
+
+std::map<std::string, Vote> Watcher::VotesOf(const Receipt& receipt, int round) {
+  std::map<std::string, Vote> votes;
+  for (const AgentUsage& usage : receipt.agents) {
+    if (StageOf(usage.agent) != kThinkStage || RoundOf(usage.agent) != round) continue;
+    if (usage.weight == 0) continue;
+    Vote& vote = votes[*usage.answer];
+    vote.answer = *usage.answer;
+    vote.weight += usage.weight;
+    ++vote.count;
+  }
+  return votes;
 }
 
 // The votes are those of that round, each with the weight that its agent's kept tokens give it.
 void Watcher::CheckVotes(const Completed& completed) {
   const Receipt& receipt = completed.receipt;
   if (plan_.mode != Mode::kContemplating) return;
-  std::map<std::string, Vote> votes;
+  std::map<std::string, Vote> votes = VotesOf(receipt, VotingRound(receipt));
   const auto has_vote = [](const AgentUsage& usage) {
     return StageOf(usage.agent) == kThinkStage && usage.accepted.value_or(false);
   };
@@ -251,12 +292,6 @@ void Watcher::CheckVotes(const Completed& completed) {
     ASSERT_LE(usage.weight, 1);
     const double weight = WeightByDefinition(plan_, world_, usage.agent, usage.kept);
     ASSERT_NEAR(usage.weight, weight, std::ldexp(1, -29));
-    if (StageOf(usage.agent) != kThinkStage) continue;
-    if (RoundOf(usage.agent) != VotingRound(receipt)) continue;
-    Vote& vote = votes[*usage.answer];
-    vote.answer = *usage.answer;
-    vote.weight += usage.weight;
-    ++vote.count;
   }
   ASSERT_EQ(receipt.votes.size(), votes.size());
   for (size_t i = 0; i < receipt.votes.size(); ++i) {

@@ -23,6 +23,7 @@ enum class Seat : uint8_t {
 // What copies of an agent said that were asked for its answer.
 struct CopiesSaid {
   int last = 0;                            // The agent's count when the last one was made.
+  int last_here = 0;                       // The same, of those made on the live attempt.
   std::optional<std::string> answer = {};  // What the last ones gave, as the key found it,
   int agreeing = 0;                        // so many of them in a row.
   std::string text = {};                   // Of the last one.

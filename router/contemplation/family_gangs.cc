@@ -125,6 +125,7 @@ void Contemplation::Course::Send(const std::vector<AgentId>& agents) {
     agent.seat = Seat::kSent;
     if (stage_ == Stage::kThink) agent.seated = now_;
     agent.run_to = RunTo(agent);
+    agent.asked.last_here = 0;
     gang.agents.push_back(agent.recipe);
     gang.agents.back().produced = agent.transcript.Produced();
     gang.agents.back().run_to = agent.run_to;

@@ -24,6 +24,10 @@ absl::Status Contemplation::Course::Hear(Agent& agent, const ProbeResult& probe)
   if (probe.at < 1 || probe.at > count || count - probe.at > every) {
     return DataLoss("its copy at {} answered when it had {} tokens", probe.at, count);
   }
+  if (probe.at <= agent.asked.last_here) {
+    return DataLoss("its copy at {} answered after the one at {}", probe.at, agent.asked.last_here);
+  }
+  agent.asked.last_here = probe.at;
   // The end of thinking and the answer: the plan has seen to it that they fit.
   if (probe.sampled < 0 || probe.sampled > agent.recipe.probe_tokens || probe.forced < 0 ||
       probe.forced > every - probe.sampled) {

@@ -239,6 +239,15 @@ INSTANTIATE_TEST_SUITE_P(Lies, BoundlessCopyTest,
                                          ProbeResult{.at = 16, .forced = INT32_MAX},
                                          ProbeResult{.at = INT32_MAX - 2, .sampled = 1}));
 
+TEST_F(ProbesTest, ACopyAnswersOnceOnAStream) {
+  Enter(1);
+  Say(Thinker(0), Letters(20));
+  Answer(Thinker(0), 16, "x");
+  EXPECT_FALSE(closed_);
+  Answer(Thinker(0), 16, "x");
+  EXPECT_TRUE(closed_);
+}
+
 TEST_F(ProbesTest, ACopyOfAnAgentThatNobodyAsksBreaksTheStream) {
   request_.on_loss = OnLoss::kFail;
   request_.probes.reset();

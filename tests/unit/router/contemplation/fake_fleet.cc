@@ -310,6 +310,10 @@ void FakeFleet::Add(const AddGang& gang) {
     for (size_t i = 0; i < recipe.produced.size(); ++i) {
       ASSERT_EQ(recipe.produced[i], stream.tokens[i].token) << "resumed with other tokens";
     }
+    std::string told;
+    for (const Message& message : recipe.messages) told += TextOf(message) + '\n';
+    told += recipe.append;
+    ASSERT_EQ(told_.try_emplace(recipe.id, told).first->second, told) << "told otherwise";
     ASSERT_GE(recipe.grant, 1);
     const int fed = static_cast<int>(recipe.produced.size());
     const auto delivered = delivered_.find(recipe.id);
@@ -460,7 +464,7 @@ std::optional<decltype(Event::what)> FakeFleet::Deliver() {
     count = std::max(count, delta->delta.first + static_cast<int>(delta->delta.tokens.size()));
   }
   if (const auto* probe = std::get_if<Probed>(&event)) {
-    const bool first = told_.emplace(probe->result.agent, probe->result.at).second;
+    const bool first = answered_.emplace(probe->result.agent, probe->result.at).second;
     (first ? run_->heard : run_->again) += probe->result.sampled + probe->result.forced;
   }
   if (const auto* end = std::get_if<FamilyEnded>(&event)) {

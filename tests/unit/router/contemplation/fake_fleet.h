@@ -115,6 +115,8 @@ class FakeFleet {
 
   // Tokens that were delivered of each agent.
   const std::map<AgentId, int>& delivered() const { return delivered_; }
+  // What each agent was told that was accepted; the family's messages are not repeated.
+  const std::map<AgentId, std::string>& told() const { return told_; }
   bool lost_any() const { return lost_any_; }
   // Tokens of copies, as a bill must have them.
   int64_t probed() const { return probed_; }
@@ -166,7 +168,8 @@ class FakeFleet {
   Random random_;
   std::optional<Run> run_;
   std::map<AgentId, int> delivered_;
-  std::set<std::pair<AgentId, int>> told_;  // Copies whose answers arrived.
+  std::set<std::pair<AgentId, int>> answered_;  // Copies whose answers arrived.
+  std::map<AgentId, std::string> told_;
   bool lost_any_ = false;
   int64_t probed_ = 0;
   bool finished_ = false;  // A stream was half-closed: nothing may follow on it.

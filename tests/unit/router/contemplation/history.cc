@@ -342,6 +342,7 @@ Outcome RunHistory(const Scenario& scenario, const Plan& plan) {
   }
   outcome.status = watcher.status();
   outcome.lost_any = fleet.lost_any();
+  outcome.told = fleet.told();
   outcome.completed = watcher.completed();
   return outcome;
 }

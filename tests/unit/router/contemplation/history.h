@@ -59,6 +59,7 @@ struct Outcome {
   absl::Status status;
   bool lost_any = false;  // A group was lost, or served with another fingerprint.
   std::optional<Completed> completed;
+  std::map<AgentId, std::string> told;  // What those were told that entered.
   int events = 0;
 };
 

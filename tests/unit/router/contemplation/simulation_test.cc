@@ -37,6 +37,7 @@ struct Totals {
   int joined = 0, in_parts = 0;       // Split questions: joined; answered by parts.
   int not_split = 0;                  // Asked whole after all.
   int moved = 0, stayed = 0;          // Passes of another model; those that it never began.
+  int told = 0;                       // Agents of replays with words of their own.
   int resumed = 0;                    // Requests whose agents were resumed.
   std::array<Taken, 5> taken;         // By kind.
   int64_t events = 0;
@@ -64,8 +65,9 @@ void ExpectReckoned(const Completed& completed, const Plan& plan, const World& w
   }
 }
 
-void ExpectReplayed(const Scenario& scenario, const Completed& completed, uint64_t weather,
+void ExpectReplayed(const Scenario& scenario, const Outcome& first, uint64_t weather,
                     Totals& totals) {
+  const Completed& completed = *first.completed;
   const Scenario again = MakeReplay(scenario, completed.receipt, weather);
   const auto plan = again.MakePlan();
   ASSERT_TRUE(plan.ok()) << plan.status();
@@ -87,6 +89,14 @@ void ExpectReplayed(const Scenario& scenario, const Completed& completed, uint64
   EXPECT_EQ(outcome.completed->receipt.votes, completed.receipt.votes);
   EXPECT_EQ(KeptOf(outcome.completed->receipt), KeptOf(completed.receipt));
   EXPECT_EQ(outcome.completed->receipt.decisions, completed.receipt.decisions);
+  EXPECT_EQ(outcome.completed->receipt.critical_path_tokens,
+            completed.receipt.critical_path_tokens);
+  for (const auto& [agent, told] : outcome.told) {
+    const auto before = first.told.find(agent);
+    if (before == first.told.end()) continue;
+    EXPECT_EQ(told, before->second) << "agent " << static_cast<uint32_t>(agent);
+    totals.told += told.empty() ? 0 : 1;
+  }
   ++totals.replayed;
   for (const Decision& decision : outcome.completed->receipt.decisions) {
     ++totals.taken[static_cast<size_t>(decision.kind)].again;
@@ -103,14 +113,17 @@ void CountTaken(const std::vector<Decision>& decisions, Totals& totals) {
 }
 
 // What a history may end with, besides its answer.
-void ExpectAllowed(const Scenario& scenario, const absl::Status& status) {
+void ExpectAllowed(const Scenario& scenario, const Outcome& outcome) {
+  const absl::Status& status = outcome.status;
   if (status.ok()) return;
   EXPECT_FALSE(scenario.calm) << status;
-  const bool expected = absl::IsDeadlineExceeded(status) || absl::IsUnavailable(status) ||
-                        (absl::IsCancelled(status) && scenario.leave > 0) ||
-                        (absl::IsOutOfRange(status) &&
-                         (scenario.chaos.least_pool < 64 || scenario.chaos.odd_width > 0)) ||
-                        (absl::IsFailedPrecondition(status) && scenario.chaos.foreign > 0);
+  const bool expected =
+      absl::IsDeadlineExceeded(status) ||
+      (absl::IsUnavailable(status) && (outcome.lost_any || scenario.chaos.no_place > 0)) ||
+      (absl::IsCancelled(status) && scenario.leave > 0) ||
+      (absl::IsOutOfRange(status) &&
+       (scenario.chaos.least_pool < 64 || scenario.chaos.odd_width > 0)) ||
+      (absl::IsFailedPrecondition(status) && scenario.chaos.foreign > 0);
   EXPECT_TRUE(expected) << status;
 }
 
@@ -199,7 +212,7 @@ void RunOne(uint64_t seed, Totals& totals) {
   const Outcome outcome = RunHistory(scenario, *plan);
   totals.events += outcome.events;
   ++totals.ends[absl::StatusCodeToString(outcome.status.code())];
-  ExpectAllowed(scenario, outcome.status);
+  ExpectAllowed(scenario, outcome);
   if (!outcome.completed) return;
   CountConfidence(*outcome.completed, totals);
   CountWaves(*plan, *outcome.completed, totals);
@@ -216,7 +229,7 @@ void RunOne(uint64_t seed, Totals& totals) {
   if (!decided && plan->strategy == Strategy::kSample)
     ExpectReckoned(*outcome.completed, *plan, scenario.world);
   if (decided || seed / 4 % 8 == 0) {
-    ExpectReplayed(scenario, *outcome.completed, seed ^ 0xabcdefu, totals);
+    ExpectReplayed(scenario, outcome, seed ^ 0xabcdefu, totals);
   }
 }
 
@@ -260,10 +273,10 @@ TEST_P(SimulationTest, EveryHistoryKeepsTheRulesAndReplaysToTheSameBytes) {
       totals.moved, totals.stayed);
   if (totals.histories < 500) return;
   for (const int reached :
-       {totals.weighted, totals.overturned, totals.barred, totals.later_waves, totals.unasked,
-        totals.priced, totals.accepted, totals.rejected, totals.picked, totals.agreed,
-        totals.refined, totals.fell_back, totals.joined, totals.in_parts, totals.not_split,
-        totals.moved, totals.stayed}) {
+       {totals.told, totals.weighted, totals.overturned, totals.barred, totals.later_waves,
+        totals.unasked, totals.priced, totals.accepted, totals.rejected, totals.picked,
+        totals.agreed, totals.refined, totals.fell_back, totals.joined, totals.in_parts,
+        totals.not_split, totals.moved, totals.stayed}) {
     EXPECT_GT(reached, 0);
   }
 }

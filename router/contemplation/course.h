@@ -93,7 +93,10 @@ class Contemplation::Course : private CourseState {
   double Certainty() const;
   std::vector<AgentId> ToEnter() const;
   void NarrowWaiting();
+  std::vector<AgentId> Dispensable(std::vector<AgentId> agents) const;
   void WaveRefused(const Refused& refused);
+  void RefusedApart(const Refused& refused);
+  bool ToldApart() const;
   void NoteLoad(int credits, int running, int places);
   int MayEnter() const;
 
@@ -105,7 +108,6 @@ class Contemplation::Course : private CourseState {
   bool AnyOfRoundEntered() const;
   int Least() const;
   int EndsByThemselves() const;
-  bool Silent() const { return EndsByThemselves() == 0; }
   int FewestToSpeak() const;
   bool StandsBack(int heard) const;
   bool Refines() const;
@@ -113,6 +115,7 @@ class Contemplation::Course : private CourseState {
   void Refine();
   void BackToRoundBefore();
   void EndSplit();
+  void AskWhole();
   std::vector<PartAnswer> PartAnswers() const;
   bool LacksParts() const;
 
@@ -131,7 +134,8 @@ class Contemplation::Course : private CourseState {
   void EmitVotes();
 
   // family_verdicts.cc: what an agent's answer is worth.
-  Judged Judge(const Agent& agent) const;
+  const std::optional<AnswerKey>& KeyOf(const Agent& agent) const;
+  Judged Judge(std::string_view text, const std::optional<AnswerKey>& key) const;
   void CastVote(Agent& agent);
   void CastPart(Agent& agent);
   void EmitVerdict(const Agent& agent);
@@ -167,9 +171,7 @@ class Contemplation::Course : private CourseState {
   void StartSynthesis(int64_t clock);
   void AdvanceSynthesis();
   void AnswerByPick(const Agent& pass);
-  bool Selects() const {
-    return plan_.request.aggregation == Aggregation::kSelect && round_.kind == Round::Kind::kAnswer;
-  }
+  bool Selects() const;
   void AnswerByVote(bool incomplete);
   void StartPass(std::vector<Message> messages, int candidates, int64_t clock);
   void StartJoining(int64_t clock);

@@ -113,7 +113,8 @@ class CourseState {
   absl::Time reopen_due_ = absl::InfiniteFuture();  // Then a group is looked for again.
   absl::Time narrow_due_ = absl::InfiniteFuture();
   absl::Time resume_due_ = absl::InfiniteFuture();
-  absl::Time retry_due_ = absl::InfinitePast();  // Before it, nothing is sent without credits.
+  absl::Time stream_due_ = absl::InfiniteFuture();  // Then a group must have answered a gang.
+  absl::Time retry_due_ = absl::InfinitePast();     // Before it, nothing is sent without credits.
   absl::Time receipt_due_ = absl::InfiniteFuture();
   absl::Time wake_ = absl::InfiniteFuture();  // As the driver knows it.
   std::vector<std::string> candidates_;       // Of the aggregation pass.

@@ -42,7 +42,7 @@ void Contemplation::Course::KeepOutWaiting(int64_t clock) {
 }
 
 void Contemplation::Course::EndRound(int64_t clock) {
-  resume_due_ = narrow_due_ = absl::InfiniteFuture();
+  resume_due_ = narrow_due_ = stream_due_ = absl::InfiniteFuture();
   // Nobody of it is sent again: what each was told may be as long as the conversation.
   for (Agent& agent : agents_) agent.recipe.messages.clear();
   if (round_.kind == Round::Kind::kSplit) return EndSplit();
@@ -50,6 +50,7 @@ void Contemplation::Course::EndRound(int64_t clock) {
   if (StandsBack(EndsByThemselves() + ToCome())) {
     BackToRoundBefore();
   } else if (counted_.empty()) {
+    if (round_.kind == Round::Kind::kParts && Entered() == 0) return AskWhole();
     if (script_) return Differs("every agent is given up");
     return Fail(Unavailable("no agent of the round could go on"));
   } else if (Refines()) {
@@ -81,6 +82,11 @@ std::vector<CountedAnswer> Contemplation::Course::AnswersHeard() const {
                        .compared = agent.answer.has_value()});
   }
   return answers;
+}
+
+// Whether the last pass names a candidate. Of parts it joins the answers.
+bool Contemplation::Course::Selects() const {
+  return plan_.request.aggregation == Aggregation::kSelect && round_.kind == Round::Kind::kAnswer;
 }
 
 void Contemplation::Course::StartSynthesis(int64_t clock) {
@@ -148,7 +154,7 @@ void Contemplation::Course::AdvanceSynthesis() {
   if (tally_.StateOf(id) != Tally::State::kEnded) return;
   tally_.Count(id);
   synthesiser.kept = synthesiser.transcript.count();
-  if (!Selects()) synthesiser.verdict = Judge(synthesiser).verdict;
+  if (!Selects()) synthesiser.verdict = Judge(AnswerOf(synthesiser), KeyOf(synthesiser)).verdict;
   EmitFinished(synthesiser);
   EmitVerdict(synthesiser);
   if (Selects()) return AnswerByPick(synthesiser);
@@ -239,6 +245,8 @@ void Contemplation::Course::AnswerByParts() {
                    .incomplete = true,
                    .method = Aggregation::kVote,
                    .critical_path = reached_};
+  if (const auto verdict = Judge(result.answer, plan_.answer_key).verdict)
+    result.accepted = verdict->accepted;
   first_answer_ = std::min(first_answer_, now_);
   EmitEvent(plan_.synthesis.id, AnswerDelta{.text = result.answer});
   Settle(std::move(result));
@@ -262,7 +270,7 @@ void Contemplation::Course::AnswerBy(const Agent& agent, bool incomplete,
   result.incomplete = incomplete || agent.end != Finish::kStop;
   result.method = method;
   // Of who voted, it is known: a check may take a while.
-  const auto verdict = agent.verdict ? agent.verdict : Judge(agent).verdict;
+  const auto verdict = agent.verdict ? agent.verdict : Judge(text, KeyOf(agent)).verdict;
   if (verdict) result.accepted = verdict->accepted;
   result.critical_path = vote ? reached_ : tally_.ClockOf(agent.recipe.id);
   if (vote && !result.answer.empty()) {

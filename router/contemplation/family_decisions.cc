@@ -19,6 +19,7 @@ Decision Contemplation::Course::NewDecision(Decision::Kind kind) const {
 Decision Contemplation::Course::NarrowOf(std::vector<AgentId> agents) const {
   Decision narrow = NewDecision(Decision::Kind::kNarrow);
   narrow.agents = std::move(agents);
+  std::sort(narrow.agents.begin(), narrow.agents.end());
   return narrow;
 }
 
@@ -79,6 +80,7 @@ void Contemplation::Course::StopNow(Decision::Kind kind) {
   Decision stop = NewDecision(kind);
   WithdrawUnanswered();
   stop.agents = Waiting();
+  std::sort(stop.agents.begin(), stop.agents.end());
   for (AgentId id : tally_.In(Tally::State::kRuns)) {
     stop.cuts.push_back({.agent = id, .kept = At(id).transcript.count()});
   }
@@ -107,7 +109,7 @@ void Contemplation::Course::ApplyStop(const Decision& decision) {
   }
   if (!merges && StandsBack(EndsByThemselves())) {
     BackToRoundBefore();
-  } else if (!merges && Silent()) {
+  } else if (!merges && EndsByThemselves() == 0) {
     HearCutAgents();
   }
   AnswerByVote(/*incomplete=*/true);

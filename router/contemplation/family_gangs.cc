@@ -29,6 +29,10 @@ std::vector<AgentId> Contemplation::Course::Waiting() const {
       waiting.push_back(agent.recipe.id);
     }
   }
+  if (round_.kind == Round::Kind::kParts) {  // Each part has one before any has two.
+    std::stable_sort(waiting.begin(), waiting.end(),
+                     [](AgentId a, AgentId b) { return IndexOf(a) < IndexOf(b); });
+  }
   return waiting;
 }
 
@@ -76,7 +80,7 @@ void Contemplation::Course::SendWave() {
   if (gang.empty()) return;
   const int worth = MayEnter();
   if (worth == 0) return Narrow(NarrowOf(ToEnter()));
-  const int room = first ? std::max(credits_, plan_.min_agents) : static_cast<int>(gang.size());
+  const int room = first ? std::max(credits_, plan_.min_agents) : plan_.group_agents;
   const auto most = static_cast<size_t>(std::min(gang_limit_ > 0 ? gang_limit_ : room, worth));
   if (gang.size() > most) gang.resize(most);
   for (AgentId id : gang) tally_.Enter(id, opened_at_);
@@ -109,7 +113,8 @@ void Contemplation::Course::SendJoin() {
   if (!waiting.empty() && worth == 0 && !tally_.Any(Tally::State::kRuns))
     return Narrow(NarrowOf(ToEnter()));
   join_ = waiting;
-  const auto room = static_cast<size_t>(std::min(Allowance(), worth));
+  auto room = static_cast<size_t>(std::min(Allowance(), worth));
+  if (ToldApart() && gang_limit_ > 0) room = std::min(room, static_cast<size_t>(gang_limit_));
   if (join_.size() > room) join_.resize(room);
   if (join_.empty()) return;
   const int64_t clock = tally_.clock();
@@ -150,12 +155,15 @@ void Contemplation::Course::Visit(const Accepted& accepted) {
     if (!std::exchange(agent.entered, true)) entered.push_back(taken.id);
     MarkResumed();
   }
+  stream_due_ = absl::InfiniteFuture();
   if (!join_.empty() && !entered.empty() && entered.front() == join_.front()) AcceptJoin();
   for (AgentId id : entered) {
     const Agent& agent = At(id);
     EmitEvent(id, AgentStarted{.prompt_tokens = agent.prompt_tokens, .grant = agent.recipe.grant});
   }
-  if (!entered.empty() && !std::exchange(gang_entered_, true)) {
+  // A part for which somebody has entered may do without its others, after a while.
+  const bool parts = round_.kind == Round::Kind::kParts && stage_ == Stage::kThink;
+  if (!entered.empty() && (!std::exchange(gang_entered_, true) || parts)) {
     const bool others = !Waiting().empty();
     narrow_due_ = others && !script_ ? now_ + limits_.narrow_wait : absl::InfiniteFuture();
     if (others) retry_due_ = now_ + limits_.retry_wait;
@@ -169,6 +177,7 @@ void Contemplation::Course::AcceptJoin() {
   Decision join = NewDecision(Decision::Kind::kJoin);
   join.clock = tally_.StartOf(join_.front());
   join.agents = std::exchange(join_, {});
+  std::sort(join.agents.begin(), join.agents.end());
   Record(join);
 }
 
@@ -183,6 +192,7 @@ void Contemplation::Course::Visit(const Refused& refused) {
     agent.seat = Seat::kNone;
     any_runs = any_runs || Runs(agent);
   }
+  stream_due_ = absl::InfiniteFuture();
   if (!any_runs) return;  // Given up meanwhile.
   if (script_ || stage_ == Stage::kSynthesise || At(refused.agents.front()).entered) {
     ReturningRefused(refused);
@@ -228,9 +238,11 @@ void Contemplation::Course::JoinRefused(const Refused& refused) {
   }
   const int rounds = rounds_opened_;
   AdvanceRound();  // What the gang held up is counted first: a decision comes after it.
+  if (stage_ != Stage::kThink || rounds_opened_ > rounds) return;
+  if (ToldApart()) return RefusedApart(refused);
   // Whatever the group says, fewer than it refused.
   const int width = std::min(refused.width, static_cast<int>(refused.agents.size()) - 1);
-  if (stage_ == Stage::kThink && rounds_opened_ == rounds) NarrowTo(refused.agents, width);
+  NarrowTo(refused.agents, width);
 }
 
 // Of those that wait, only the first `width` of `gang` may still enter.

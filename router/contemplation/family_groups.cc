@@ -3,6 +3,7 @@
 
 #include "common/check.h"
 #include "common/status.h"
+#include "common/status_details.h"
 #include "router/contemplation/course.h"
 
 // Attempts: a group is found, serves, is lost, and another one takes over.
@@ -62,7 +63,7 @@ void Contemplation::Course::Visit(const Placed& placed) {
   if (stage_ == Stage::kSynthesise && (returning_ || !ByAggregator())) Synthesiser().seated = now_;
   // Nobody was in mid-thought: all that there was to come back for is this group.
   if (rounds_opened_ > 1 && stage_ == Stage::kThink && Unsent().empty())
-    resume_due_ = absl::InfiniteFuture();
+    stream_due_ = std::min(stream_due_, std::exchange(resume_due_, absl::InfiniteFuture()));
   if (!fingerprint_) Admit(placed.fingerprint);
 }
 
@@ -133,13 +134,15 @@ void Contemplation::Course::LoseLine(const absl::Status& why) {
   const bool sent = rounds_opened_ > 1 &&
                     std::any_of(agents_.begin(), agents_.end(),
                                 [](const Agent& a) { return a.seat == Seat::kSent && !a.entered; });
+  // One that is full says when to come back; one that was sent too much does not.
+  const bool full = absl::IsResourceExhausted(why) && DetailsOf(why).retry_after.has_value();
   WithdrawUnanswered();
   for (Agent& agent : agents_) {
     if (agent.seat != Seat::kLeft) agent.seat = Seat::kNone;
   }
   if (stage_ == Stage::kSettle) return Complete();
   if (!wanted) return SeekAggregator();  // What it had to give, it gave.
-  if (!served && !sent && absl::IsResourceExhausted(why)) return Requeue();
+  if (!served && (full || (!sent && absl::IsResourceExhausted(why)))) return Requeue();
   if (fingerprint_) {
     EmitEvent({}, GroupChanged{.reason = std::string(MessageOf(why)), .resumed = false});
   }
@@ -149,7 +152,9 @@ void Contemplation::Course::LoseLine(const absl::Status& why) {
 // The group had no room for the stream: nothing was lost, and it is tried again.
 void Contemplation::Course::Requeue() {
   least_ = AnyEntered() ? 1 : plan_.min_agents;
-  if (AnyEntered()) resume_due_ = std::min(resume_due_, now_ + limits_.resume_wait);
+  if (AnyEntered()) {
+    resume_due_ = std::min({resume_due_, stream_due_, now_ + limits_.resume_wait});
+  }
   reopen_due_ = now_ + limits_.retry_wait;
 }
 
@@ -158,12 +163,15 @@ void Contemplation::Course::Return(const absl::Status& why) {
   returning_ = true;
   ++losses_;
   const OnLoss on_loss = plan_.request.on_loss;
+  // Nothing else is lost with a group.
+  const bool thought = std::any_of(agents_.begin(), agents_.end(),
+                                   [this](const Agent& a) { return a.entered && Runs(a); });
   if (!AnyEntered()) {
-    // Nothing was in mid-thought. What is the request's own fault would be so elsewhere.
+    // What is the request's own fault would be so elsewhere.
     if (absl::IsInvalidArgument(why) || absl::IsUnimplemented(why)) return Fail(why);
-  } else if (on_loss == OnLoss::kFail) {
+  } else if (thought && on_loss == OnLoss::kFail) {
     return Fail(Unavailable("{}", MessageOf(why)));
-  } else if (on_loss == OnLoss::kContinue && !script_) {
+  } else if (thought && on_loss == OnLoss::kContinue && !script_) {
     // (Whom a replay gives up, its decisions say: the others are needed to the last token.)
     return GiveUpLost(MessageOf(why));
   }

@@ -15,7 +15,8 @@ void Contemplation::Course::OpenFirstRound() {
   // References to agents stay valid but where a round is opened or the synthesiser enters.
   const size_t widest = plan_.agents.size();
   const bool splits = plan_.strategy == Strategy::kDecompose;
-  agents_.reserve(widest * static_cast<size_t>(1 + plan_.rounds) + (splits ? 2 : 1));
+  const size_t rounds = splits ? 2 : 1 + static_cast<size_t>(plan_.rounds);
+  agents_.reserve(widest * rounds + 2);  // With a splitter and what merges.
   if (splits) return OpenRound({.kind = Round::Kind::kSplit}, {plan_.split}, {1});
   OpenRound({.kind = Round::Kind::kAnswer}, plan_.agents, plan_.waves);
 }
@@ -107,7 +108,10 @@ bool Contemplation::Course::Refines() const {
   if (plan_.strategy != Strategy::kRefine || round_.number >= plan_.rounds) return false;
   if (!ballot_.accepted().empty()) return false;
   const std::vector<Vote> votes = ballot_.Votes();
-  const bool agree = !plan_.checker && votes.size() == 1 && votes[0].count > 1 &&
+  // One alone agrees with what it said before.
+  const std::vector<Vote> said = before_ ? before_->ballot.Votes() : std::vector<Vote>{};
+  const bool again = votes.size() == 1 && said.size() == 1 && said[0].answer == votes[0].answer;
+  const bool agree = !plan_.checker && votes.size() == 1 && (votes[0].count > 1 || again) &&
                      votes[0].count == static_cast<int>(Heard().size());
   const std::vector<CountedAnswer> answers = AnswersHeard();
   return !agree && std::any_of(answers.begin(), answers.end(),
@@ -152,6 +156,12 @@ void Contemplation::Course::BackToRoundBefore() {
   before_.reset();
 }
 
+// The question has no parts, or none that can be asked.
+void Contemplation::Course::AskWhole() {
+  parts_.clear();
+  OpenRound({.kind = Round::Kind::kAnswer}, plan_.agents, plan_.waves);
+}
+
 // One agent, or equally many, for each part; where there are none, the question is asked whole.
 void Contemplation::Course::EndSplit() {
   std::vector<std::string> texts;
@@ -160,7 +170,7 @@ void Contemplation::Course::EndSplit() {
     texts = PartsOf(splitter.transcript.AnswerAt(*splitter.kept),
                     static_cast<int>(plan_.agents.size()));
   }
-  if (texts.empty()) return OpenRound({.kind = Round::Kind::kAnswer}, plan_.agents, plan_.waves);
+  if (texts.empty()) return AskWhole();
   const size_t each = plan_.agents.size() / texts.size();
   std::vector<AgentRecipe> recipes;
   for (size_t i = 0; i < each * texts.size(); ++i) {
@@ -178,10 +188,15 @@ void Contemplation::Course::EndSplit() {
 // What each part came to: its vote's answer, or what was said first. Empty: nothing.
 std::vector<PartAnswer> Contemplation::Course::PartAnswers() const {
   std::vector<PartAnswer> answers;
-  for (const Part& part : parts_) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const Part& part = parts_[i];
     PartAnswer& answer = answers.emplace_back(PartAnswer{.part = part.text, .answer = {}});
-    const std::vector<AgentId> heard =
-        part.ballot.empty() ? part.counted : part.ballot.Voters().front();
+    std::vector<AgentId> heard = part.ballot.empty() ? part.counted : part.ballot.Voters().front();
+    if (heard.empty()) {  // Those that their bar ended speak where there is no other.
+      for (AgentId id : counted_) {
+        if (RoundOf(id) == static_cast<int>(i)) heard.push_back(id);
+      }
+    }
     for (AgentId id : heard) {
       const Agent& agent = At(id);
       answer.answer = TrimSpace(AnswerOf(agent));
@@ -191,7 +206,11 @@ std::vector<PartAnswer> Contemplation::Course::PartAnswers() const {
   return answers;
 }
 
+// Whether a part has no answer, or only such as a bar cut short.
 bool Contemplation::Course::LacksParts() const {
+  for (const Part& part : parts_) {
+    if (part.counted.empty()) return true;
+  }
   const std::vector<PartAnswer> answers = PartAnswers();
   return std::any_of(answers.begin(), answers.end(),
                      [](const PartAnswer& answer) { return answer.answer.empty(); });

@@ -7,14 +7,18 @@
 // What an agent's answer is worth: its vote, and the checker's verdict.
 namespace conclave::router {
 
+// Another model's pass puts its answer its own way.
+const std::optional<AnswerKey>& Contemplation::Course::KeyOf(const Agent& agent) const {
+  const bool others = plan_.aggregator && StageOf(agent.recipe.id) == kAggregateStage;
+  return others ? plan_.aggregator->answer_key : plan_.answer_key;
+}
+
 // The checker looks at what the key finds. A key that the request didn't name is the model's habit
 // and no promise: where the checker doesn't accept what it finds, the whole answer may be right,
 // and then it is the answer.
-Contemplation::Course::Judged Contemplation::Course::Judge(const Agent& agent) const {
+Contemplation::Course::Judged Contemplation::Course::Judge(
+    std::string_view text, const std::optional<AnswerKey>& key) const {
   Judged judged;
-  const std::string_view text = AnswerOf(agent);
-  const bool others = plan_.aggregator && StageOf(agent.recipe.id) == kAggregateStage;
-  const std::optional<AnswerKey>& key = others ? plan_.aggregator->answer_key : plan_.answer_key;
   const std::optional<std::string> found = key ? key->Find(text) : std::nullopt;
   if (found) judged.answer = NormaliseAnswer(*found);
   if (!plan_.checker) return judged;
@@ -33,7 +37,7 @@ Contemplation::Course::Judged Contemplation::Course::Judge(const Agent& agent) c
 void Contemplation::Course::CastVote(Agent& agent) {
   if (round_.kind == Round::Kind::kSplit) return;
   if (round_.kind == Round::Kind::kParts) return CastPart(agent);
-  Judged judged = Judge(agent);
+  Judged judged = Judge(AnswerOf(agent), KeyOf(agent));
   agent.answer = std::move(judged.answer);
   agent.verdict = std::move(judged.verdict);
   const bool accepted = agent.verdict && agent.verdict->accepted;

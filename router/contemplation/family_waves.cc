@@ -76,8 +76,45 @@ void Contemplation::Course::NarrowWaiting() {
     return;
   }
   if (!gang_entered_) WithdrawUnanswered();
-  const std::vector<AgentId> agents = gang_entered_ ? Waiting() : ToEnter();
-  if (!agents.empty()) Narrow(NarrowOf(agents));
+  std::vector<AgentId> agents = Dispensable(gang_entered_ ? Waiting() : ToEnter());
+  if (!agents.empty()) Narrow(NarrowOf(std::move(agents)));
+}
+
+// Those of them without whom the round may go on. A part for which nobody has entered waits for its
+// agent: there the deadline is the bound.
+std::vector<AgentId> Contemplation::Course::Dispensable(std::vector<AgentId> agents) const {
+  if (round_.kind != Round::Kind::kParts) return agents;
+  std::vector<bool> answered(parts_.size());
+  for (const Agent& agent : agents_) {
+    const AgentId id = agent.recipe.id;
+    if (agent.entered && InRound(id)) answered[static_cast<size_t>(RoundOf(id))] = true;
+  }
+  std::erase_if(agents, [&](AgentId id) { return !answered[static_cast<size_t>(RoundOf(id))]; });
+  return agents;
+}
+
+// Whether agents of the round are not told the same: then one may be refused for what it is told.
+bool Contemplation::Course::ToldApart() const {
+  return round_.kind == Round::Kind::kParts || (before_ && plan_.drafts > 0);
+}
+
+// A gang of such agents was refused, not for want of room. Those that do not fit together enter one
+// after another. Otherwise somebody's prompt is at fault, and halves are tried until it is known
+// whose: he, and who is asked the same, is kept out, and the others are sent together again.
+void Contemplation::Course::RefusedApart(const Refused& refused) {
+  const int size = static_cast<int>(refused.agents.size());
+  const bool fits = absl::IsOutOfRange(refused.why) && refused.width > 0 && refused.width < size;
+  if (fits || size > 1) {
+    gang_limit_ = fits ? refused.width : size / 2;
+    return;
+  }
+  gang_limit_ = 0;
+  std::vector<AgentId> out = Waiting();
+  const AgentId wrong = refused.agents.front();
+  std::erase_if(out, [&](AgentId id) {
+    return id != wrong && (StageOf(id) != kPartStage || RoundOf(id) != RoundOf(wrong));
+  });
+  Narrow(NarrowOf(std::move(out)));
 }
 
 // A gang behind the first wave was refused: fewer are tried, then one at a time; of a round that
@@ -86,6 +123,7 @@ void Contemplation::Course::WaveRefused(const Refused& refused) {
   const int size = static_cast<int>(refused.agents.size());
   const int least = AnyOfRoundEntered() ? 0 : Least();
   if (!absl::IsResourceExhausted(refused.why)) {
+    if (ToldApart()) return RefusedApart(refused);
     // Whatever the group says, fewer than it refused.
     const int width = std::min(refused.width, size - 1);
     if (width < least) return Fail(refused.why);

@@ -131,12 +131,12 @@ absl::StatusOr<int64_t> ResolveTotal(const Request& request, int64_t usual, cons
 }
 
 // What the strategy costs: a unit of width over all rounds, what splits, what merges.
-struct Price {
+struct Cost {
   int64_t each = 0, split = 0, merge = 0;
   int64_t Of(int width) const { return each * width + split + merge; }
 };
 
-Price PriceOf(const Request& request, int grant, const Plan& plan) {
+Cost CostOf(const Request& request, int grant, const Plan& plan) {
   const bool splits = plan.strategy == Strategy::kDecompose;
   const bool merges = splits || Synthesises(request.aggregation);
   return {.each = int64_t{grant} * (1 + plan.rounds),
@@ -145,21 +145,31 @@ Price PriceOf(const Request& request, int grant, const Plan& plan) {
 }
 
 // Narrows the width, and the reserve of kAuto, to what the total allows.
-absl::Status FitTotal(const Request& request, Price price, Width& width, Plan& plan) {
+absl::Status FitTotal(const Request& request, Cost cost, Width& width, Plan& plan) {
   const int64_t total = plan.total_tokens;
   const bool lean = IsLean(request.aggregation) && plan.strategy != Strategy::kDecompose;
-  const int64_t usual = price.Of(width.most);
-  if (lean) price.merge = std::clamp<int64_t>(total - price.each * width.least, 0, price.merge);
-  plan.aggregation_reserve = price.merge;
+  const int64_t usual = cost.Of(width.most);
+  if (lean) cost.merge = std::clamp<int64_t>(total - cost.each * width.least, 0, cost.merge);
+  plan.aggregation_reserve = cost.merge;
   if (usual <= total) return absl::OkStatus();
-  if (price.Of(width.least) > total) {
-    return Wrong(
-        "budget.total_tokens",
-        fmt::format("is {}; {} agents of {} tokens and {} for the aggregation need {}", total,
-                    width.least, price.each, price.merge + price.split, price.Of(width.least)));
+  if (cost.Of(width.least) > total) {
+    const std::string rounds = plan.rounds > 0 ? fmt::format(" in {} rounds", 1 + plan.rounds) : "";
+    return Wrong("budget.total_tokens",
+                 fmt::format("is {}; {} agents of {} tokens{} and {} for {} need {}", total,
+                             width.least, cost.each, rounds, cost.merge + cost.split,
+                             cost.split > 0 ? "splitting and joining" : "the aggregation",
+                             cost.Of(width.least)));
   }
-  width.most = static_cast<int>((total - price.merge - price.split) / price.each);
+  width.most = static_cast<int>((total - cost.merge - cost.split) / cost.each);
   return absl::OkStatus();
+}
+
+// The total, the reserve and the width, by what the plan's strategy costs.
+absl::Status ResolveCost(const Request& request, const Limits& limits, int grant, Width& width,
+                         Plan& plan) {
+  const Cost cost = CostOf(request, grant, plan);
+  ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, cost.Of(width.most), limits));
+  return FitTotal(request, cost, width, plan);
 }
 
 // How the work is shared, as far as the model has words for it.
@@ -198,11 +208,12 @@ absl::Status CheckRounds(const Request& request, int agents, const Plan& plan) {
   const int64_t all = agents * (bytes + plan.digest_bytes);
   if (all <= kMostRoundBytes) return absl::OkStatus();
   const bool digest = plan.digest_bytes > bytes;
-  return Wrong(digest ? "contemplation.digest_bytes" : "contemplation.max_agents",
-               fmt::format("is {}; {} agents, each with {} bytes of messages and {} of digest, are "
+  const std::string blamed =
+      digest ? fmt::format("is {}", plan.digest_bytes) : fmt::format("have {} bytes", bytes);
+  return Wrong(digest ? "contemplation.digest_bytes" : "messages",
+               fmt::format("{}; {} agents, each with {} bytes of messages and {} of digest, are "
                            "told {} in a round; the limit is {}",
-                           digest ? plan.digest_bytes : agents, agents, bytes, plan.digest_bytes,
-                           all, kMostRoundBytes));
+                           blamed, agents, bytes, plan.digest_bytes, all, kMostRoundBytes));
 }
 
 absl::StatusOr<StopTest> ResolveStop(const Request& request, int agents) {
@@ -359,9 +370,14 @@ absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& mode
     if (aggregator != nullptr) RETURN_IF_ERROR(ResolveAggregator(request, *aggregator, plan));
     plan.synthesis.id = MakeAgentId(kAggregateStage, 0, 0);
     RETURN_IF_ERROR(ResolveStrategy(request, model.profile, width.most, recipe, plan));
-    const Price price = PriceOf(request, recipe.grant, plan);
-    ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, price.Of(width.most), limits));
-    RETURN_IF_ERROR(FitTotal(request, price, width, plan));
+    const Width asked_for = width;
+    RETURN_IF_ERROR(ResolveCost(request, limits, recipe.grant, width, plan));
+    if (plan.strategy == Strategy::kDecompose && width.most < 2) {  // It could never be followed.
+      plan.strategy = Strategy::kSample;
+      plan.split = {};
+      width = asked_for;
+      RETURN_IF_ERROR(ResolveCost(request, limits, recipe.grant, width, plan));
+    }
     RETURN_IF_ERROR(CheckRounds(request, width.most, plan));
     DrawApart(request, width.most, recipe.sampling);
   } else {

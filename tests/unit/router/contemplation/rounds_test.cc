@@ -2,74 +2,15 @@
 
 #include "common/status.h"
 #include "router/contemplation/digest.h"
-#include "tests/unit/router/contemplation/led_family.h"
+#include "tests/unit/router/contemplation/led_rounds.h"
 
-// Rounds behind the first (REFINE), and a question in parts (DECOMPOSE).
+// Rounds behind the first (REFINE).
 namespace conclave::router {
 namespace {
 
 using Kind = Decision::Kind;
 
-constexpr AgentId kSplitter = MakeAgentId(kSplitStage, 0, 0);
-AgentId Refiner(int index, int round = 1) { return MakeAgentId(kThinkStage, round, index); }
-AgentId OfPart(int part, int index = 0) { return MakeAgentId(kPartStage, part, index); }
-
-std::vector<AgentId> Of(const AddGang& gang) {
-  std::vector<AgentId> ids;
-  for (const AgentRecipe& agent : gang.agents) ids.push_back(agent.id);
-  return ids;
-}
-
-std::string Told(const AgentRecipe& recipe) {
-  return recipe.messages.empty() ? "" : TextOf(recipe.messages.back());
-}
-
-class RoundsTest : public LedFamily {
- protected:
-  RoundsTest() {
-    limits_.straggler_patience = absl::Seconds(5);
-    request_.stop_rule = StopRule::kNone;
-    request_.aggregation = Aggregation::kVote;
-    model_.profile.candidate_line = "[{answer}]";
-    model_.profile.refine_text = "{question} Drafts: {candidates}";
-    model_.profile.split_text = "Split {question}";
-    model_.profile.join_text = "Join {question} {candidates}";
-    model_.profile.join_line = "{part}={answer}";
-  }
-
-  void BeginStrategy(Strategy strategy, int agents, int least = 1) {
-    request_.strategy = strategy;
-    Begin(agents, least);
-    Place(64);
-    AcceptAll();
-  }
-  // Two agents that do not agree, and the round behind them.
-  void ComeToSecondRound() {
-    BeginStrategy(Strategy::kRefine, 2);
-    Say(Thinker(0), "ab.");
-    Say(Thinker(1), "cde.");
-    ASSERT_EQ(gangs_.size(), 2u);
-  }
-  // A question in two parts, and their agents.
-  void ComeToParts(int agents) {
-    BeginStrategy(Strategy::kDecompose, agents);
-    Say(kSplitter, "one\ntwo.");
-    ASSERT_EQ(gangs_.size(), 2u);
-    AcceptAll();
-  }
-  void ExpectReplays() {
-    const Completed first = completed();
-    Replay(first.receipt);
-    ASSERT_FALSE(failed_.has_value()) << *failed_;
-    ASSERT_TRUE(succeeded_);
-    EXPECT_EQ(completed().answer, first.answer);
-    EXPECT_EQ(completed().incomplete, first.incomplete);
-    EXPECT_EQ(completed().method, first.method);
-    EXPECT_EQ(completed().receipt.result_hash, first.receipt.result_hash);
-    EXPECT_EQ(completed().receipt.decisions, first.receipt.decisions);
-    EXPECT_EQ(completed().receipt.critical_path_tokens, first.receipt.critical_path_tokens);
-  }
-};
+using RoundsTest = LedRounds;
 
 TEST_F(RoundsTest, AgentsOfALaterRoundSeeTheDraftsAndTheirVoteCounts) {
   ComeToSecondRound();
@@ -334,12 +275,44 @@ TEST_F(RoundsTest, ALaterRoundUnderLoadIsNoNarrowerThanItMustBeToSpeak) {
   ExpectReplays();
 }
 
-TEST_F(RoundsTest, PartsEnterUnderLoadForEachIsNeeded) {
-  BeginStrategy(Strategy::kDecompose, 3);
-  Tell(CreditsChanged{.attempt = attempt_, .credits = 0, .running = 68});
-  Say(kSplitter, "one\ntwo\nthree.");
+TEST_F(RoundsTest, OneAgentThatSaysItAgainHasRefinedEnough) {
+  request_.rounds = 8;
+  BeginStrategy(Strategy::kRefine, 1);
+  Say(Thinker(0), "ab.");
   ASSERT_EQ(gangs_.size(), 2u);
-  EXPECT_EQ(Of(gangs_[1]), (std::vector{OfPart(0), OfPart(1), OfPart(2)}));
+  AcceptAll();
+  Say(Refiner(0), "c.");
+  ASSERT_EQ(gangs_.size(), 3u);
+  AcceptAll();
+  Say(Refiner(0, 2), "c.");
+  EXPECT_TRUE(finished_);
+  EndFamily();
+
+  ASSERT_TRUE(succeeded_);
+  EXPECT_EQ(completed().answer, "c.");
+  ExpectReplays();
+}
+
+TEST_F(RoundsTest, OneLongPromptKeepsItsAgentAloneOutOfALaterRound) {
+  request_.drafts = 2;
+  BeginStrategy(Strategy::kRefine, 4);
+  for (int i = 0; i < 4; ++i) Say(Thinker(i), std::string(static_cast<size_t>(i + 1), 'a') + ".");
+  const auto is_long = InvalidArgument("prompt has 2000 tokens");
+  Refuse(AddGang(gangs_.back()), is_long);
+  EXPECT_EQ(Of(gangs_.back()), (std::vector{Refiner(0), Refiner(1)}));
+  Refuse(AddGang(gangs_.back()), is_long);
+  EXPECT_EQ(Of(gangs_.back()), std::vector{Refiner(0)});
+  Refuse(AddGang(gangs_.back()), is_long);
+  EXPECT_EQ(Of(gangs_.back()), (std::vector{Refiner(1), Refiner(2), Refiner(3)}));
+  AcceptAll();
+  for (int i = 1; i < 4; ++i) Say(Refiner(i), "b.");
+  EndFamily();
+
+  ASSERT_TRUE(succeeded_);
+  EXPECT_EQ(completed().answer, "b.");
+  ASSERT_EQ(completed().receipt.decisions.size(), 1u);
+  EXPECT_EQ(completed().receipt.decisions[0].agents, std::vector{Refiner(0)});
+  ExpectReplays();
 }
 
 TEST_F(RoundsTest, ALaterRoundThatBreaksEachStreamIsGivenUp) {
@@ -366,7 +339,8 @@ TEST_F(RoundsTest, WhatALaterRoundIsToldHasALimit) {
   request_.max_agents = 16;
   const auto wide = MakePlan(request_, model_, limits_);
   EXPECT_TRUE(absl::IsInvalidArgument(wide.status()));
-  EXPECT_EQ(wide.status().message().find("contemplation.max_agents is 16"), 0u) << wide.status();
+  EXPECT_EQ(wide.status().message().find("messages have 1048576 bytes; 16 agents"), 0u)
+      << wide.status();
 
   request_.messages = {{Role::kUser, {{"What?"}}}};
   request_.max_agents = 64;
@@ -378,24 +352,6 @@ TEST_F(RoundsTest, WhatALaterRoundIsToldHasALimit) {
 
   request_.strategy = Strategy::kSample;
   EXPECT_TRUE(MakePlan(request_, model_, limits_).ok()) << "one round sees nobody";
-}
-
-TEST_F(RoundsTest, AQuestionThatIsNotSplitKeepsItsMinimum) {
-  BeginStrategy(Strategy::kDecompose, 3, /*least=*/2);
-  Say(kSplitter, "one thing only.");
-  for (const size_t size : {3u, 2u, 2u}) {
-    EXPECT_EQ(gangs_.back().agents.size(), size);
-    Refuse(AddGang(gangs_.back()), ResourceExhausted("no room"));
-    Pass(limits_.retry_wait);
-  }
-  Pass(2 * limits_.narrow_wait);
-  EXPECT_FALSE(is_done()) << "the deadline is the bound";
-  EXPECT_EQ(gangs_.back().agents.size(), 2u);
-
-  Refuse(AddGang(gangs_.back()), OutOfRange("one fits"), /*width=*/1);
-  EndFamily();
-  ASSERT_TRUE(failed_.has_value());
-  EXPECT_TRUE(absl::IsOutOfRange(*failed_));
 }
 
 TEST_F(RoundsTest, LostForGoodInALaterRoundTheRoundBeforeAnswers) {
@@ -440,129 +396,6 @@ TEST_F(RoundsTest, RoundsShareTheTotalEqually) {
   request_.total_tokens = 64 * 3 - 1;
   const auto plan = MakePlan(request_, model_, limits_);
   EXPECT_TRUE(absl::IsInvalidArgument(plan.status())) << "not one agent a round";
-}
-
-TEST_F(RoundsTest, EachPartHasAnAgentAndALastPassJoinsThem) {
-  ComeToParts(3);
-  EXPECT_EQ(Told(gangs_[0].agents[0]), "Split What?");
-  EXPECT_EQ(Of(gangs_[1]), (std::vector{OfPart(0), OfPart(1)}));
-  EXPECT_EQ(Told(gangs_[1].agents[0]), "one");
-  EXPECT_EQ(Told(gangs_[1].agents[1]), "two.");
-  Say(OfPart(1), "four.");
-  Say(OfPart(0), "five is it.");
-  ASSERT_EQ(gangs_.size(), 3u);
-  EXPECT_EQ(Of(gangs_[2]), std::vector{kSynthesiser});
-  EXPECT_EQ(Told(gangs_[2].agents[0]), "Join What? one=five is it.\ntwo.=four.");
-  AcceptAll();
-  Say(kSynthesiser, "nine.");
-  EndFamily();
-
-  ASSERT_TRUE(succeeded_);
-  EXPECT_EQ(completed().answer, "nine.");
-  EXPECT_EQ(completed().method, Aggregation::kSynthesise);
-  EXPECT_FALSE(completed().incomplete);
-  EXPECT_TRUE(completed().receipt.votes.empty());
-  EXPECT_EQ(completed().receipt.critical_path_tokens, 8 + 11 + 5);
-  ExpectReplays();
-}
-
-TEST_F(RoundsTest, WhereThereAreEnoughAgentsAPartIsVotedOn) {
-  ComeToParts(7);
-  EXPECT_EQ(Of(gangs_[1]), (std::vector{OfPart(0, 0), OfPart(0, 1), OfPart(0, 2), OfPart(1, 0),
-                                        OfPart(1, 1), OfPart(1, 2)}));
-  Say(OfPart(0, 0), "x.");
-  Say(OfPart(0, 1), "five.");
-  Say(OfPart(0, 2), "five.");
-  for (int i = 0; i < 3; ++i) Say(OfPart(1, i), "four.");
-
-  ASSERT_EQ(gangs_.size(), 3u);
-  EXPECT_EQ(Told(gangs_[2].agents[0]), "Join What? one=five.\ntwo.=four.");
-}
-
-TEST_F(RoundsTest, AQuestionThatIsNotSplitIsAskedWhole) {
-  for (const std::string said : {"one thing only.", "a\nb\nc.", "."}) {
-    BeginStrategy(Strategy::kDecompose, 2);
-    Say(kSplitter, said);
-    ASSERT_EQ(gangs_.size(), 2u) << said;
-    EXPECT_EQ(Of(gangs_[1]), (std::vector{Thinker(0), Thinker(1)}));
-    EXPECT_EQ(Told(gangs_[1].agents[0]), "") << "the family's own messages";
-    AcceptAll();
-    Say(Thinker(0), "ab.");
-    Say(Thinker(1), "ab.");
-    EndFamily();
-
-    ASSERT_TRUE(succeeded_);
-    EXPECT_EQ(completed().answer, "ab.");
-    EXPECT_EQ(completed().receipt.votes, (std::vector<Vote>{{"ab.", 2, 2}}));
-    Forget();
-  }
-}
-
-TEST_F(RoundsTest, StoppedInItsPartsTheAnswerIsWhatIsKnownOfThem) {
-  ComeToParts(2);
-  Say(OfPart(0), "wait");
-  Say(OfPart(1), "four.");
-  Tell(StopRequested{});
-  EndFamily();
-
-  ASSERT_TRUE(succeeded_);
-  EXPECT_EQ(completed().answer, "two.=four.");
-  EXPECT_TRUE(completed().incomplete);
-  ExpectReplays();
-}
-
-TEST_F(RoundsTest, WithoutTheJoiningPassTheAnswerIsWhatIsKnownOfTheParts) {
-  ComeToParts(2);
-  Say(OfPart(0), "five.");
-  Say(OfPart(1), "four.");
-  ASSERT_EQ(gangs_.size(), 3u);
-  Refuse(AddGang(gangs_.back()), InvalidArgument("too long"));
-  EndFamily();
-
-  ASSERT_TRUE(succeeded_);
-  EXPECT_EQ(completed().answer, "one=five.\ntwo.=four.");
-  EXPECT_TRUE(completed().incomplete);
-}
-
-TEST_F(RoundsTest, StoppedWhileItIsSplitThereIsNoAnswer) {
-  BeginStrategy(Strategy::kDecompose, 2);
-  Say(kSplitter, "one\n");
-  Tell(StopRequested{});
-  EndFamily();
-
-  ASSERT_TRUE(succeeded_);
-  EXPECT_EQ(completed().answer, "");
-  EXPECT_TRUE(completed().incomplete);
-  ExpectReplays();
-}
-
-TEST_F(RoundsTest, APartThatIsLostIsMissingFromTheAnswer) {
-  ComeToParts(2);
-  Say(OfPart(1), "four.");
-  Pass(limits_.straggler_patience + absl::Seconds(1));
-  ASSERT_EQ(gangs_.size(), 3u);
-  EXPECT_EQ(Told(gangs_[2].agents[0]), "Join What? one=\ntwo.=four.");
-  AcceptAll();
-  Say(kSynthesiser, "nine.");
-  EndFamily();
-
-  ASSERT_TRUE(succeeded_);
-  EXPECT_EQ(completed().answer, "nine.");
-  EXPECT_TRUE(completed().incomplete);
-  ExpectReplays();
-}
-
-TEST_F(RoundsTest, AModelWithoutTheWordsSamples) {
-  model_.profile.split_text.clear();
-  BeginStrategy(Strategy::kDecompose, 2);
-  EXPECT_EQ(Of(gangs_[0]), (std::vector{Thinker(0), Thinker(1)}));
-
-  model_.profile.refine_text.clear();
-  model_.profile.aggregate_text.clear();
-  request_.strategy = Strategy::kRefine;
-  const auto plan = MakePlan(request_, model_, limits_);
-  ASSERT_TRUE(plan.ok());
-  EXPECT_EQ(plan->rounds, 0);
 }
 
 }  // namespace

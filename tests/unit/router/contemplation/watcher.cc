@@ -30,8 +30,10 @@ void Watcher::See(const std::vector<Command>& commands, absl::Time now) {
         held_[emit->event.agent] = finished->tokens;
         out_.insert(emit->event.agent);
       } else if (const auto* decision = std::get_if<Decision>(&emit->event.what)) {
-        if (decision->kind == Decision::Kind::kNarrow)
+        if (decision->kind == Decision::Kind::kNarrow) {
           out_.insert(decision->agents.begin(), decision->agents.end());
+          for (const AgentId agent : decision->agents) held_.erase(agent);
+        }
       }
     } else if (const auto* open = std::get_if<OpenRun>(&command)) {
       SeeOpen(*open);

@@ -8,6 +8,7 @@
 namespace conclave::router {
 namespace {
 
+using Kind = Decision::Kind;
 using PartsTest = LedRounds;
 
 TEST_F(PartsTest, PartsEnterUnderLoadForEachIsNeeded) {

@@ -190,14 +190,6 @@ class Contemplation::Course : private CourseState {
   Bill MakeBill() const;
   void Fail(const absl::Status& why);
 
-  size_t Place(AgentId id) const;
-  Agent& At(AgentId id) { return agents_[Known(id)]; }
-  const Agent& At(AgentId id) const { return agents_[Known(id)]; }
-  size_t Known(AgentId id) const;
-  Agent* Find(AgentId id);
-  Agent& Synthesiser() { return At(plan_.synthesis.id); }
-  const Agent& Synthesiser() const { return At(plan_.synthesis.id); }
-  bool Runs(const Agent& agent) const;
   void EmitEvent(AgentId agent, decltype(ClientEvent::what) what) {
     out_.push_back(Emit{.event = {.sequence = 0, .agent = agent, .what = std::move(what)}});
   }

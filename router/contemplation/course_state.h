@@ -68,6 +68,16 @@ class CourseState {
     int64_t critical_path = 0;
   };
 
+  // Where an agent is, or would be, among agents_; the one that is known to be there.
+  size_t Place(AgentId id) const;
+  Agent& At(AgentId id) { return agents_[Known(id)]; }
+  const Agent& At(AgentId id) const { return agents_[Known(id)]; }
+  size_t Known(AgentId id) const;
+  Agent* Find(AgentId id);
+  Agent& Synthesiser() { return At(plan_.synthesis.id); }
+  const Agent& Synthesiser() const { return At(plan_.synthesis.id); }
+  bool Runs(const Agent& agent) const;
+
   const Plan plan_;
   const Limits limits_;
   std::vector<Command> out_;

@@ -139,25 +139,25 @@ void Contemplation::Course::Fail(const absl::Status& why) {
 }
 
 // Where it stands in agents_, or would.
-size_t Contemplation::Course::Place(AgentId id) const {
+size_t CourseState::Place(AgentId id) const {
   const auto found =
       std::lower_bound(agents_.begin(), agents_.end(), id,
                        [](const Agent& agent, AgentId wanted) { return agent.recipe.id < wanted; });
   return static_cast<size_t>(found - agents_.begin());
 }
 
-size_t Contemplation::Course::Known(AgentId id) const {
+size_t CourseState::Known(AgentId id) const {
   const size_t place = Place(id);
   CHECK(place < agents_.size() && agents_[place].recipe.id == id);
   return place;
 }
 
-Agent* Contemplation::Course::Find(AgentId id) {
+Agent* CourseState::Find(AgentId id) {
   const size_t place = Place(id);
   return place < agents_.size() && agents_[place].recipe.id == id ? &agents_[place] : nullptr;
 }
 
-bool Contemplation::Course::Runs(const Agent& agent) const {
+bool CourseState::Runs(const Agent& agent) const {
   return tally_.StateOf(agent.recipe.id) == Tally::State::kRuns;
 }
 

@@ -9,9 +9,9 @@ namespace conclave::router {
 namespace {
 
 using Kind = Decision::Kind;
-using PartsTest = LedRounds;
+using SplitTest = LedRounds;
 
-TEST_F(PartsTest, PartsEnterUnderLoadForEachIsNeeded) {
+TEST_F(SplitTest, PartsEnterUnderLoadForEachIsNeeded) {
   BeginStrategy(Strategy::kDecompose, 3);
   Tell(CreditsChanged{.attempt = attempt_, .credits = 0, .running = 68});
   Say(kSplitter, "one\ntwo\nthree.");
@@ -19,7 +19,7 @@ TEST_F(PartsTest, PartsEnterUnderLoadForEachIsNeeded) {
   EXPECT_EQ(Of(gangs_[1]), (std::vector{OfPart(0), OfPart(1), OfPart(2)}));
 }
 
-TEST_F(PartsTest, PartsThatDoNotFitTogetherEnterOneAfterAnother) {
+TEST_F(SplitTest, PartsThatDoNotFitTogetherEnterOneAfterAnother) {
   BeginStrategy(Strategy::kDecompose, 3);
   Say(kSplitter, "one\ntwo\nthree.");
   Refuse(AddGang(gangs_.back()), OutOfRange("the group runs 2 at a time"), /*width=*/2);
@@ -50,7 +50,7 @@ TEST_F(PartsTest, PartsThatDoNotFitTogetherEnterOneAfterAnother) {
   ExpectReplays();
 }
 
-TEST_F(PartsTest, APartThatIsTooLongIsMissingFromTheAnswer) {
+TEST_F(SplitTest, APartThatIsTooLongIsMissingFromTheAnswer) {
   BeginStrategy(Strategy::kDecompose, 4);
   Say(kSplitter, "one\ntwo.");
   const auto is_long = OutOfRange("agent: a prompt of 800 tokens; the model has 512 positions");
@@ -72,7 +72,7 @@ TEST_F(PartsTest, APartThatIsTooLongIsMissingFromTheAnswer) {
   ExpectReplays();
 }
 
-TEST_F(PartsTest, AQuestionWhosePartsAreAllTooLongIsAskedWhole) {
+TEST_F(SplitTest, AQuestionWhosePartsAreAllTooLongIsAskedWhole) {
   BeginStrategy(Strategy::kDecompose, 2);
   Say(kSplitter, "one\ntwo.");
   for (int gang = 0; gang < 3; ++gang) Refuse(AddGang(gangs_.back()), InvalidArgument("too long"));
@@ -88,7 +88,7 @@ TEST_F(PartsTest, AQuestionWhosePartsAreAllTooLongIsAskedWhole) {
   ExpectReplays();
 }
 
-TEST_F(PartsTest, BetweenRoundsALostGroupLosesNothing) {
+TEST_F(SplitTest, BetweenRoundsALostGroupLosesNothing) {
   for (const OnLoss on_loss : {OnLoss::kResume, OnLoss::kContinue, OnLoss::kFail}) {
     request_.on_loss = on_loss;
     BeginStrategy(Strategy::kDecompose, 2);
@@ -110,7 +110,7 @@ TEST_F(PartsTest, BetweenRoundsALostGroupLosesNothing) {
   }
 }
 
-TEST_F(PartsTest, GroupsThatAreFullAreNoLossesOfALaterRound) {
+TEST_F(SplitTest, GroupsThatAreFullAreNoLossesOfALaterRound) {
   BeginStrategy(Strategy::kDecompose, 2);
   Say(kSplitter, "one\ntwo.");
   Lose(Unavailable("gone"));
@@ -131,7 +131,7 @@ TEST_F(PartsTest, GroupsThatAreFullAreNoLossesOfALaterRound) {
   EXPECT_TRUE(absl::IsUnavailable(*failed_));
 }
 
-TEST_F(PartsTest, AQuestionThatIsNotSplitKeepsItsMinimum) {
+TEST_F(SplitTest, AQuestionThatIsNotSplitKeepsItsMinimum) {
   BeginStrategy(Strategy::kDecompose, 3, /*least=*/2);
   Say(kSplitter, "one thing only.");
   for (const size_t size : {3u, 2u, 2u}) {
@@ -144,11 +144,12 @@ TEST_F(PartsTest, AQuestionThatIsNotSplitKeepsItsMinimum) {
   EXPECT_EQ(gangs_.back().agents.size(), 2u);
 
   Refuse(AddGang(gangs_.back()), OutOfRange("one fits"), /*width=*/1);
+  EndFamily();
   ASSERT_TRUE(failed_.has_value());
   EXPECT_TRUE(absl::IsOutOfRange(*failed_));
 }
 
-TEST_F(PartsTest, EachPartHasAnAgentAndALastPassJoinsThem) {
+TEST_F(SplitTest, EachPartHasAnAgentAndALastPassJoinsThem) {
   ComeToParts(3);
   EXPECT_EQ(Told(gangs_[0].agents[0]), "Split What?");
   EXPECT_EQ(Of(gangs_[1]), (std::vector{OfPart(0), OfPart(1)}));
@@ -172,7 +173,7 @@ TEST_F(PartsTest, EachPartHasAnAgentAndALastPassJoinsThem) {
   ExpectReplays();
 }
 
-TEST_F(PartsTest, WhereThereAreEnoughAgentsAPartIsVotedOn) {
+TEST_F(SplitTest, WhereThereAreEnoughAgentsAPartIsVotedOn) {
   ComeToParts(7);
   EXPECT_EQ(Of(gangs_[1]), (std::vector{OfPart(0, 0), OfPart(1, 0), OfPart(0, 1), OfPart(1, 1),
                                         OfPart(0, 2), OfPart(1, 2)}))
@@ -186,7 +187,7 @@ TEST_F(PartsTest, WhereThereAreEnoughAgentsAPartIsVotedOn) {
   EXPECT_EQ(Told(gangs_[2].agents[0]), "Join What? one=five.\ntwo.=four.");
 }
 
-TEST_F(PartsTest, AQuestionThatIsNotSplitIsAskedWhole) {
+TEST_F(SplitTest, AQuestionThatIsNotSplitIsAskedWhole) {
   for (const std::string said : {"one thing only.", "a\nb\nc.", "."}) {
     BeginStrategy(Strategy::kDecompose, 2);
     Say(kSplitter, said);
@@ -205,7 +206,7 @@ TEST_F(PartsTest, AQuestionThatIsNotSplitIsAskedWhole) {
   }
 }
 
-TEST_F(PartsTest, StoppedInItsPartsTheAnswerIsWhatIsKnownOfThem) {
+TEST_F(SplitTest, StoppedInItsPartsTheAnswerIsWhatIsKnownOfThem) {
   ComeToParts(2);
   Say(OfPart(0), "wait");
   Say(OfPart(1), "four.");
@@ -218,7 +219,7 @@ TEST_F(PartsTest, StoppedInItsPartsTheAnswerIsWhatIsKnownOfThem) {
   ExpectReplays();
 }
 
-TEST_F(PartsTest, WithoutTheJoiningPassTheAnswerIsWhatIsKnownOfTheParts) {
+TEST_F(SplitTest, WithoutTheJoiningPassTheAnswerIsWhatIsKnownOfTheParts) {
   ComeToParts(2);
   Say(OfPart(0), "five.");
   Say(OfPart(1), "four.");
@@ -231,7 +232,7 @@ TEST_F(PartsTest, WithoutTheJoiningPassTheAnswerIsWhatIsKnownOfTheParts) {
   EXPECT_TRUE(completed().incomplete);
 }
 
-TEST_F(PartsTest, StoppedWhileItIsSplitThereIsNoAnswer) {
+TEST_F(SplitTest, StoppedWhileItIsSplitThereIsNoAnswer) {
   BeginStrategy(Strategy::kDecompose, 2);
   Say(kSplitter, "one\n");
   Tell(StopRequested{});
@@ -243,7 +244,7 @@ TEST_F(PartsTest, StoppedWhileItIsSplitThereIsNoAnswer) {
   ExpectReplays();
 }
 
-TEST_F(PartsTest, APartThatIsLostIsMissingFromTheAnswer) {
+TEST_F(SplitTest, APartThatIsLostIsMissingFromTheAnswer) {
   ComeToParts(2);
   Say(OfPart(1), "four.");
   Pass(limits_.straggler_patience + absl::Seconds(1));
@@ -259,7 +260,7 @@ TEST_F(PartsTest, APartThatIsLostIsMissingFromTheAnswer) {
   ExpectReplays();
 }
 
-TEST_F(PartsTest, APartWhoseAgentsEndedAtTheBarIsJoinedWithWhatTheySaid) {
+TEST_F(SplitTest, APartWhoseAgentsEndedAtTheBarIsJoinedWithWhatTheySaid) {
   request_.confidence_bar = 1.0;
   ComeToParts(2);
   Delta barred{.attempt = attempt_, .delta = {}};
@@ -278,7 +279,7 @@ TEST_F(PartsTest, APartWhoseAgentsEndedAtTheBarIsJoinedWithWhatTheySaid) {
   EXPECT_TRUE(completed().incomplete) << "nobody was sure of the first part";
 }
 
-TEST_F(PartsTest, TheCheckerLooksAtTheLinesOfTheParts) {
+TEST_F(SplitTest, TheCheckerLooksAtTheLinesOfTheParts) {
   request_.checker = CheckerSpec{CheckerSpec::Kind::kRegex, "(?s).*four.*", {}};
   ComeToParts(2);
   Say(OfPart(1), "four.");
@@ -290,7 +291,7 @@ TEST_F(PartsTest, TheCheckerLooksAtTheLinesOfTheParts) {
   EXPECT_EQ(completed().accepted, true);
 }
 
-TEST_F(PartsTest, AQuestionForOneAgentIsNotSplit) {
+TEST_F(SplitTest, AQuestionForOneAgentIsNotSplit) {
   for (const int64_t total : {64 * 8, 64 * 3}) {
     request_.total_tokens = total;
     BeginStrategy(Strategy::kDecompose, total > 64 * 4 ? 1 : 2);
@@ -299,7 +300,7 @@ TEST_F(PartsTest, AQuestionForOneAgentIsNotSplit) {
   }
 }
 
-TEST_F(PartsTest, AModelWithoutTheWordsSamples) {
+TEST_F(SplitTest, AModelWithoutTheWordsSamples) {
   model_.profile.split_text.clear();
   BeginStrategy(Strategy::kDecompose, 2);
   EXPECT_EQ(Of(gangs_[0]), (std::vector{Thinker(0), Thinker(1)}));

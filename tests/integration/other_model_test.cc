@@ -21,6 +21,7 @@ struct Heard {
   v1::Completed completed;
   v1::Admitted admitted;
   std::map<uint32_t, std::vector<int32_t>> tokens;
+  std::map<uint32_t, std::vector<float>> logprobs;
   std::string merged_by;  // As AggregationStarted says.
   const v1::Receipt& receipt() const { return completed.receipt(); }
 };
@@ -83,6 +84,7 @@ class OtherModelTest : public testing::Test {
       if (event.has_aggregation_started()) heard.merged_by = event.aggregation_started().model();
       for (const v1::Token& token : event.agent_delta().tokens()) {
         heard.tokens[event.agent()].push_back(token.id());
+        heard.logprobs[event.agent()].push_back(token.logprob());
       }
     }
     heard.status = reader->Finish();
@@ -143,8 +145,10 @@ TEST_F(OtherModelTest, TheAgentsSayWhatTheySayWithoutIt) {
   EXPECT_EQ(own.receipt().aggregator_fingerprint(), "");
   for (uint32_t agent = 0; agent < 3; ++agent) {
     EXPECT_EQ(merged.tokens.at(agent), own.tokens.at(agent));
+    EXPECT_EQ(merged.logprobs.at(agent), own.logprobs.at(agent));
   }
-  EXPECT_NE(merged.tokens.at(kPass), own.tokens.at(kPass)) << "another model wrote it";
+  // It may say the same, but it is never as sure of each token.
+  EXPECT_NE(merged.logprobs.at(kPass), own.logprobs.at(kPass)) << "another model wrote it";
 }
 
 TEST_F(OtherModelTest, WhereItsOnlyGroupIsGoneTheVoteAnswers) {

@@ -23,7 +23,7 @@ namespace {
 
 int Replays() {
   const char* wanted = std::getenv("CONCLAVE_REPLAYS");
-  return wanted == nullptr ? 6 : std::max(1, std::atoi(wanted));
+  return wanted == nullptr ? 4 : std::max(1, std::atoi(wanted));
 }
 
 struct Answer {

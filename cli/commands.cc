@@ -201,10 +201,6 @@ void DefineHealth(CLI::App& app, HealthOptions& o) {
   health.footer(kHealthExitCodeText);
 }
 
-}  // namespace
-
-namespace {
-
 void AddTls(CLI::App& command, ServerOptions& o) {
   const auto add = [&command](const char* name, std::string& value, const char* type,
                               const char* what) {

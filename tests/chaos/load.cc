@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "tests/chaos/question.h"
+#include "tests/integration/replay.h"
 
 namespace conclave {
 namespace {
@@ -207,7 +208,8 @@ void Load::JudgeRest(Asker& asker, int question, const Seen& seen, int client, O
   if (request.on_loss() != v1::ON_LOSS_CONTINUE || seen.lost == 0) {
     Fault(outcomes.different, outcomes, seen, "agents were dropped unasked");
   }
-  const v1::GenerateRequest again = ReplayOf(request, seen.completed.receipt());
+  v1::GenerateRequest again = ReplayOf(request, seen.completed.receipt());
+  again.set_on_loss(v1::ON_LOSS_RESUME);
   const Seen replayed = AskUntilAnswered(asker, again, client, outcomes);
   --outcomes.asked;
   if (!replayed.fault.empty()) Fault(outcomes.doubled, outcomes, replayed, replayed.fault);

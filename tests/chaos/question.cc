@@ -49,18 +49,4 @@ v1::GenerateRequest Question(int number) {
   return request;
 }
 
-v1::GenerateRequest ReplayOf(const v1::GenerateRequest& request, const v1::Receipt& receipt) {
-  v1::GenerateRequest again = request;
-  again.set_on_loss(v1::ON_LOSS_RESUME);
-  again.clear_seed();
-  v1::Replay& replay = *again.mutable_replay();
-  replay.set_seed(receipt.seed());
-  replay.set_time_of_day(receipt.time_of_day());
-  replay.set_fingerprint(receipt.fingerprint());
-  replay.set_decision_version(receipt.decision_version());
-  *replay.mutable_decisions() = receipt.decisions();
-  replay.set_result_hash(receipt.result_hash());
-  return again;
-}
-
 }  // namespace conclave

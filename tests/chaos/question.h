@@ -10,7 +10,4 @@ namespace conclave {
 inline constexpr int kQuestions = 18;
 v1::GenerateRequest Question(int number);
 
-// The same request, to be run again from the receipt of its answer.
-v1::GenerateRequest ReplayOf(const v1::GenerateRequest& request, const v1::Receipt& receipt);
-
 }  // namespace conclave

@@ -13,6 +13,7 @@
 
 #include "conclave/v1/conclave.grpc.pb.h"
 #include "tests/integration/cluster.h"
+#include "tests/integration/replay.h"
 
 namespace conclave {
 namespace {
@@ -103,16 +104,7 @@ class DecisionsTest : public testing::Test {
     ASSERT_TRUE(seen.status.ok()) << seen.status.error_message();
     const v1::Receipt& receipt = seen.completed.receipt();
     ASSERT_TRUE(seen.Kinds().contains(kind)) << receipt.ShortDebugString();
-    v1::GenerateRequest again = request;
-    v1::Replay& replay = *again.mutable_replay();
-    replay.set_seed(receipt.seed());
-    replay.set_time_of_day(receipt.time_of_day());
-    replay.set_fingerprint(receipt.fingerprint());
-    replay.set_decision_version(receipt.decision_version());
-    replay.set_result_hash(receipt.result_hash());
-    *replay.mutable_decisions() = receipt.decisions();
-
-    const Seen replayed = Ask(again);
+    const Seen replayed = Ask(ReplayOf(request, receipt));
 
     ASSERT_TRUE(replayed.status.ok()) << replayed.status.error_message();
     EXPECT_EQ(replayed.completed.receipt().result_hash(), receipt.result_hash());

@@ -116,15 +116,4 @@ v1::GenerateRequest MixedRequest(int number) {
   return request;
 }
 
-v1::GenerateRequest ReplayOf(v1::GenerateRequest request, const v1::Receipt& receipt) {
-  request.clear_seed();
-  v1::Replay& replay = *request.mutable_replay();
-  replay.set_seed(receipt.seed());
-  replay.set_time_of_day(receipt.time_of_day());
-  replay.set_fingerprint(receipt.fingerprint());
-  replay.set_decision_version(receipt.decision_version());
-  *replay.mutable_decisions() = receipt.decisions();
-  return request;
-}
-
 }  // namespace conclave

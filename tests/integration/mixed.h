@@ -9,7 +9,4 @@ namespace conclave {
 v1::GenerateRequest MixedRequest(int number);
 inline constexpr int kMixedKinds = 16;
 
-// The same request, led by what `receipt` says of it. Its hash is left for the caller to compare.
-v1::GenerateRequest ReplayOf(v1::GenerateRequest request, const v1::Receipt& receipt);
-
 }  // namespace conclave

@@ -9,6 +9,7 @@
 
 #include "conclave/v1/conclave.grpc.pb.h"
 #include "tests/integration/groups.h"
+#include "tests/integration/replay.h"
 
 // Agents of one model, and a pass of another, through all programs.
 namespace conclave {
@@ -116,21 +117,14 @@ TEST_F(OtherModelTest, AgentsOfOneModelAreMergedByAnotherAndAReplayGivesTheSameB
   EXPECT_FALSE(receipt.counts_from_stream());
   EXPECT_EQ(receipt.prompt().computed() + receipt.prompt().shared(), receipt.prompt().total());
 
-  v1::Replay& replay = *request.mutable_replay();
-  replay.set_seed(receipt.seed());
-  replay.set_time_of_day(receipt.time_of_day());
-  replay.set_fingerprint(receipt.fingerprint());
-  replay.set_aggregator_fingerprint(receipt.aggregator_fingerprint());
-  replay.set_decision_version(receipt.decision_version());
-  replay.set_result_hash(receipt.result_hash());
-  *replay.mutable_decisions() = receipt.decisions();
+  request = ReplayOf(request, receipt);
   const Heard again = Ask(request);
   ASSERT_TRUE(again.status.ok()) << again.status.error_message();
   EXPECT_EQ(again.tokens, first.tokens);
   EXPECT_EQ(again.completed.answer(), first.completed.answer());
   EXPECT_EQ(again.receipt().result_hash(), receipt.result_hash());
 
-  replay.set_aggregator_fingerprint(receipt.fingerprint());
+  request.mutable_replay()->set_aggregator_fingerprint(receipt.fingerprint());
   EXPECT_EQ(Ask(request).status.error_code(), grpc::StatusCode::ABORTED);
 }
 

@@ -9,6 +9,7 @@
 #include "conclave/v1/conclave.grpc.pb.h"
 #include "tests/integration/cluster.h"
 #include "tests/integration/page.h"
+#include "tests/integration/replay.h"
 
 // Agents that are asked for their answers so far, through all programs.
 namespace conclave {
@@ -135,14 +136,7 @@ TEST_F(ProbesTest, WhereCopiesAgreeAgentsEndAndAReplayEndsThereToo) {
   }
   EXPECT_GT(earlier, 0) << "nobody's copies agreed";
 
-  v1::Replay& replay = *request.mutable_replay();
-  replay.set_seed(first.receipt().seed());
-  replay.set_time_of_day(first.receipt().time_of_day());
-  replay.set_fingerprint(first.receipt().fingerprint());
-  replay.set_decision_version(first.receipt().decision_version());
-  replay.set_result_hash(first.receipt().result_hash());
-  *replay.mutable_decisions() = first.receipt().decisions();
-  const Heard again = Ask(request);
+  const Heard again = Ask(ReplayOf(request, first.receipt()));
 
   EXPECT_EQ(again.receipt().result_hash(), first.receipt().result_hash());
   EXPECT_EQ(again.completed.answer(), first.completed.answer());

@@ -358,6 +358,31 @@ void FindTop(const float* logits, int64_t width, TokenId first, ShardResult& res
   }
 }
 
+constexpr Candidate kNone = {-std::numeric_limits<float>::infinity(), 0, -1};
+
+Candidate Best(const std::vector<Candidate>& all) {
+  Candidate best = kNone;
+  for (const Candidate& each : all) {
+    if (best.id < 0 || Precedes(each, best)) best = each;
+  }
+  return best;
+}
+
+// The greatest with the noise that is made of its v. Two logarithms each are dear: candidates that
+// cannot reach the one that is likeliest without noise are passed over by a bound.
+Candidate BestWithNoise(const std::vector<Candidate>& all, const std::vector<float>& v) {
+  const Candidate likeliest = Best(all);
+  const float least = likeliest.value + NoiseOf(v[likeliest.id - all.front().id]);
+  Candidate best = kNone;
+  for (size_t i = 0; i < all.size(); ++i) {
+    Candidate each = all[i];
+    if (best.id >= 0 && each.value + NoiseBound(v[i]) < least) continue;
+    each.value += NoiseOf(v[i]);
+    if (best.id < 0 || Precedes(each, best)) best = each;
+  }
+  return best;
+}
+
 ShardResult CpuDevice::DrawOne(const ShardDraw& draw, int64_t width, TokenId first) const {
   ShardResult result;
   kernels_.log_sum_exp(draw.logits, width, &result.max, &result.sum);
@@ -382,10 +407,13 @@ ShardResult CpuDevice::DrawOne(const ShardDraw& draw, int64_t width, TokenId fir
     result.kept = std::move(all);
     return result;
   }
-  result.best = {-std::numeric_limits<float>::infinity(), 0, -1};
-  for (Candidate each : all) {
-    if (!greedy) each.value += GumbelNoise(draw.seed, draw.agent, draw.index, each.id);
-    if (result.best.id < 0 || Precedes(each, result.best)) result.best = each;
+  if (greedy || all.empty()) {
+    result.best = Best(all);
+  } else {
+    std::vector<float> v(all.size());
+    kernels_.noise_uniforms(draw.seed, draw.agent, draw.index, static_cast<uint32_t>(first), width,
+                            v.data());
+    result.best = BestWithNoise(all, v);
   }
   return result;
 }

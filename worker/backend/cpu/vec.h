@@ -13,6 +13,8 @@ namespace conclave::worker::CONCLAVE_ISA {
 
 typedef float Vec __attribute__((vector_size(64)));
 typedef int32_t IntVec __attribute__((vector_size(64)));
+typedef uint32_t UintVec __attribute__((vector_size(64)));
+typedef uint64_t WideUintVec __attribute__((vector_size(128)));
 #define VEC_INLINE static inline __attribute__((always_inline))
 
 VEC_INLINE Vec Load(const float* p) {
@@ -22,6 +24,17 @@ VEC_INLINE Vec Load(const float* p) {
 }
 VEC_INLINE void Store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 VEC_INLINE Vec Broadcast(float x) { return Vec{} + x; }
+constexpr IntVec kLanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+VEC_INLINE WideUintVec Widened(UintVec v) { return __builtin_convertvector(v, WideUintVec); }
+VEC_INLINE UintVec Lower(WideUintVec v) { return __builtin_convertvector(v, UintVec); }
+VEC_INLINE UintVec Upper(WideUintVec v) { return __builtin_convertvector(v >> 32, UintVec); }
+
+// A number as a type.
+template <int kN>
+struct Count {
+  static constexpr int kCount = kN;
+};
 
 // The bf16 value is the upper half of the f32 one: exact.
 VEC_INLINE Vec LoadBf16(const uint16_t* p) {

@@ -26,6 +26,19 @@ TEST(GumbelNoiseTest, DependsOnSeedAgentIndexAndTokenAlone) {
   EXPECT_NE(noise, GumbelNoise(1, 2, 3, 9));
 }
 
+TEST(GumbelNoiseTest, NeverReachesItsBoundAndIsNearItWhereItIsGreat) {
+  for (const float v : {0x1p-33f, 0x1p-32f, 0x1.8p-20f, 0.1f, 0.5f, 0.999f, 1 - 0x1p-24f, 1.0f}) {
+    EXPECT_LT(NoiseOf(v), NoiseBound(v)) << v;
+  }
+  for (uint32_t i = 0; i < 200'000; ++i) {
+    const float v = NoiseUniform(42, 0, i, 7), noise = NoiseOf(v), bound = NoiseBound(v);
+    ASSERT_LT(noise, bound) << v;
+    if (v < 0x1p-6f) {
+      ASSERT_LT(bound, noise + 0.07f) << v;
+    }
+  }
+}
+
 TEST(GumbelNoiseTest, HasTheMeanAndVarianceOfItsDistribution) {
   double sum = 0, squares = 0;
   const int n = 200'000;

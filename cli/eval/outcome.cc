@@ -34,6 +34,7 @@ ordered_json AgentJson(const AgentOutcome& agent) {
   if (agent.answer) one["answer"] = *agent.answer;
   one["right"] = agent.right;
   one["tokens"] = agent.tokens;
+  if (agent.confidence > 0) one["confidence"] = agent.confidence;
   return one;
 }
 
@@ -43,6 +44,7 @@ AgentOutcome AgentOf(const json& one) {
   if (one.contains("answer")) agent.answer = one["answer"].get<std::string>();
   Read(one, "right", agent.right);
   Read(one, "tokens", agent.tokens);
+  Read(one, "confidence", agent.confidence);
   return agent;
 }
 
@@ -152,7 +154,10 @@ void Watcher::OnDecision(const v1::Decision& decision) {
 void Watcher::OnFinished(uint32_t agent, const v1::AgentFinished& finished) {
   clock_ = std::max(clock_, starts_[agent] + finished.tokens());
   if (!Thinks(agent)) return;
-  Ended ended{.agent = agent, .answer = std::nullopt, .tokens = finished.tokens()};
+  Ended ended{.agent = agent,
+              .answer = std::nullopt,
+              .tokens = finished.tokens(),
+              .confidence = finished.confidence()};
   if (finished.has_answer() && finished.reason() != v1::FINISH_REASON_BAR) {
     ended.answer = finished.answer();
   }
@@ -197,7 +202,8 @@ void Watcher::AddAgents(Outcome& outcome) const {
     outcome.agents.push_back({.agent = ended.agent,
                               .answer = ended.answer,
                               .right = ended.answer && is_right_(*ended.answer),
-                              .tokens = ended.tokens});
+                              .tokens = ended.tokens,
+                              .confidence = ended.confidence});
   }
   if (!ended_.empty()) return;
   // A single agent's end is the request's.

@@ -24,7 +24,8 @@ struct AgentOutcome {
   uint32_t agent = 0;
   std::optional<std::string> answer;  // As the key found it.
   bool right = false;
-  int tokens = 0;  // Kept.
+  int tokens = 0;         // Kept.
+  double confidence = 0;  // Mean probability of its chosen tokens; 0: not told (a single agent).
 };
 
 // What one question came to in one arm: a line of the file that is kept.
@@ -83,6 +84,7 @@ class Watcher {
     uint32_t agent = 0;
     std::optional<std::string> answer;
     int tokens = 0;
+    double confidence = 0;
   };
 
   void OnDecision(const v1::Decision& decision);

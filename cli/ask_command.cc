@@ -92,7 +92,8 @@ void AddVoteOptions(CLI::App& ask, AskOptions& o) {
       ->type_name("NAME")
       ->group(kGroup);
   AddWord(ask, "--stop-rule", o.stop_rule, "none|settled|beta|window|first|quorum|accepted",
-          "When the agents that still run are cut (settled: nothing can overturn the leader)")
+          "When the agents that still run are cut (settled: nothing can overturn the leader; "
+          "with --strategy auto quorum)")
       ->group(kGroup);
   ask.add_option("--stop-votes", o.stop_votes,
                  "Ends of a window (4), ends that are enough for first (half), or equal answers "
@@ -103,7 +104,8 @@ void AddVoteOptions(CLI::App& ask, AskOptions& o) {
                  "Beta stops when the leader beats the runner-up this surely, 0.5 to 1 (0.95)")
       ->type_name("P")
       ->group(kGroup);
-  AddWord(ask, "--vote-weight", o.vote_weight, "mean-probability|top20-mean|top20-lowest-window",
+  AddWord(ask, "--vote-weight", o.vote_weight,
+          "mean-probability|top20-mean|top20-lowest-window|trace-probability",
           "What a weighted vote weighs by (top20-lowest-window)")
       ->group(kGroup);
   ask.add_option("--confidence-bar", o.confidence_bar,

@@ -56,7 +56,8 @@ absl::Status SetConfidence(const AskOptions& options, v1::Contemplation& how) {
         Choose<v1::VoteWeight>("--vote-weight", options.vote_weight,
                                {{"mean-probability", v1::VOTE_WEIGHT_MEAN_PROBABILITY},
                                 {"top20-mean", v1::VOTE_WEIGHT_TOP20_MEAN},
-                                {"top20-lowest-window", v1::VOTE_WEIGHT_TOP20_LOWEST_WINDOW}}));
+                                {"top20-lowest-window", v1::VOTE_WEIGHT_TOP20_LOWEST_WINDOW},
+                                {"trace-probability", v1::VOTE_WEIGHT_TRACE_PROBABILITY}}));
     how.set_vote_weight(weight);
   }
   if (options.confidence_bar) how.set_confidence_bar(*options.confidence_bar);

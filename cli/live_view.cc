@@ -251,7 +251,7 @@ Line VoteLine(const v1::Vote& vote, bool leads, double counted, int to_come, int
   line.Add(std::string(static_cast<size_t>(width - filled), '.'), Tone::kFaint);
   line.Add(vote.weight() == vote.count()
                ? fmt::format(" {:>3}", vote.count())
-               : fmt::format(" {:>3} ({:.2f})", vote.count(), vote.weight()));
+               : fmt::format(" {:>3} ({:.3g})", vote.count(), vote.weight()));
   const double percent = counted > 0 ? 100 * vote.weight() / counted : 0;
   if (columns >= kWide) line.Add(fmt::format("  {:>3.0f}%", percent));
   line.Add("  " + OneLine(vote.answer()), leads ? Tone::kStrong : Tone::kPlain);

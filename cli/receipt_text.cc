@@ -208,7 +208,7 @@ void AddVotes(const v1::Receipt& receipt, Table& table) {
   for (const v1::Vote& vote : receipt.votes()) {
     const std::string count = vote.weight() == vote.count()
                                   ? fmt::format("{} for ", vote.count())
-                                  : fmt::format("{} ({:.2f}) for ", vote.count(), vote.weight());
+                                  : fmt::format("{} ({:.3g}) for ", vote.count(), vote.weight());
     table.Row("vote", count + Fit(OneLine(vote.answer()), table.AnswerWidth(Columns(count))));
   }
 }

@@ -65,8 +65,8 @@ void TraceConfidence::Add(const TokenEvent& token) {
   top20_.Add(-double{token.top_logprob_mean});
 }
 
-double TraceConfidence::MeanProbability() const {
-  return chosen_.count() == 0 ? 0 : Exp(std::min(0.0, chosen_.mean()));
+double TraceConfidence::MeanProbability(int tokens) const {
+  return chosen_.count() == 0 ? 0 : Exp(tokens * std::min(0.0, chosen_.mean()));
 }
 
 }  // namespace conclave

@@ -63,9 +63,10 @@ class TraceConfidence {
 
   const WindowedMean& chosen() const { return chosen_; }
   const WindowedMean& top20() const { return top20_; }
-  // The geometric mean of the drawn tokens' probabilities: e^chosen().mean(), with the same bits on
-  // every machine. 0 without any.
-  double MeanProbability() const;
+  // The probability of `tokens` that are as likely as the drawn ones on average, so of 1 their
+  // geometric mean: e^(tokens * chosen().mean()), with the same bits on every machine. 0 without
+  // any.
+  double MeanProbability(int tokens = 1) const;
 
  private:
   WindowedMean chosen_, top20_;

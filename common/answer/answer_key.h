@@ -11,7 +11,7 @@ namespace conclave {
 
 // Changes whenever Extract or a stop rule gives another result for the same input. A replay
 // compares it.
-inline constexpr int kDecisionVersion = 3;
+inline constexpr int kDecisionVersion = 4;
 
 // How an answer is found in an agent's text.
 struct AnswerKeySpec {

@@ -59,7 +59,7 @@ absl::Status ParseStop(const v1::Contemplation& how, Request& request) {
   } else if (request.checker) {
     request.stop_rule = StopRule::kAccepted;
   } else if (request.strategy == Strategy::kAuto) {
-    request.stop_rule = StopRule::kBeta;
+    request.stop_rule = StopRule::kQuorum;
   }
   if (how.has_stop_certainty()) {
     if (request.stop_rule != StopRule::kBeta)
@@ -71,7 +71,7 @@ absl::Status ParseStop(const v1::Contemplation& how, Request& request) {
     request.stop_certainty = how.stop_certainty();
   }
   if (how.has_stop_votes()) {
-    if (rule < v1::STOP_RULE_WINDOW_UNANIMOUS || rule > v1::STOP_RULE_QUORUM)
+    if (request.stop_rule < StopRule::kWindow || request.stop_rule > StopRule::kQuorum)
       return BadField("contemplation.stop_votes",
                       "is for WINDOW_UNANIMOUS, FIRST_M and QUORUM only");
     RETURN_IF_ERROR(CheckRange("contemplation.stop_votes", how.stop_votes(), 1, kMostAgents));
@@ -84,8 +84,8 @@ absl::Status ParseConfidence(const v1::Contemplation& how, Request& request) {
   const v1::VoteWeight weight = how.vote_weight();
   RETURN_IF_ERROR(CheckEnum("contemplation.vote_weight", weight, v1::VoteWeight_IsValid(weight)));
   // The enums stand in the same order; the wire's has UNSPECIFIED where ours has kOne.
-  static_assert(static_cast<int>(VoteWeight::kTop20LowestWindow) ==
-                v1::VOTE_WEIGHT_TOP20_LOWEST_WINDOW);
+  static_assert(static_cast<int>(VoteWeight::kTraceProbability) ==
+                v1::VOTE_WEIGHT_TRACE_PROBABILITY);
   if (weight != v1::VOTE_WEIGHT_UNSPECIFIED) {
     if (request.aggregation != Aggregation::kWeightedVote)
       return BadField("contemplation.vote_weight", "is for WEIGHTED_VOTE only");

@@ -88,7 +88,7 @@ std::vector<Choice> Choices(const Ballot& ballot, const std::vector<CountedAnswe
 
 bool VoteIsSure(const Ballot& ballot, int counted, bool checked) {
   if (checked) return !ballot.accepted().empty();
-  return ballot.lead() > 0 && (ballot.leading() > 1 || counted == 1);
+  return ballot.lead() > 0 && (ballot.Voters().front().size() > 1 || counted == 1);
 }
 
 std::vector<std::string> Candidates(const Ballot& ballot, const std::vector<CountedAnswer>& counted,

@@ -34,7 +34,8 @@ struct CountedAnswer {
   bool compared = false;  // The key found an answer in it: it is in the ballot.
 };
 
-// Whether kAuto and kCheck take the vote.
+// Whether kAuto and kCheck take the vote: one answer leads, and more than one of several agents
+// gave it.
 bool VoteIsSure(const Ballot& ballot, int counted, bool checked);
 
 // Texts for one aggregation pass, at most `most`: first one of each different answer, by votes,

@@ -10,7 +10,7 @@
 namespace conclave::router {
 
 // The votes of a round, in the order in which ends were counted. Weights are what vote_weight.h
-// makes, so sums of them are exact; in a plain vote each is 1.
+// makes; in a plain vote each is 1.
 class Ballot {
  public:
   // The next end: with the answer as the key found it, or without one (then the weight means

@@ -12,11 +12,11 @@ constexpr float kSteady = 0.7f;
 EffortChoice ChoiceOf(Effort effort) {
   switch (effort) {
     case Effort::kLow:
-      return {.agents = 4, .wave = 2, .certainty = 0.85, .price = 0, .temperature = kSteady};
+      return {.agents = 4, .wave = 2, .votes = 2, .price = 0, .temperature = kSteady};
     case Effort::kMedium:
-      return {.agents = 16, .wave = 3, .certainty = 0.9, .price = 0.1, .temperature = kSteady};
+      return {.agents = 16, .wave = 3, .votes = 3, .price = 0.12, .temperature = kSteady};
     case Effort::kHigh:
-      return {.agents = 64, .wave = 5, .certainty = 0.9, .price = 0.12, .temperature = kSteady};
+      return {.agents = 64, .wave = 4, .votes = 3, .price = 0.06, .temperature = kSteady};
   }
   return {};
 }
@@ -27,13 +27,14 @@ Request WithEffort(Request request, int cap) {
   if (!request.max_agents)
     request.max_agents = std::max(std::min(choice.agents, cap), request.min_agents.value_or(1));
   if (!request.wave) request.wave = std::clamp(choice.wave, 1, std::max(1, *request.max_agents));
-  if (!request.stop_certainty) request.stop_certainty = choice.certainty;
+  if (request.stop_rule == StopRule::kQuorum && !request.stop_votes)
+    request.stop_votes = std::min(choice.votes, *request.max_agents);
   return request;
 }
 
 double WavePriceOf(const Request& request) {
-  const bool sells = request.strategy == Strategy::kAuto && request.stop_rule == StopRule::kBeta &&
-                     !request.checker;
+  const bool votes = request.stop_rule == StopRule::kQuorum || request.stop_rule == StopRule::kBeta;
+  const bool sells = request.strategy == Strategy::kAuto && votes && !request.checker;
   return sells ? ChoiceOf(request.effort).price : 0;
 }
 
@@ -45,7 +46,7 @@ std::optional<float> HottestOf(const Request& request) {
 VoteWeight VoteWeightOf(const Request& request) {
   const bool open = request.strategy == Strategy::kAuto && !request.checker &&
                     request.aggregation == Aggregation::kAuto;
-  return open ? VoteWeight::kMeanProbability : VoteWeight::kOne;
+  return open ? VoteWeight::kTraceProbability : VoteWeight::kOne;
 }
 
 }  // namespace conclave::router

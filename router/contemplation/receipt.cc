@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
+#include <bit>
 #include <memory>
 #include <utility>
 
@@ -49,7 +49,7 @@ std::string ResultHash(const std::vector<KeptTokens>& agents, const std::vector<
                        VoteWeight weight, std::string_view answer) {
   const bool weighted = weight != VoteWeight::kOne;
   Sha256 hash;
-  hash.Bytes(weighted ? "conclave result 1 weighted\n" : "conclave result 1\n");
+  hash.Bytes(weighted ? "conclave result 2 weighted\n" : "conclave result 1\n");
   hash.Number(static_cast<uint64_t>(std::count_if(agents.begin(), agents.end(),
                                                   [](const auto& a) { return a.kept > 0; })),
               4);
@@ -66,7 +66,7 @@ std::string ResultHash(const std::vector<KeptTokens>& agents, const std::vector<
     hash.Number(vote.answer.size(), 4);
     hash.Bytes(vote.answer);
     hash.Number(static_cast<uint64_t>(vote.count), 4);
-    if (weighted) hash.Number(static_cast<uint64_t>(std::ldexp(vote.weight, 30)), 8);
+    if (weighted) hash.Number(std::bit_cast<uint64_t>(vote.weight), 8);
   }
   hash.Number(answer.size(), 8);
   hash.Bytes(answer);

@@ -25,11 +25,11 @@ struct KeptTokens {
 //     u32 agent, u32 kept, then `kept` token ids as i32
 //   u32 number of votes; each, in the order of Receipt.votes:
 //     u32 length of the answer, its bytes, u32 count
-//     in a weighted vote also u64 weight, in units of 2^-30
+//     in a weighted vote also u64, the bits of the weight as a double
 //   u64 length of the answer, its bytes
 // Agents that keep nothing are left out: whether they had entered is no part of the result.
 // Weights are in it because they decide: with them the hash says that the log-probabilities were
-// equal too. A weighted vote begins with "conclave result 1 weighted\n".
+// equal too. A weighted vote begins with "conclave result 2 weighted\n".
 std::string ResultHash(const std::vector<KeptTokens>& agents, const std::vector<Vote>& votes,
                        VoteWeight weight, std::string_view answer);
 

@@ -24,7 +24,13 @@ enum class Effort : uint8_t { kLow, kMedium, kHigh };
 enum class StopRule : uint8_t { kNone, kSettled, kBeta, kWindow, kFirst, kQuorum, kAccepted };
 enum class Aggregation : uint8_t { kAuto, kVote, kSynthesise, kWeightedVote, kSelect, kCheck };
 // What a vote weighs; vote_weight.h says how.
-enum class VoteWeight : uint8_t { kOne, kMeanProbability, kTop20Mean, kTop20LowestWindow };
+enum class VoteWeight : uint8_t {
+  kOne,
+  kMeanProbability,
+  kTop20Mean,
+  kTop20LowestWindow,
+  kTraceProbability
+};
 enum class OnLoss : uint8_t { kResume, kContinue, kFail };
 
 // Where an agent was cut: it keeps its first `kept` tokens.

@@ -7,7 +7,9 @@ namespace conclave::router {
 namespace {
 
 constexpr double kFullConfidence = 32;
-constexpr double kUnits = 1 << 30;
+constexpr int kTraceTokens = 512;
+constexpr double kLeast = 0x1p-1000;
+constexpr int kBits = 24;
 
 double Raw(const TraceConfidence& trace, VoteWeight weight) {
   switch (weight) {
@@ -19,15 +21,23 @@ double Raw(const TraceConfidence& trace, VoteWeight weight) {
       return trace.top20().mean() / kFullConfidence;
     case VoteWeight::kTop20LowestWindow:
       return trace.top20().lowest() / kFullConfidence;
+    case VoteWeight::kTraceProbability:
+      return trace.MeanProbability(kTraceTokens);
   }
   return 1;
+}
+
+// To kBits significant bits.
+double Rounded(double x) {
+  int exponent = 0;
+  const double fraction = std::frexp(x, &exponent);
+  return std::ldexp(std::round(std::ldexp(fraction, kBits)), exponent - kBits);
 }
 
 }  // namespace
 
 double WeightOf(const TraceConfidence& trace, VoteWeight weight) {
-  const double raw = std::clamp(Raw(trace, weight), 0.0, 1.0);
-  return std::max(1.0, std::round(raw * kUnits)) / kUnits;
+  return Rounded(std::clamp(Raw(trace, weight), kLeast, 1.0));
 }
 
 }  // namespace conclave::router

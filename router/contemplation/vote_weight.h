@@ -15,8 +15,15 @@ namespace conclave::router {
 //     to all.) 32 is beyond what models say: the 20 likeliest tokens then have a geometric mean of
 //     e^-32. The default is the lowest window, with which the authors weigh: a trace is as good
 //     as its worst passage.
-// A multiple of 2^-30, at least one of them: so sums of weights are exact in a double whatever
-// their order, and equal weights are equal.
+//   kTraceProbability: the probability of 512 tokens that are as likely as the agent's on average.
+//     Agents draw from p; with p^(b - 1) as its weight, each is counted as often as if it had been
+//     drawn from p^b, which is the steadier the greater b, without the loss of variety that a lower
+//     temperature brings (importance sampling of the distribution of whole traces). By length,
+//     since a long trace is no worse for that. 512: of the votes of a few agents one answer then
+//     has nearly all the weight, which is the likeliest's; more changes nothing (256 and 1024 were
+//     tried).
+// At least 2^-1000, so that every vote counts; of 24 significant bits, so that sums of weights of
+// like size are exact in a double whatever their order, and what is equal ties.
 double WeightOf(const TraceConfidence& trace, VoteWeight weight);
 
 }  // namespace conclave::router

@@ -237,9 +237,9 @@ std::vector<Bad> BadChoices() {
       {"VoteWeight",
        [](auto& r) {
          Width(r).set_aggregation(v1::AGGREGATION_WEIGHTED_VOTE);
-         Width(r).set_vote_weight(static_cast<v1::VoteWeight>(4));
+         Width(r).set_vote_weight(static_cast<v1::VoteWeight>(5));
        },
-       "contemplation.vote_weight", "no value 4"},
+       "contemplation.vote_weight", "no value 5"},
       {"BarOfZero", [](auto& r) { Width(r).set_confidence_bar(0); }, "contemplation.confidence_bar",
        "is 0; above 0 to 1024"},
       {"BarAbove", [](auto& r) { Width(r).set_confidence_bar(1025); },

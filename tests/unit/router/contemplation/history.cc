@@ -144,7 +144,7 @@ Scenario MakeWeightedScenario(uint64_t seed) {
   Request& request = scenario.request;
   if (random.Chance(80)) request.aggregation = Aggregation::kWeightedVote;
   if (request.aggregation == Aggregation::kWeightedVote && random.Chance(80))
-    request.vote_weight = static_cast<VoteWeight>(random.Between(1, 3));
+    request.vote_weight = static_cast<VoteWeight>(random.Between(1, 4));
   if (random.Chance(70)) request.confidence_window = random.Between(1, 12);
   if (random.Chance(60)) request.confidence_bar = 0.25 * random.Between(1, 48);
   return scenario;
@@ -162,8 +162,9 @@ void AddWaves(Scenario& scenario) {
   if (random.Chance(60)) return;
   request.strategy = Strategy::kAuto;
   request.effort = static_cast<Effort>(random.Below(3));
-  if (random.Chance(80)) request.stop_rule = StopRule::kBeta;
-  if (request.stop_rule > StopRule::kBeta) return;
+  const int rule = random.Below(10);
+  if (rule < 5) request.stop_rule = StopRule::kQuorum;
+  if (rule == 5 || rule == 6) request.stop_rule = StopRule::kBeta;
   request.stop_certainty.reset();
   request.stop_votes.reset();
 }
@@ -347,7 +348,14 @@ Outcome RunHistory(const Scenario& scenario, const Plan& plan) {
   return outcome;
 }
 
-double WeightByDefinition(const Plan& plan, const World& world, AgentId agent, int kept) {
+bool SameVote(const Vote& a, const Vote& b) {
+  return a.answer == b.answer && a.count == b.count &&
+         std::abs(a.weight - b.weight) <= 1e-12 * std::max(a.weight, b.weight);
+}
+
+namespace {
+
+double QuantityByDefinition(const Plan& plan, const World& world, AgentId agent, int kept) {
   if (plan.vote_weight == VoteWeight::kOne) return 1;
   std::vector<double> chosen, top;
   for (int i = 0; i < kept; ++i) {
@@ -356,12 +364,20 @@ double WeightByDefinition(const Plan& plan, const World& world, AgentId agent, i
     chosen.push_back(token.logprob);
     top.push_back(-double{token.top_logprob_mean});
   }
+  // Of values in units of 2^-24, so that it is the same in any order.
   const auto mean = [](auto first, auto last) {
-    return first == last ? 0
-                         : std::accumulate(first, last, 0.0) / static_cast<double>(last - first);
+    int64_t sum = 0;
+    for (auto at = first; at != last; ++at) sum += std::llround(std::ldexp(*at, 24));
+    return first == last
+               ? 0
+               : std::ldexp(static_cast<double>(sum), -24) / static_cast<double>(last - first);
   };
-  if (plan.vote_weight == VoteWeight::kMeanProbability) {
-    return chosen.empty() ? std::ldexp(1, -30) : std::exp(mean(chosen.begin(), chosen.end()));
+  const bool trace = plan.vote_weight == VoteWeight::kTraceProbability;
+  if (trace || plan.vote_weight == VoteWeight::kMeanProbability) {
+    const double power = trace ? 512 : 1;
+    return chosen.empty()
+               ? 0x1p-1000
+               : std::max(0x1p-1000, std::exp(power * mean(chosen.begin(), chosen.end())));
   }
   double confidence = mean(top.begin(), top.end());
   const int window = plan.confidence_window, drawn = static_cast<int>(top.size());
@@ -371,7 +387,15 @@ double WeightByDefinition(const Plan& plan, const World& world, AgentId agent, i
       confidence = std::min(confidence, mean(first, first + window));
     }
   }
-  return std::max(std::ldexp(1, -30), confidence / 32);
+  return std::max(0x1p-1000, confidence / 32);
+}
+
+}  // namespace
+
+double WeightByDefinition(const Plan& plan, const World& world, AgentId agent, int kept) {
+  int exponent = 0;
+  const double fraction = std::frexp(QuantityByDefinition(plan, world, agent, kept), &exponent);
+  return std::ldexp(std::round(fraction * (1 << 24)), exponent - 24);
 }
 
 std::optional<Agreed> AgreedEnd(const Plan& plan, const World& world, const AgentRecipe& recipe) {

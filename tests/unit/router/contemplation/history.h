@@ -127,6 +127,8 @@ class Watcher {
 // Runs one history to its end.
 Outcome RunHistory(const Scenario& scenario, const Plan& plan);
 
+// Whether they are the same votes; weights may have been added up in another order.
+bool SameVote(const Vote& a, const Vote& b);
 // What an agent's vote weighs, by the definition: of its first `kept` tokens.
 double WeightByDefinition(const Plan& plan, const World& world, AgentId agent, int kept);
 

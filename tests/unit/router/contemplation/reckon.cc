@@ -115,7 +115,7 @@ Expected Reckon(const Plan& plan, const World& world) {
       if (found == in_order.end()) found = in_order.insert(found, {Vote{*answer, 0, 0}, &end});
       found->first.count += 1;
       const double weight = WeightByDefinition(plan, world, end.id, end.length);
-      found->first.weight += std::ldexp(std::round(std::ldexp(weight, 30)), -30);
+      found->first.weight += weight;
     }
     votes = in_order;
     if (!end.barred) given.push_back(answer);
@@ -136,7 +136,7 @@ Expected Reckon(const Plan& plan, const World& world) {
             ? first > 0 && heaviest && lead > 0 && Certain(first, second) >= plan.stop.certainty
         : plan.stop.rule == StopRule::kWindow ? unanimous
         : plan.stop.rule == StopRule::kFirst  ? given.size() >= size
-        : plan.stop.rule == StopRule::kQuorum ? first >= plan.stop.votes
+        : plan.stop.rule == StopRule::kQuorum ? heaviest && first >= plan.stop.votes
                                               : false;
     if (stop) break;
     // Another wave must be worth its price; what Certain is off by decides nothing.

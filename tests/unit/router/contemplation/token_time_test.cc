@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -146,22 +147,33 @@ TEST(VoteWeightTest, IsTheQuantitysSizeBetweenNothingAndOne) {
     trace.Add({.id = 1, .logprob = -0.5f, .top_logprob_mean = top, .kind = TokenKind::kSampled});
   }
   EXPECT_EQ(WeightOf(trace, VoteWeight::kOne), 1);
-  EXPECT_NEAR(WeightOf(trace, VoteWeight::kMeanProbability), std::exp(-0.5), 1e-9);
+  EXPECT_NEAR(WeightOf(trace, VoteWeight::kMeanProbability), std::exp(-0.5), 1e-7);
   EXPECT_EQ(WeightOf(trace, VoteWeight::kTop20Mean), 11.0 / 32);
   EXPECT_EQ(WeightOf(trace, VoteWeight::kTop20LowestWindow), 6.0 / 32);
+  EXPECT_NEAR(WeightOf(trace, VoteWeight::kTraceProbability) / std::exp(-256), 1, 1e-7);
 }
 
-TEST(VoteWeightTest, IsNeverNothingAndNeverMoreThanOneAndSumsAreExact) {
-  for (int i = 1; i <= 3; ++i) {
+TEST(VoteWeightTest, IsNeverNothingAndNeverMoreThanOne) {
+  for (int i = 1; i <= 4; ++i) {
     const auto weight = static_cast<VoteWeight>(i);
-    EXPECT_EQ(WeightOf(TraceConfidence(4), weight), std::ldexp(1, -30)) << "nothing was drawn";
-    TraceConfidence sure(4), odd(4);
+    EXPECT_EQ(WeightOf(TraceConfidence(4), weight), 0x1p-1000) << "nothing was drawn";
+    TraceConfidence sure(4), hopeless(4);
     sure.Add({.id = 1, .logprob = 0, .top_logprob_mean = -50, .kind = TokenKind::kSampled});
     EXPECT_EQ(WeightOf(sure, weight), 1);
-    odd.Add({.id = 1, .logprob = -0.7f, .top_logprob_mean = -11.3f, .kind = TokenKind::kSampled});
-    const double units = std::ldexp(WeightOf(odd, weight), 30);
-    EXPECT_EQ(units, std::floor(units));
+    hopeless.Add({.id = 1, .logprob = -5000, .top_logprob_mean = 0, .kind = TokenKind::kSampled});
+    EXPECT_EQ(WeightOf(hopeless, weight), 0x1p-1000);
   }
+}
+
+TEST(VoteWeightTest, WeightsOfLikeSizeAddUpExactlyInAnyOrder) {
+  std::vector<double> weights;
+  for (int i = 0; i < 64; ++i) {
+    TraceConfidence trace(4);
+    trace.Add({.id = 1, .logprob = -0.0017f * static_cast<float>(i), .kind = TokenKind::kSampled});
+    weights.push_back(WeightOf(trace, VoteWeight::kMeanProbability));
+  }
+  const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+  EXPECT_EQ(std::accumulate(weights.rbegin(), weights.rend(), 0.0), sum);
 }
 
 struct SettledCase {

@@ -258,7 +258,7 @@ int Watcher::VotingRound(const Receipt& receipt) const {
   const std::map<std::string, Vote> votes = VotesOf(receipt, last);
   const bool its = votes.size() == receipt.votes.size() &&
                    std::all_of(receipt.votes.begin(), receipt.votes.end(), [&](const Vote& vote) {
-                     return votes.contains(vote.answer) && votes.at(vote.answer) == vote;
+                     return votes.contains(vote.answer) && SameVote(votes.at(vote.answer), vote);
                    });
   return its ? last : last - 1;
 }
@@ -293,11 +293,11 @@ void Watcher::CheckVotes(const Completed& completed) {
     if (usage.weight == 0) continue;
     ASSERT_LE(usage.weight, 1);
     const double weight = WeightByDefinition(plan_, world_, usage.agent, usage.kept);
-    ASSERT_NEAR(usage.weight, weight, std::ldexp(1, -29));
+    ASSERT_NEAR(usage.weight / weight, 1, 1e-9);
   }
   ASSERT_EQ(receipt.votes.size(), votes.size());
   for (size_t i = 0; i < receipt.votes.size(); ++i) {
-    ASSERT_EQ(receipt.votes[i], votes[receipt.votes[i].answer]);
+    ASSERT_TRUE(SameVote(receipt.votes[i], votes[receipt.votes[i].answer]));
     if (i > 0) {
       ASSERT_LE(receipt.votes[i].weight, receipt.votes[i - 1].weight);
     }

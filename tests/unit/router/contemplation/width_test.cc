@@ -193,7 +193,7 @@ class EffortTest : public LedFamily {
  protected:
   EffortTest() {
     request_.strategy = Strategy::kAuto;
-    request_.stop_rule = StopRule::kBeta;
+    request_.stop_rule = StopRule::kQuorum;
   }
   Plan PlanOf(Effort effort) {
     request_.effort = effort;
@@ -201,29 +201,33 @@ class EffortTest : public LedFamily {
   }
 };
 
-TEST_F(EffortTest, ChoosesAgentsWavesAndCertainty) {
+TEST_F(EffortTest, ChoosesAgentsWavesAndVotes) {
   const std::pair<Effort, size_t> most[] = {
       {Effort::kLow, 4}, {Effort::kMedium, 16}, {Effort::kHigh, 64}};
   for (const auto& [effort, agents] : most) {
     const Plan plan = PlanOf(effort);
     EXPECT_EQ(plan.agents.size(), agents);
     EXPECT_EQ(plan.waves.front(), ChoiceOf(effort).wave);
-    EXPECT_EQ(plan.stop.rule, StopRule::kBeta);
-    EXPECT_EQ(plan.stop.certainty, ChoiceOf(effort).certainty);
+    EXPECT_EQ(plan.stop.rule, StopRule::kQuorum);
+    EXPECT_EQ(plan.stop.votes, ChoiceOf(effort).votes);
   }
 }
 
 TEST_F(EffortTest, WhatTheRequestSaysStands) {
   request_.max_agents = 10;
   request_.wave = 5;
-  request_.stop_rule = StopRule::kQuorum;
+  request_.stop_votes = 4;
   const Plan plan = PlanOf(Effort::kHigh);
   EXPECT_EQ(plan.agents.size(), 10u);
   EXPECT_EQ(plan.waves, (std::vector{5, 5}));
-  EXPECT_EQ(plan.stop.rule, StopRule::kQuorum);
+  EXPECT_EQ(plan.stop.votes, 4);
   request_.max_agents = 2;
   request_.wave.reset();
+  request_.stop_votes.reset();
   EXPECT_EQ(PlanOf(Effort::kHigh).waves, std::vector{2});
+  EXPECT_EQ(PlanOf(Effort::kHigh).stop.votes, 2) << "no more than there are";
+  request_.stop_rule = StopRule::kBeta;
+  EXPECT_GT(PlanOf(Effort::kHigh).price, 0);
 }
 
 TEST_F(EffortTest, AgentsDrawNoHotterThanItChooses) {
@@ -265,7 +269,7 @@ TEST_F(EffortTest, TemperaturesThatAreNamedStandAndOthersKeepTheModelsOwn) {
 }
 
 TEST_F(EffortTest, VotesWeighWhatTheirAgentsThinkOfThemWhereNothingElseIsSaid) {
-  EXPECT_EQ(PlanOf(Effort::kLow).vote_weight, VoteWeight::kMeanProbability);
+  EXPECT_EQ(PlanOf(Effort::kLow).vote_weight, VoteWeight::kTraceProbability);
   request_.aggregation = Aggregation::kVote;
   EXPECT_EQ(PlanOf(Effort::kLow).vote_weight, VoteWeight::kOne);
   request_.aggregation = Aggregation::kWeightedVote;

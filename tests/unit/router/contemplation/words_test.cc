@@ -217,6 +217,11 @@ TEST(AggregationTest, TheVoteIsSureOnlyWhereOneAnswerLeads) {
   EXPECT_FALSE(VoteIsSure(Votes({"a", "b"}), 2, false)) << "a tie";
   EXPECT_FALSE(VoteIsSure(Votes({"a", "a", "b", "b", "c"}), 5, false));
   EXPECT_FALSE(VoteIsSure(Votes({}), 2, false));
+  Ballot weighted;
+  weighted.Add(A(0), "a", 1);
+  weighted.Add(A(1), "b", 0x1p-40);
+  weighted.Add(A(2), "b", 0x1p-40);
+  EXPECT_FALSE(VoteIsSure(weighted, 3, false)) << "one that is sure of itself against two";
 }
 
 TEST(AggregationTest, CandidatesAreEachAnswerOnceThenInProportionToVotes) {
@@ -265,7 +270,7 @@ TEST(ReceiptTest, TheWeightsOfAWeightedVoteAreInTheHashAndThoseOfAPlainOneAreNot
   };
   EXPECT_EQ(hash(2, VoteWeight::kOne), hash(1.5, VoteWeight::kOne));
   EXPECT_NE(hash(2, VoteWeight::kTop20Mean), hash(2, VoteWeight::kOne));
-  EXPECT_NE(hash(1, VoteWeight::kTop20Mean), hash(1 + std::ldexp(1, -30), VoteWeight::kTop20Mean));
+  EXPECT_NE(hash(1, VoteWeight::kTop20Mean), hash(1 + 0x1p-52, VoteWeight::kTop20Mean));
 }
 
 TEST(ReceiptTest, ThePromptsBillAddsUpWhateverWasRunAgain) {

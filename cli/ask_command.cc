@@ -93,7 +93,7 @@ void AddVoteOptions(CLI::App& ask, AskOptions& o) {
       ->group(kGroup);
   AddWord(ask, "--stop-rule", o.stop_rule, "none|settled|beta|window|first|quorum|accepted",
           "When the agents that still run are cut (settled: nothing can overturn the leader; "
-          "with --strategy auto quorum)")
+          "with --strategy auto beta)")
       ->group(kGroup);
   ask.add_option("--stop-votes", o.stop_votes,
                  "Ends of a window (4), ends that are enough for first (half), or equal answers "

@@ -59,7 +59,7 @@ absl::Status ParseStop(const v1::Contemplation& how, Request& request) {
   } else if (request.checker) {
     request.stop_rule = StopRule::kAccepted;
   } else if (request.strategy == Strategy::kAuto) {
-    request.stop_rule = StopRule::kQuorum;
+    request.stop_rule = StopRule::kBeta;
   }
   if (how.has_stop_certainty()) {
     if (request.stop_rule != StopRule::kBeta)

@@ -86,9 +86,11 @@ std::vector<Choice> Choices(const Ballot& ballot, const std::vector<CountedAnswe
 
 }  // namespace
 
-bool VoteIsSure(const Ballot& ballot, int counted, bool checked) {
+bool VoteIsSure(const Ballot& ballot, int counted, bool checked, VoteWeight weight) {
   if (checked) return !ballot.accepted().empty();
-  return ballot.lead() > 0 && (ballot.Voters().front().size() > 1 || counted == 1);
+  if (ballot.lead() <= 0) return false;
+  const bool told_apart = weight != VoteWeight::kOne && ballot.runner_up() > 0;
+  return told_apart || counted == 1 || ballot.Voters().front().size() > 1;
 }
 
 std::vector<std::string> Candidates(const Ballot& ballot, const std::vector<CountedAnswer>& counted,

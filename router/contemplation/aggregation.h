@@ -35,8 +35,9 @@ struct CountedAnswer {
 };
 
 // Whether kAuto and kCheck take the vote: one answer leads, and more than one of several agents
-// gave it.
-bool VoteIsSure(const Ballot& ballot, int counted, bool checked);
+// gave it; or votes are weighed, and there is another to lead: that weights tell answers apart is
+// what they are for.
+bool VoteIsSure(const Ballot& ballot, int counted, bool checked, VoteWeight weight);
 
 // Texts for one aggregation pass, at most `most`: first one of each different answer, by votes,
 // then those that could not be compared, in order of counting, unless one is accepted; then answers

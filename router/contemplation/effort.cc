@@ -3,20 +3,15 @@
 #include <algorithm>
 
 namespace conclave::router {
-namespace {
-
-constexpr float kSteady = 0.7f;
-
-}  // namespace
 
 EffortChoice ChoiceOf(Effort effort) {
   switch (effort) {
     case Effort::kLow:
-      return {.agents = 4, .wave = 2, .votes = 2, .price = 0, .temperature = kSteady};
+      return {.agents = 4, .wave = 2, .certainty = 0.85, .price = 0};
     case Effort::kMedium:
-      return {.agents = 16, .wave = 3, .votes = 3, .price = 0.12, .temperature = kSteady};
+      return {.agents = 16, .wave = 2, .certainty = 0.87, .price = 0.1};
     case Effort::kHigh:
-      return {.agents = 64, .wave = 4, .votes = 3, .price = 0.06, .temperature = kSteady};
+      return {.agents = 64, .wave = 3, .certainty = 0.9, .price = 0.1};
   }
   return {};
 }
@@ -27,20 +22,19 @@ Request WithEffort(Request request, int cap) {
   if (!request.max_agents)
     request.max_agents = std::max(std::min(choice.agents, cap), request.min_agents.value_or(1));
   if (!request.wave) request.wave = std::clamp(choice.wave, 1, std::max(1, *request.max_agents));
-  if (request.stop_rule == StopRule::kQuorum && !request.stop_votes)
-    request.stop_votes = std::min(choice.votes, *request.max_agents);
+  if (!request.stop_certainty) request.stop_certainty = choice.certainty;
   return request;
 }
 
 double WavePriceOf(const Request& request) {
-  const bool votes = request.stop_rule == StopRule::kQuorum || request.stop_rule == StopRule::kBeta;
-  const bool sells = request.strategy == Strategy::kAuto && votes && !request.checker;
+  const bool sells = request.strategy == Strategy::kAuto && request.stop_rule == StopRule::kBeta &&
+                     !request.checker;
   return sells ? ChoiceOf(request.effort).price : 0;
 }
 
-std::optional<float> HottestOf(const Request& request) {
-  if (request.strategy != Strategy::kAuto || request.checker) return std::nullopt;
-  return ChoiceOf(request.effort).temperature;
+bool FirstIsLikeliest(const Request& request) {
+  return request.strategy == Strategy::kAuto && !request.checker && request.temperatures.empty() &&
+         !request.sampling.temperature;
 }
 
 VoteWeight VoteWeightOf(const Request& request) {

@@ -62,9 +62,10 @@ void Contemplation::Course::EndRound(int64_t clock) {
   }
   const Aggregation aggregation = plan_.request.aggregation;
   const bool open = aggregation == Aggregation::kAuto || aggregation == Aggregation::kCheck;
-  const bool vote =
-      aggregation == Aggregation::kVote || aggregation == Aggregation::kWeightedVote ||
-      (open && VoteIsSure(ballot_, static_cast<int>(Heard().size()), plan_.checker.has_value()));
+  const bool vote = aggregation == Aggregation::kVote ||
+                    aggregation == Aggregation::kWeightedVote ||
+                    (open && VoteIsSure(ballot_, static_cast<int>(Heard().size()),
+                                        plan_.checker.has_value(), plan_.vote_weight));
   if (vote) {
     AnswerByVote(/*incomplete=*/false);
   } else {

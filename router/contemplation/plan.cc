@@ -42,15 +42,10 @@ absl::StatusOr<Mode> ResolveMode(const Request& request, const PromptProfile& pr
 }
 
 // Several agents that take the likeliest token would all write the same: a model whose own
-// temperature is 0 was not meant to be asked so. A request that says 0 means it. kAuto has them
-// draw no higher than it chooses.
+// temperature is 0 was not meant to be asked so. A request that says 0 means it.
 void DrawApart(const Request& request, int agents, Sampling& sampling) {
   if (agents == 1 || request.sampling.temperature) return;
   if (sampling.temperature == 0) sampling.temperature = kApart;
-  if (!request.temperatures.empty()) return;
-  if (const std::optional<float> hottest = HottestOf(request)) {
-    sampling.temperature = std::min(sampling.temperature, *hottest);
-  }
 }
 
 // How answers of this model are found. None: nothing can be compared.
@@ -352,6 +347,7 @@ void MakeAgents(const Request& request, const AgentRecipe& recipe, int agents, P
     if (!request.roles.empty()) agent.append = "\n\n" + of(request.roles, i);
     if (!request.temperatures.empty()) agent.sampling.temperature = of(request.temperatures, i);
   }
+  if (agents > 1 && FirstIsLikeliest(request)) plan.agents.front().sampling.temperature = 0;
 }
 
 }  // namespace

@@ -160,7 +160,7 @@ TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {
   EXPECT_EQ(request->on_loss, OnLoss::kFail);
 }
 
-TEST(RequestParserTest, AutoAsksForAQuorumUnlessTheRequestSaysOtherwise) {
+TEST(RequestParserTest, AutoBeatsTheRunnerUpUnlessTheRequestSaysOtherwise) {
   v1::GenerateRequest wire = Question();
   wire.set_mode(v1::MODE_CONTEMPLATING);
   v1::Contemplation& how = *wire.mutable_contemplation();
@@ -169,18 +169,11 @@ TEST(RequestParserTest, AutoAsksForAQuorumUnlessTheRequestSaysOtherwise) {
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->strategy, Strategy::kAuto);
   EXPECT_EQ(request->effort, Effort::kMedium);
-  EXPECT_EQ(request->stop_rule, StopRule::kQuorum);
+  EXPECT_EQ(request->stop_rule, StopRule::kBeta);
   EXPECT_FALSE(request->max_agents || request->wave || request->stop_certainty);
 
   how.set_effort(v1::EFFORT_HIGH);
-  how.set_stop_votes(5);
-  request = ParseRequest(wire, Draws());
-  ASSERT_TRUE(request.ok()) << request.status();
-  EXPECT_EQ(request->stop_votes, 5);
-  how.clear_stop_votes();
   how.set_stop_certainty(0.75);
-  EXPECT_FALSE(ParseRequest(wire, Draws()).ok()) << "it is the other rule's";
-  how.set_stop_rule(v1::STOP_RULE_LEADER_BEATS_RUNNER_UP);
   request = ParseRequest(wire, Draws());
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->effort, Effort::kHigh);

@@ -173,9 +173,10 @@ Expected Reckon(const Plan& plan, const World& world) {
     ++candidates;
   }
   for (const auto& [id, tokens] : expected.kept) kept += tokens;
-  const bool sure = plan.checker ? accepted != nullptr
-                                 : lead > 0 && (votes[0].first.count > 1 || heard.size() == 1);
   const bool weighted = plan.vote_weight != VoteWeight::kOne;
+  const bool sure = plan.checker ? accepted != nullptr
+                                 : lead > 0 && (votes[0].first.count > 1 || heard.size() == 1 ||
+                                                (weighted && votes.size() > 1));
   const bool by_itself = plan.request.aggregation == Aggregation::kVote ||
                          plan.request.aggregation == Aggregation::kWeightedVote ||
                          (plan.request.aggregation != Aggregation::kSynthesise && sure &&

@@ -193,7 +193,7 @@ class EffortTest : public LedFamily {
  protected:
   EffortTest() {
     request_.strategy = Strategy::kAuto;
-    request_.stop_rule = StopRule::kQuorum;
+    request_.stop_rule = StopRule::kBeta;
   }
   Plan PlanOf(Effort effort) {
     request_.effort = effort;
@@ -201,71 +201,62 @@ class EffortTest : public LedFamily {
   }
 };
 
-TEST_F(EffortTest, ChoosesAgentsWavesAndVotes) {
+TEST_F(EffortTest, ChoosesAgentsWavesAndCertainty) {
   const std::pair<Effort, size_t> most[] = {
       {Effort::kLow, 4}, {Effort::kMedium, 16}, {Effort::kHigh, 64}};
   for (const auto& [effort, agents] : most) {
     const Plan plan = PlanOf(effort);
     EXPECT_EQ(plan.agents.size(), agents);
     EXPECT_EQ(plan.waves.front(), ChoiceOf(effort).wave);
-    EXPECT_EQ(plan.stop.rule, StopRule::kQuorum);
-    EXPECT_EQ(plan.stop.votes, ChoiceOf(effort).votes);
+    EXPECT_EQ(plan.stop.rule, StopRule::kBeta);
+    EXPECT_EQ(plan.stop.certainty, ChoiceOf(effort).certainty);
   }
 }
 
 TEST_F(EffortTest, WhatTheRequestSaysStands) {
   request_.max_agents = 10;
   request_.wave = 5;
-  request_.stop_votes = 4;
+  request_.stop_rule = StopRule::kQuorum;
   const Plan plan = PlanOf(Effort::kHigh);
   EXPECT_EQ(plan.agents.size(), 10u);
   EXPECT_EQ(plan.waves, (std::vector{5, 5}));
-  EXPECT_EQ(plan.stop.votes, 4);
+  EXPECT_EQ(plan.stop.rule, StopRule::kQuorum);
   request_.max_agents = 2;
   request_.wave.reset();
-  request_.stop_votes.reset();
   EXPECT_EQ(PlanOf(Effort::kHigh).waves, std::vector{2});
-  EXPECT_EQ(PlanOf(Effort::kHigh).stop.votes, 2) << "no more than there are";
-  request_.stop_rule = StopRule::kBeta;
-  EXPECT_GT(PlanOf(Effort::kHigh).price, 0);
 }
 
-TEST_F(EffortTest, AgentsDrawNoHotterThanItChooses) {
-  const float chosen = ChoiceOf(Effort::kMedium).temperature;
-  ASSERT_LT(chosen, 1);
-  ASSERT_GT(chosen, 0) << "agents that take the likeliest token are alike";
-  const auto drawn = [this](float own) {
+TEST_F(EffortTest, TheFirstAgentTakesTheLikeliestTokensAndTheOthersDrawAtTheModelsOwn) {
+  for (const float own : {0.2f, 1.0f, 0.0f}) {
     model_.profile.sampling.temperature = own;
     const Plan plan = PlanOf(Effort::kMedium);
-    EXPECT_EQ(plan.settings.sampling.temperature, plan.agents.front().sampling.temperature);
-    EXPECT_EQ(plan.agents.back().sampling.temperature, plan.agents.front().sampling.temperature);
+    const float apart = own == 0 ? 1 : own;
+    EXPECT_EQ(plan.agents.at(0).sampling.temperature, 0);
+    EXPECT_EQ(plan.agents.at(1).sampling.temperature, apart);
+    EXPECT_EQ(plan.agents.back().sampling.temperature, apart);
+    EXPECT_EQ(plan.settings.sampling.temperature, apart);
     EXPECT_EQ(plan.synthesis.sampling.temperature, own) << "who merges is none of the voters";
-    return plan.agents.front().sampling.temperature;
-  };
-  EXPECT_EQ(drawn(1), chosen);
-  EXPECT_EQ(drawn(2), chosen);
-  EXPECT_EQ(drawn(0.2f), 0.2f) << "a model that was made for less keeps it";
-  EXPECT_EQ(drawn(0), chosen) << "its own is for one agent";
+  }
 }
 
-TEST_F(EffortTest, TemperaturesThatAreNamedStandAndOthersKeepTheModelsOwn) {
-  model_.profile.sampling.temperature = 1;
-  const auto drawn = [this] { return PlanOf(Effort::kHigh).agents.at(1).sampling.temperature; };
+TEST_F(EffortTest, TheFirstAgentIsLikeTheOthersWhereATemperatureIsNamedOrNobodyVotes) {
+  model_.profile.sampling.temperature = 0.8f;
+  const auto drawn = [this] { return PlanOf(Effort::kHigh).agents.at(0).sampling.temperature; };
   request_.temperatures = {0.3f, 1.5f};
-  EXPECT_EQ(drawn(), 1.5f);
+  EXPECT_EQ(drawn(), 0.3f);
   request_.temperatures.clear();
   request_.sampling.temperature = 1.2f;
   EXPECT_EQ(drawn(), 1.2f);
   request_.sampling.temperature.reset();
   request_.strategy = Strategy::kSample;
-  EXPECT_EQ(drawn(), 1);
+  EXPECT_EQ(drawn(), 0.8f);
   request_.strategy = Strategy::kAuto;
   request_.checker = CheckerSpec{CheckerSpec::Kind::kRegex, "7", {}};
-  EXPECT_EQ(drawn(), 1) << "one that is right is enough";
+  EXPECT_EQ(drawn(), 0.8f) << "one that is right is enough";
   request_.checker.reset();
   request_.max_agents = 1;
   request_.wave.reset();
-  EXPECT_EQ(PlanOf(Effort::kHigh).agents.front().sampling.temperature, 1) << "nobody votes";
+  EXPECT_EQ(drawn(), 0.8f) << "nobody votes";
 }
 
 TEST_F(EffortTest, VotesWeighWhatTheirAgentsThinkOfThemWhereNothingElseIsSaid) {

@@ -211,17 +211,29 @@ Ballot Votes(const std::vector<std::string>& answers) {
 }
 
 TEST(AggregationTest, TheVoteIsSureOnlyWhereOneAnswerLeads) {
-  EXPECT_TRUE(VoteIsSure(Votes({"a", "a", "b"}), 3, false));
-  EXPECT_TRUE(VoteIsSure(Votes({"a"}), 1, false));
-  EXPECT_FALSE(VoteIsSure(Votes({"a"}), 3, false)) << "one vote among several agents";
-  EXPECT_FALSE(VoteIsSure(Votes({"a", "b"}), 2, false)) << "a tie";
-  EXPECT_FALSE(VoteIsSure(Votes({"a", "a", "b", "b", "c"}), 5, false));
-  EXPECT_FALSE(VoteIsSure(Votes({}), 2, false));
-  Ballot weighted;
-  weighted.Add(A(0), "a", 1);
-  weighted.Add(A(1), "b", 0x1p-40);
-  weighted.Add(A(2), "b", 0x1p-40);
-  EXPECT_FALSE(VoteIsSure(weighted, 3, false)) << "one that is sure of itself against two";
+  const auto sure = [](const std::vector<std::string>& answers, int counted) {
+    return VoteIsSure(Votes(answers), counted, false, VoteWeight::kOne);
+  };
+  EXPECT_TRUE(sure({"a", "a", "b"}, 3));
+  EXPECT_TRUE(sure({"a"}, 1));
+  EXPECT_FALSE(sure({"a"}, 3)) << "one vote among several agents";
+  EXPECT_FALSE(sure({"a", "b"}, 2)) << "a tie";
+  EXPECT_FALSE(sure({"a", "a", "b", "b", "c"}, 5));
+  EXPECT_FALSE(sure({}, 2));
+}
+
+TEST(AggregationTest, AWeighedVoteIsSureOfOneThatLeadsOthers) {
+  constexpr auto kWeight = VoteWeight::kTraceProbability;
+  Ballot ballot;
+  EXPECT_FALSE(VoteIsSure(ballot, 2, false, kWeight));
+  ballot.Add(A(0), "a", 0.5);
+  EXPECT_TRUE(VoteIsSure(ballot, 1, false, kWeight));
+  EXPECT_FALSE(VoteIsSure(ballot, 3, false, kWeight)) << "one vote among several agents";
+  ballot.Add(A(1), "b", 0.5);
+  EXPECT_FALSE(VoteIsSure(ballot, 2, false, kWeight)) << "a tie";
+  ballot.Add(A(2), "c", 0.75);
+  EXPECT_TRUE(VoteIsSure(ballot, 3, false, kWeight));
+  EXPECT_FALSE(VoteIsSure(ballot, 3, true, kWeight)) << "none was accepted";
 }
 
 TEST(AggregationTest, CandidatesAreEachAnswerOnceThenInProportionToVotes) {

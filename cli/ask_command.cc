@@ -101,7 +101,8 @@ void AddVoteOptions(CLI::App& ask, AskOptions& o) {
       ->type_name("N")
       ->group(kGroup);
   ask.add_option("--stop-certainty", o.stop_certainty,
-                 "Beta stops when the leader beats the runner-up this surely, 0.5 to 1 (0.95)")
+                 "Beta stops when the leader beats the runner-up this surely, 0.5 to 1 (0.95; "
+                 "with --strategy auto by effort)")
       ->type_name("P")
       ->group(kGroup);
   AddWord(ask, "--vote-weight", o.vote_weight,

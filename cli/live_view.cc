@@ -241,19 +241,18 @@ void AddAgents(const Round& round, int columns, int rows, std::vector<Line>& lin
   if (!rest.empty()) lines.push_back(RestLine(rest, columns));
 }
 
-Line VoteLine(const v1::Vote& vote, bool leads, double counted, int to_come, int columns) {
+// `weight`: of all votes; `cast`: the part of all votes that is cast, 0 to 1.
+Line VoteLine(const v1::Vote& vote, bool leads, double weight, double cast, int columns) {
   LineMaker line = Labelled(leads ? "vote" : "", columns);
   const int width = std::min(kMaxBar, columns / 4);
-  const double all = counted + to_come;
-  const double share = all > 0 ? std::clamp(vote.weight() / all, 0.0, 1.0) : 0.0;
-  const int filled = static_cast<int>(share * width + 0.5);
+  const double share = weight > 0 ? std::clamp(vote.weight() / weight, 0.0, 1.0) : 0.0;
+  const int filled = static_cast<int>(cast * share * width + 0.5);
   line.Add(std::string(static_cast<size_t>(filled), '#'), leads ? Tone::kGood : Tone::kPlain);
   line.Add(std::string(static_cast<size_t>(width - filled), '.'), Tone::kFaint);
   line.Add(vote.weight() == vote.count()
                ? fmt::format(" {:>3}", vote.count())
                : fmt::format(" {:>3} ({:.3g})", vote.count(), vote.weight()));
-  const double percent = counted > 0 ? 100 * vote.weight() / counted : 0;
-  if (columns >= kWide) line.Add(fmt::format("  {:>3.0f}%", percent));
+  if (columns >= kWide) line.Add(fmt::format("  {:>3.0f}%", 100 * share));
   line.Add("  " + OneLine(vote.answer()), leads ? Tone::kStrong : Tone::kPlain);
   return line.Take();
 }
@@ -263,6 +262,7 @@ std::string StopText(const StopGoal& stop, double value, int agents) {
   const auto at = [&stop](double otherwise) { return stop.at > 0 ? stop.at : otherwise; };
   if (stop.rule == "none") return "no stop rule: every agent runs to its end";
   if (stop.rule == "settled") return fmt::format("settled {:+g}, stops above 0", value);
+  if (stop.rule == "beta" && stop.at < 0) return fmt::format("beta {:.3f}", value);
   if (stop.rule == "beta") return fmt::format("beta {:.3f}, stops at {:g}", value, at(0.95));
   if (stop.rule == "window") return fmt::format("window {:g} of {:g} agree", value, at(4));
   if (stop.rule == "first") return fmt::format("first {:g} of {:g}", value, at((agents + 1) / 2));
@@ -277,11 +277,13 @@ void AddVote(const Round& round, const ViewTitle& title, int columns, int most,
              std::vector<Line>& lines) {
   if (!HasVote(round)) return;
   const v1::VoteUpdate& vote = round.vote();
-  double counted = 0;
-  for (const v1::Vote& one : vote.votes()) counted += one.weight();
+  double weight = 0;
+  int voters = 0;
+  for (const v1::Vote& one : vote.votes()) weight += one.weight(), voters += one.count();
+  const double cast = voters > 0 ? static_cast<double>(voters) / (voters + vote.to_come()) : 0;
   const int shown = std::min(vote.votes_size(), most);
   for (int i = 0; i < shown; ++i) {
-    lines.push_back(VoteLine(vote.votes(i), i == 0, counted, vote.to_come(), columns));
+    lines.push_back(VoteLine(vote.votes(i), i == 0, weight, cast, columns));
   }
   if (shown < vote.votes_size()) {
     LineMaker line = Labelled("", columns);

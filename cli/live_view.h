@@ -26,7 +26,8 @@ struct ViewSize {
 // When the command line wants the agents cut.
 struct StopGoal {
   std::string rule = "settled";  // As --stop-rule names it.
-  double at = 0;                 // --stop-votes or --stop-certainty; 0 = the API's default.
+  double at = 0;                 // --stop-votes or --stop-certainty; 0 = the API's default;
+                                 // below 0: not known.
 };
 
 // What a view shows besides what the router told.

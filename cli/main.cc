@@ -20,7 +20,8 @@ namespace {
 
 StopGoal GoalOf(const AskOptions& options) {
   StopGoal goal;
-  if (!options.stop_rule.empty()) goal.rule = options.stop_rule;
+  if (options.strategy == "auto") goal = {.rule = "beta", .at = -1};  // By effort.
+  if (!options.stop_rule.empty()) goal = {.rule = options.stop_rule};
   if (options.stop_certainty) goal.at = *options.stop_certainty;
   if (options.stop_votes) goal.at = *options.stop_votes;
   return goal;

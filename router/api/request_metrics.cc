@@ -330,14 +330,15 @@ void RequestCount::TakeVerdicts(const Completed& completed) {
 }
 
 void RequestCount::TakeVote(const Receipt& receipt) {
-  double leader = 0, all = 0;
+  int leader = 0, all = 0;  // Heads: weights may give one agent nearly all.
   for (const Vote& vote : receipt.votes) {
-    leader = std::max(leader, vote.weight);
-    all += vote.weight;
+    leader = std::max(leader, vote.count);
+    all += vote.count;
   }
   Metrics& metrics = metrics_.metrics_;
   if (all > 0) {
-    metrics.AddHistogram("conclave_agreement_ratio", {{"model", model_}}).Observe(leader / all);
+    metrics.AddHistogram("conclave_agreement_ratio", {{"model", model_}})
+        .Observe(static_cast<double>(leader) / all);
   }
   if (mode_ == Mode::kContemplating && receipt.critical_path_tokens > 0) {
     metrics.AddHistogram("conclave_amplification_ratio", {{"model", model_}})

@@ -84,13 +84,25 @@ std::vector<Choice> Choices(const Ballot& ballot, const std::vector<CountedAnswe
   return choices;
 }
 
+// Of answers that nobody else gave. A text of some length is never said twice: that it differs from
+// others says nothing.
+bool WeightsTellApart(const std::vector<Vote>& votes, int counted) {
+  constexpr size_t kShort = 64;
+  int cast = 0;
+  for (const Vote& vote : votes) {
+    if (vote.answer.size() > kShort) return false;
+    cast += vote.count;
+  }
+  return votes.size() > 1 && 2 * cast > counted;
+}
+
 }  // namespace
 
 bool VoteIsSure(const Ballot& ballot, int counted, bool checked, VoteWeight weight) {
   if (checked) return !ballot.accepted().empty();
   if (ballot.lead() <= 0) return false;
-  const bool told_apart = weight != VoteWeight::kOne && ballot.runner_up() > 0;
-  return told_apart || counted == 1 || ballot.Voters().front().size() > 1;
+  if (counted == 1 || ballot.Voters().front().size() > 1) return true;
+  return weight != VoteWeight::kOne && WeightsTellApart(ballot.Votes(), counted);
 }
 
 std::vector<std::string> Candidates(const Ballot& ballot, const std::vector<CountedAnswer>& counted,

@@ -35,8 +35,8 @@ struct CountedAnswer {
 };
 
 // Whether kAuto and kCheck take the vote: one answer leads, and more than one of several agents
-// gave it; or votes are weighed, and there is another to lead: that weights tell answers apart is
-// what they are for.
+// gave it; or votes are weighed, it leads others, most agents voted, and all answers are short
+// (64 bytes): then weights tell apart what counts do not.
 bool VoteIsSure(const Ballot& ballot, int counted, bool checked, VoteWeight weight);
 
 // Texts for one aggregation pass, at most `most`: first one of each different answer, by votes,

@@ -32,7 +32,7 @@ double WavePriceOf(const Request& request) {
   return sells ? ChoiceOf(request.effort).price : 0;
 }
 
-bool FirstIsLikeliest(const Request& request) {
+bool FirstTakesLikeliest(const Request& request) {
   return request.strategy == Strategy::kAuto && !request.checker && request.temperatures.empty() &&
          !request.sampling.temperature;
 }

@@ -25,10 +25,10 @@ Request WithEffort(Request request, int cap);
 double WavePriceOf(const Request& request);
 
 // Whether the first of several agents takes the likeliest token each time: for kAuto, where nobody
-// names a temperature. It is right more often than any other one, and the others, which draw at the
-// model's own, are what tells whether it is. With a checker a single right answer is enough, and
-// agents that differ find it sooner.
-bool FirstIsLikeliest(const Request& request);
+// names a temperature and no checker decides. It is right more often than any other one, and the
+// others, which draw at the model's own, are what tells whether it is. With a checker a single
+// right answer is enough, and agents that differ find it sooner.
+bool FirstTakesLikeliest(const Request& request);
 
 // What a vote weighs where the request leaves the aggregation open: with kAuto, unless a checker
 // decides, how likely its agent found its own words (kTraceProbability). Between few votes that

@@ -347,7 +347,7 @@ void MakeAgents(const Request& request, const AgentRecipe& recipe, int agents, P
     if (!request.roles.empty()) agent.append = "\n\n" + of(request.roles, i);
     if (!request.temperatures.empty()) agent.sampling.temperature = of(request.temperatures, i);
   }
-  if (agents > 1 && FirstIsLikeliest(request)) plan.agents.front().sampling.temperature = 0;
+  if (agents > 1 && FirstTakesLikeliest(request)) plan.agents.front().sampling.temperature = 0;
 }
 
 }  // namespace

@@ -49,9 +49,8 @@ bool Stops(const StopTest& test, const Ballot& ballot, int to_come) {
       return value >= test.certainty && ballot.LeaderHasMost() && ballot.lead() > 0;
     case StopRule::kWindow:
     case StopRule::kFirst:
-      return value >= test.votes;
     case StopRule::kQuorum:
-      return value >= test.votes && ballot.LeaderHasMost();
+      return value >= test.votes;
     case StopRule::kAccepted:
       return value > 0;
   }

@@ -19,10 +19,10 @@ struct StopTest {
 double StopValue(const StopTest& test, const Ballot& ballot, int to_come);
 
 // Whether the round stops here. Never before somebody voted, but for kFirst. kSettled looks at
-// weights: a vote to come weighs at most 1. kBeta and kQuorum look at counts, and stop only if
-// their leader leads by weight too; all others look at counts. Where answers are checked, kSettled,
-// kBeta, kWindow and kQuorum wait for one that is accepted: any vote to come may be it, and then
-// those before it are none.
+// weights: a vote to come weighs at most 1. kBeta looks at counts, and stops only if its leader
+// leads by weight too; all others look at counts. Where answers are checked, kSettled, kBeta,
+// kWindow and kQuorum wait for one that is accepted: any vote to come may be it, and then those
+// before it are none.
 bool Stops(const StopTest& test, const Ballot& ballot, int to_come);
 
 // The probability that the answer with `leader` votes is the likelier one of the two, from uniform

@@ -16,10 +16,10 @@ namespace conclave::router {
 //     e^-32. The default is the lowest window, with which the authors weigh: a trace is as good
 //     as its worst passage.
 //   kTraceProbability: the probability of 512 tokens that are as likely as the agent's on average.
-//     Agents draw from p; with p^(b - 1) as its weight, each is counted as often as if it had been
-//     drawn from p^b, which is the steadier the greater b, without the loss of variety that a lower
-//     temperature brings (importance sampling of the distribution of whole traces). By length,
-//     since a long trace is no worse for that. 512: of the votes of a few agents one answer then
+//     In the manner of importance sampling: agents draw from p, and one that weighs p^(b - 1) is
+//     counted as often as if it had been drawn from p^b, which is the steadier the greater b,
+//     without the loss of variety that a lower temperature brings. By length, since a long trace is
+//     no worse for that. 512: of the votes of a few agents one answer then
 //     has nearly all the weight, which is the likeliest's; more changes nothing (256 and 1024 were
 //     tried).
 // At least 2^-1000, so that every vote counts; of 24 significant bits, so that sums of weights of

@@ -19,8 +19,8 @@ CONCLAVE_HOST_DEVICE inline float NoiseUniform(uint64_t seed, uint32_t agent, ui
   return (w > 0.5f ? w : 0.5f) * 0x1p-32f;
 }
 CONCLAVE_HOST_DEVICE inline float NoiseOf(float v) { return -logf(-log1pf(-v)); }
-// At least NoiseOf(v), by 0.06 where v is small, and much cheaper: -log1p(-v) >= v, and a float's
-// exponent and fraction together are at most its binary logarithm. v in (0, 1].
+// Not below NoiseOf(v), where v is small at most 0.07 above it, and much cheaper: -log1p(-v) >= v,
+// and e + f <= log2(2^e (1 + f)), which are a float's exponent and fraction. v in (0, 1]. For CPUs.
 inline float NoiseBound(float v) {
   constexpr float kLn2 = 0.693147181f, kSlack = 1e-4f;  // More than what rounds, here and there.
   const auto log2 = static_cast<float>(std::bit_cast<int32_t>(v)) * 0x1p-23f - 127;

@@ -368,8 +368,9 @@ Candidate Best(const std::vector<Candidate>& all) {
   return best;
 }
 
-// The greatest with the noise that is made of its v. Two logarithms each are dear: candidates that
-// cannot reach the one that is likeliest without noise are passed over by a bound.
+// The candidate whose value with its noise is the greatest. `all`: not empty, in order of ids;
+// v[i]: what the noise of all[i] is made of. Two logarithms each are dear: candidates that cannot
+// reach the one that is likeliest without noise are passed over by a bound.
 Candidate BestWithNoise(const std::vector<Candidate>& all, const std::vector<float>& v) {
   const Candidate likeliest = Best(all);
   const float least = likeliest.value + NoiseOf(v[likeliest.id - all.front().id]);

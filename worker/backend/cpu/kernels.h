@@ -57,7 +57,7 @@ struct Kernels {
   void (*softmax)(float* x, int64_t width);
   // max and sum of exp(x - max), both in a fixed order.
   void (*log_sum_exp)(const float* x, int64_t width, float* max, float* sum);
-  // out[i] = NoiseUniform(seed, agent, index, first + i).
+  // out[i] = NoiseUniform(seed, agent, index, first + i), to the bit.
   void (*noise_uniforms)(uint64_t seed, uint32_t agent, uint32_t index, uint32_t first,
                          int64_t width, float* out);
 };

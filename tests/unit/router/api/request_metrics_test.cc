@@ -306,7 +306,7 @@ TEST_F(RequestCountTest, AgreementAndAmplificationAreOfTheVoteAndTheCriticalPath
   Agent(0, 10, 0, std::nullopt);
   Agent(1, 10, 0, std::nullopt);
   Agent(2, 9, 1, CutReason::kSettled);
-  receipt_.votes = {{.answer = "a", .weight = 1.5, .count = 2}, {"b", 0.5, 1}};
+  receipt_.votes = {{.answer = "a", .weight = 1.5, .count = 1}, {"b", 0.5, 3}};
 
   const Page page = Complete();
 

@@ -136,7 +136,7 @@ Expected Reckon(const Plan& plan, const World& world) {
             ? first > 0 && heaviest && lead > 0 && Certain(first, second) >= plan.stop.certainty
         : plan.stop.rule == StopRule::kWindow ? unanimous
         : plan.stop.rule == StopRule::kFirst  ? given.size() >= size
-        : plan.stop.rule == StopRule::kQuorum ? heaviest && first >= plan.stop.votes
+        : plan.stop.rule == StopRule::kQuorum ? first >= plan.stop.votes
                                               : false;
     if (stop) break;
     // Another wave must be worth its price; what Certain is off by decides nothing.
@@ -174,9 +174,14 @@ Expected Reckon(const Plan& plan, const World& world) {
   }
   for (const auto& [id, tokens] : expected.kept) kept += tokens;
   const bool weighted = plan.vote_weight != VoteWeight::kOne;
+  const bool short_answers = std::all_of(
+      votes.begin(), votes.end(), [](const auto& vote) { return vote.first.answer.size() <= 64; });
+  size_t cast = 0;
+  for (const auto& vote : votes) cast += static_cast<size_t>(vote.first.count);
   const bool sure = plan.checker ? accepted != nullptr
                                  : lead > 0 && (votes[0].first.count > 1 || heard.size() == 1 ||
-                                                (weighted && votes.size() > 1));
+                                                (weighted && votes.size() > 1 && short_answers &&
+                                                 2 * cast > heard.size()));
   const bool by_itself = plan.request.aggregation == Aggregation::kVote ||
                          plan.request.aggregation == Aggregation::kWeightedVote ||
                          (plan.request.aggregation != Aggregation::kSynthesise && sure &&

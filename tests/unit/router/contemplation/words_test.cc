@@ -234,6 +234,9 @@ TEST(AggregationTest, AWeighedVoteIsSureOfOneThatLeadsOthers) {
   ballot.Add(A(2), "c", 0.75);
   EXPECT_TRUE(VoteIsSure(ballot, 3, false, kWeight));
   EXPECT_FALSE(VoteIsSure(ballot, 3, true, kWeight)) << "none was accepted";
+  EXPECT_FALSE(VoteIsSure(ballot, 6, false, kWeight)) << "half of them did not vote";
+  ballot.Add(A(3), std::string(65, 'd'), 0.25);
+  EXPECT_FALSE(VoteIsSure(ballot, 4, false, kWeight)) << "texts are not said twice";
 }
 
 TEST(AggregationTest, CandidatesAreEachAnswerOnceThenInProportionToVotes) {

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "tests/reference/ops.h"
 #include "tests/unit/worker/backend/cpu_rig.h"
@@ -118,12 +119,13 @@ TEST(CpuDeviceTest, NormAndSiluAreTheReferences) {
 
 // One layer, two KV heads of width E; positions go to blocks in falling order.
 struct AttentionCase {
-  static constexpr int kHeads = 4, kKvHeads = 2;
-  int width, positions, window;
+  static constexpr int kKvHeads = 2;
+  int width, positions, window, group = 2;  // Query heads of each KV head.
+  int heads() const { return kKvHeads * group; }
 };
 
 std::vector<float> RunAttention(Device& device, const AttentionCase& c, bool compare) {
-  const int q_width = c.kHeads * c.width, kv_width = c.kKvHeads * c.width;
+  const int q_width = c.heads() * c.width, kv_width = c.kKvHeads * c.width;
   const int blocks = c.positions / 16 + 1;
   KvPool pool = *device.AllocateKv(1, blocks, c.kKvHeads, c.width);
   std::vector<int32_t> table(blocks);
@@ -142,10 +144,10 @@ std::vector<float> RunAttention(Device& device, const AttentionCase& c, bool com
                    0);
   device.Attend(queries, pool, 0, 0.3f, c.window, Tensor::Dense(out.data(), c.positions, q_width));
   for (int p = 0; compare && p < c.positions; p += 13) {
-    for (int h = 0; h < c.kHeads; ++h) {
+    for (int h = 0; h < c.heads(); ++h) {
       std::vector<std::vector<float>> keys, values;
       for (int t = c.window > 0 ? std::max(0, p - c.window + 1) : 0; t <= p; ++t) {
-        const auto at = t * kv_width + h / 2 * c.width;
+        const auto at = t * kv_width + h / c.group * c.width;
         keys.emplace_back(k.begin() + at, k.begin() + at + c.width);
         values.emplace_back(v.begin() + at, v.begin() + at + c.width);
       }
@@ -165,17 +167,61 @@ TEST(CpuDeviceTest, AttentionOverPagedBlocksIsTheReferences) {
                                 {32, 300, 0},
                                 {16, 600, 0},
                                 {16, 90, 9},
-                                {32, 600, 300}}) {
+                                {16, 90, 30, 1},
+                                {20, 150, 100, 7},
+                                {48, 80, 0, 4},
+                                {32, 600, 300, 3}}) {
     RunAttention(*device, c, /*compare=*/true);
   }
 }
 
 TEST(CpuDeviceTest, AttentionHasTheSameBitsWithEverySet) {
-  std::vector<float> first;
+  for (const AttentionCase c : {AttentionCase{20, 300, 0}, AttentionCase{16, 90, 30, 7}}) {
+    std::vector<float> first;
+    for (const auto& device : AllDevices()) {
+      const std::vector<float> out = RunAttention(*device, c, /*compare=*/false);
+      if (first.empty()) first = out;
+      EXPECT_EQ(std::memcmp(first.data(), out.data(), out.size() * 4), 0) << device->name();
+    }
+  }
+}
+
+TEST(CpuDeviceTest, AHeadsBitsDoNotDependOnTheHeadsBesideIt) {
   for (const auto& device : AllDevices()) {
-    const std::vector<float> out = RunAttention(*device, {20, 300, 0}, /*compare=*/false);
-    if (first.empty()) first = out;
-    EXPECT_EQ(std::memcmp(first.data(), out.data(), out.size() * 4), 0) << device->name();
+    const int width = 20, positions = 150, heads = 7;
+    const std::vector<float> q = Random(heads * width, 9), k = Random(positions * width, 10),
+                             v = Random(positions * width, 11);
+    const auto attend = [&](int first, int count) {
+      KvPool pool = *device->AllocateKv(1, positions / 16 + 1, 1, width);
+      std::vector<int32_t> table(positions / 16 + 1);
+      std::iota(table.begin(), table.end(), 0);
+      const std::vector<float> cos(positions * width / 2, 1.0f), sin(positions * width / 2, 0.0f);
+      Batch batch;
+      batch.tokens.resize(positions);
+      batch.runs = {{0, positions, 0, table.data(), static_cast<int32_t>(table.size())}};
+      device->Begin(batch);
+      std::vector<float> queries, keys = k, values = v;
+      for (int p = 0; p < positions; ++p)
+        queries.insert(queries.end(), q.begin() + first * width,
+                       q.begin() + (first + count) * width);
+      std::vector<float> out(queries.size());
+      const Tensor rows = Tensor::Dense(queries.data(), positions, count * width);
+      device->RopeStore(rows, Tensor::Dense(keys.data(), positions, width),
+                        Tensor::Dense(values.data(), positions, width), {cos.data(), sin.data()},
+                        pool, 0);
+      device->Attend(rows, pool, 0, 0.3f, 100, Tensor::Dense(out.data(), positions, count * width));
+      return out;
+    };
+    const std::vector<float> together = attend(0, heads);
+    for (int h = 0; h < heads; ++h) {
+      const std::vector<float> alone = attend(h, 1);
+      for (int p = 0; p < positions; ++p) {
+        ASSERT_EQ(std::memcmp(alone.data() + p * width, together.data() + (p * heads + h) * width,
+                              width * sizeof(float)),
+                  0)
+            << device->name() << ", head " << h << ", position " << p;
+      }
+    }
   }
 }
 

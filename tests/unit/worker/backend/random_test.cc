@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
+#include "worker/backend/cpu/kernels.h"
+
 namespace conclave::worker {
 namespace {
 
@@ -35,6 +39,30 @@ TEST(GumbelNoiseTest, NeverReachesItsBoundAndIsNearItWhereItIsGreat) {
     ASSERT_LT(noise, bound) << v;
     if (v < 0x1p-6f) {
       ASSERT_LT(bound, noise + 0.07f) << v;
+    }
+  }
+}
+
+TEST(GumbelNoiseTest, EveryInstructionSetMakesTheSameUniforms) {
+  std::vector<const Kernels*> sets = {&PlainKernels()};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    sets.push_back(&Avx2Kernels());
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+    sets.push_back(&Avx512Kernels());
+  for (const Kernels* set : sets) {
+    for (const int64_t width : {1, 15, 16, 17, 1000}) {
+      for (const uint32_t first : {0u, 77u, 0x7ffffff0u}) {
+        constexpr uint64_t kSeed = 0xfedcba9876543210;
+        std::vector<float> made(static_cast<size_t>(width) + 1, -1);
+        set->noise_uniforms(kSeed, 5, 9, first, width, made.data());
+        for (int64_t i = 0; i < width; ++i) {
+          ASSERT_EQ(made[static_cast<size_t>(i)],
+                    NoiseUniform(kSeed, 5, 9, first + static_cast<uint32_t>(i)))
+              << set->name;
+        }
+        EXPECT_EQ(made.back(), -1) << set->name;
+      }
     }
   }
 }

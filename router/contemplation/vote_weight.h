@@ -19,9 +19,8 @@ namespace conclave::router {
 //     In the manner of importance sampling: agents draw from p, and one that weighs p^(b - 1) is
 //     counted as often as if it had been drawn from p^b, which is the steadier the greater b,
 //     without the loss of variety that a lower temperature brings. By length, since a long trace is
-//     no worse for that. 512: of the votes of a few agents one answer then
-//     has nearly all the weight, which is the likeliest's; more changes nothing (256 and 1024 were
-//     tried).
+//     no worse for that. 512: of the votes of a few agents one answer then has nearly all the
+//     weight, which is the likeliest's; more changes nothing (256 and 1024 were tried).
 // At least 2^-1000, so that every vote counts; of 24 significant bits, so that sums of weights of
 // like size are exact in a double whatever their order, and what is equal ties.
 double WeightOf(const TraceConfidence& trace, VoteWeight weight);

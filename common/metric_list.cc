@@ -173,7 +173,7 @@ std::vector<MetricSpec> RouterContemplation() {
       {"conclave_agreement_ratio",
        kHistogram,
        from,
-       "The leading answer's share of the votes, of answers with a vote.",
+       "The greatest share of the agents that one answer has, of answers with a vote.",
        {"model"},
        kShares},
       {"conclave_amplification_ratio",

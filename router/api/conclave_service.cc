@@ -151,6 +151,7 @@ class ConclaveRpc::Service : public RawService {
   absl::Status TakeUp(const RequestName& name, const HeldAnswer& held,
                       const std::shared_ptr<ClientCall>& call);
   absl::StatusOr<Plan> MakePlanOf(const v1::GenerateRequest& wire, const RequestName& name) const;
+  absl::StatusOr<std::vector<ModelDescription>> FindOthers(const Request& request) const;
   void Start(const Prepared& prepared, Ticket ticket, const std::shared_ptr<ClientCall>& call);
   GenerationHooks HooksOf(const Prepared& prepared);
   void Attach(const std::shared_ptr<ClientCall>& call, const RequestName& name,
@@ -196,12 +197,31 @@ absl::StatusOr<Plan> ConclaveRpc::Service::MakePlanOf(const v1::GenerateRequest&
   const std::string fingerprint = request.replay ? request.replay->fingerprint : "";
   ASSIGN_OR_RETURN(const ModelDescription model,
                    parts_.fleet.FindModel(request.model, fingerprint));
+  ASSIGN_OR_RETURN(const std::vector<ModelDescription> others, FindOthers(request));
   if (request.aggregator_model.empty() || request.aggregator_model == model.name)
-    return MakePlan(request, model, options_.limits);
+    return MakePlan(request, model, options_.limits, nullptr, others);
   const auto aggregator = parts_.fleet.FindModel(
       request.aggregator_model, request.replay ? request.replay->aggregator_fingerprint : "");
   if (!aggregator.ok()) return OfField("contemplation.aggregator_model", aggregator.status());
-  return MakePlan(request, model, options_.limits, &*aggregator);
+  return MakePlan(request, model, options_.limits, &*aggregator, others);
+}
+
+// The models of its agents, but for the first one, which is the request's own.
+absl::StatusOr<std::vector<ModelDescription>> ConclaveRpc::Service::FindOthers(
+    const Request& request) const {
+  std::vector<ModelDescription> others;
+  const std::vector<std::string>& names = request.agent_models;
+  for (size_t i = 1; i < names.size(); ++i) {
+    const auto here = names.begin() + static_cast<std::ptrdiff_t>(i);
+    if (std::find(names.begin(), here, names[i]) != here) continue;
+    const bool told = request.replay && i < request.replay->agent_fingerprints.size();
+    auto model =
+        parts_.fleet.FindModel(names[i], told ? request.replay->agent_fingerprints[i] : "");
+    if (!model.ok())
+      return OfField(fmt::format("contemplation.agent_models[{}]", i), model.status());
+    others.push_back(*std::move(model));
+  }
+  return others;
 }
 
 uint64_t ConclaveRpc::Service::Begin(const absl::StatusOr<std::string>& tenant,

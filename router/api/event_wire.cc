@@ -101,6 +101,7 @@ void Set(const AgentUsage& usage, v1::AgentUsage* out) {
   if (usage.cut) out->set_cut_reason(ReasonOf(usage.cut_reason));
   if (usage.accepted) out->set_accepted(*usage.accepted);
   out->set_probes_agreed(usage.probes_agreed);
+  out->set_model(usage.model);
 }
 
 void Set(const Settings& settings, v1::Settings* out) {
@@ -143,6 +144,9 @@ void Set(const Receipt& receipt, v1::Receipt* out) {
   out->set_probe_tokens(receipt.probe_tokens);
   out->set_aggregator_model(receipt.aggregator_model);
   out->set_aggregator_fingerprint(receipt.aggregator_fingerprint);
+  out->mutable_agent_models()->Assign(receipt.agent_models.begin(), receipt.agent_models.end());
+  out->mutable_agent_fingerprints()->Assign(receipt.agent_fingerprints.begin(),
+                                            receipt.agent_fingerprints.end());
 }
 
 // Fills the event's own member of the oneof.
@@ -160,10 +164,13 @@ struct Filler {
     wire.set_time_of_day(event.time_of_day);
     wire.set_decision_version(event.decision_version);
     wire.set_aggregator_fingerprint(event.aggregator_fingerprint);
+    wire.mutable_agent_fingerprints()->Assign(event.agent_fingerprints.begin(),
+                                              event.agent_fingerprints.end());
   }
   void operator()(const AgentStarted& event) const {
     out.mutable_agent_started()->set_prompt_tokens(event.prompt_tokens);
     out.mutable_agent_started()->set_grant(event.grant);
+    out.mutable_agent_started()->set_model(event.model);
   }
   void operator()(const AgentDelta& event) const {
     v1::AgentDelta& wire = *out.mutable_agent_delta();

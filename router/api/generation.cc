@@ -49,43 +49,6 @@ int64_t BytesOf(const ClientEvent& event) {
 
 }  // namespace
 
-// One attempt's stream: its events go to the mailbox.
-class Generation::Stream : public FamilyEvents {
- public:
-  Stream(std::weak_ptr<Generation> owner, Fleet& fleet, int attempt, int group)
-      : owner_(std::move(owner)), fleet_(fleet), attempt_(attempt), group_(group) {}
-
-  void OnAccepted(std::vector<AcceptedAgent> gang) override {
-    Post(Accepted{.attempt = attempt_, .agents = std::move(gang)});
-  }
-  void OnRefused(std::vector<AgentId> gang, absl::Status why, int width) override {
-    Post(Refused{
-        .attempt = attempt_, .agents = std::move(gang), .why = std::move(why), .width = width});
-  }
-  void OnDelta(FamilyDelta delta) override {
-    Post(Delta{.attempt = attempt_, .delta = std::move(delta)});
-  }
-  void OnProbe(ProbeResult probe) override {
-    Post(Probed{.attempt = attempt_, .result = std::move(probe)});
-  }
-  void OnFamilyEnd(FamilyTotals totals) override {
-    Post(FamilyEnded{.attempt = attempt_, .totals = totals});
-  }
-  void OnLost(absl::Status why) override {
-    const std::string words = fleet_.LossWords(group_, why);
-    Post(Lost{.attempt = attempt_, .why = MakeStatus(why.code(), words)});
-  }
-
- private:
-  void Post(decltype(Event::what) what) {
-    if (const auto owner = owner_.lock()) owner->Generation::Post(Item(std::move(what)));
-  }
-
-  const std::weak_ptr<Generation> owner_;
-  Fleet& fleet_;
-  const int attempt_, group_;
-};
-
 Generation::Generation(const GenerationParts& parts, Plan plan, const Limits& limits, Ticket ticket,
                        GenerationHooks hooks, LogPlace log)
     : parts_(parts),
@@ -105,7 +68,6 @@ Generation::Generation(const GenerationParts& parts, Plan plan, const Limits& li
 
 Generation::~Generation() {
   parts_.timers.Cancel(timer_);
-  parts_.timers.Cancel(place_timer_);
   ForgetLog();
 }
 
@@ -149,14 +111,16 @@ void Generation::Drain() {
 }
 
 void Generation::Handle(Item item) {
-  if (auto* found = std::get_if<GroupFound>(&item)) return Found(*found);
-  if (auto* late = std::get_if<PlaceGivenUp>(&item)) {
-    if (!opening_ || opening_->attempt != late->attempt) return;
-    waiting_.reset();
-    opening_.reset();
-    return Feed(PlacementFailed{.attempt = late->attempt, .why = parts_.fleet.WhyNot(question_)});
+  if (const auto* news = std::get_if<Attempt::News>(&item)) {
+    if (!attempt_) return;
+    if (auto what = attempt_->Hear(*news)) Feed(*std::move(what));
+    return;
   }
-  Feed(std::get<decltype(Event::what)>(std::move(item)));
+  auto& what = std::get<decltype(Event::what)>(item);
+  const auto* lost = std::get_if<Lost>(&what);
+  // What one group lost, others have no use for.
+  if (lost != nullptr && attempt_ && attempt_->number() == lost->attempt) attempt_.reset();
+  Feed(std::move(what));
 }
 
 void Generation::NoteFirstToken(const decltype(Event::what)& what) {
@@ -176,73 +140,36 @@ void Generation::Feed(decltype(Event::what) what) {
 }
 
 void Generation::Do(OpenRun& command) {
-  run_.reset();
-  question_.model = command.model;
-  question_.fingerprint = command.opening.fingerprint;
-  question_.agents = command.agents;
-  question_.least = command.least;
-  const int attempt = command.attempt;
-  opening_ = std::move(command);
-  const std::weak_ptr<Generation> weak = weak_from_this();
-  waiting_ = parts_.fleet.Place(question_, [weak, attempt](int group) {
-    if (const auto self = weak.lock()) self->Post(GroupFound{.attempt = attempt, .group = group});
-  });
-  parts_.timers.Cancel(place_timer_);
-  place_timer_ = parts_.timers.At(parts_.clock.Now() + parts_.place_patience, [weak, attempt] {
-    if (const auto self = weak.lock()) self->Post(PlaceGivenUp{.attempt = attempt});
-  });
-}
-
-void Generation::Found(const GroupFound& found) {
-  if (!opening_ || opening_->attempt != found.attempt) return;
-  waiting_.reset();
-  OpenRun opening = *std::exchange(opening_, std::nullopt);
-  const GroupView view = parts_.fleet.View(found.group);
-  auto events =
-      std::make_shared<Stream>(weak_from_this(), parts_.fleet, found.attempt, found.group);
-  const int places = view.description ? view.description->model.max_agents : 0;
-  Fleet::LoadListener on_load;
-  if (wants_load_) {
-    on_load = [weak = weak_from_this(), attempt = found.attempt, places](const GroupLoad& load) {
-      const auto self = weak.lock();
-      if (self == nullptr) return;
-      self->Post(Item(CreditsChanged{.attempt = attempt,
-                                     .credits = load.credits,
-                                     .running = load.agents_running,
-                                     .places = places}));
-    };
-  }
-  run_ = parts_.fleet.Open(found.group, std::move(opening.opening), std::move(events),
-                           std::move(on_load));
-  Feed(Placed{.attempt = found.attempt,
-              .fingerprint = view.description ? view.description->model.fingerprint : "",
-              .credits = opening.agents + view.load.credits,
-              .running = view.load.agents_running - opening.agents,
-              .places = places,
-              .words = parts_.fleet.ReturnWords(found.group)});
+  attempt_.reset();
+  const Attempt::Parts parts = {.fleet = parts_.fleet,
+                                .timers = parts_.timers,
+                                .clock = parts_.clock,
+                                .patience = parts_.place_patience};
+  attempt_ = std::make_unique<Attempt>(
+      parts, std::move(command), question_, wants_load_, [weak = weak_from_this()](auto item) {
+        const auto self = weak.lock();
+        if (self == nullptr) return;
+        std::visit([&](auto& each) { self->Post(Item(std::move(each))); }, item);
+      });
 }
 
 void Generation::Do(AddGang& command) {
-  if (run_) run_->Add(std::move(command.agents));
+  if (attempt_) attempt_->Add(std::move(command));
 }
 
 void Generation::Do(CancelAgents& command) {
-  if (run_) run_->Cancel(std::move(command.agents));
+  if (attempt_) attempt_->Cancel(std::move(command));
 }
 
 void Generation::Do(RaiseRunTo& command) {
-  if (run_) run_->RunTo(std::move(command.agents), std::move(command.counts));
+  if (attempt_) attempt_->RunTo(std::move(command));
 }
 
 void Generation::Do(FinishRun&) {
-  if (run_) run_->Finish();
+  if (attempt_) attempt_->Finish();
 }
 
-void Generation::Do(CloseRun&) {
-  opening_.reset();
-  waiting_.reset();
-  run_.reset();
-}
+void Generation::Do(CloseRun&) { attempt_.reset(); }
 
 void Generation::Do(Emit& command) {
   if (const auto* completed = std::get_if<Completed>(&command.event.what)) {
@@ -356,12 +283,9 @@ void Generation::Do(WakeAt& command) {
 }
 
 void Generation::Conclude(const absl::Status& status) {
-  opening_.reset();
-  waiting_.reset();
-  run_.reset();
+  attempt_.reset();
   contemplation_.reset();
   parts_.timers.Cancel(timer_);
-  parts_.timers.Cancel(place_timer_);
   ticket_->Used(bill_.tokens + bill_.probe_tokens + bill_.prompt.computed);
   ticket_.reset();
   absl::Status end = status;

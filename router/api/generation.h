@@ -16,6 +16,7 @@
 #include "common/timer_thread.h"
 #include "router/admission/admission.h"
 #include "router/api/answer_gate.h"
+#include "router/api/attempt.h"
 #include "router/api/task_pool.h"
 #include "router/contemplation/client_outbox.h"
 #include "router/contemplation/family.h"
@@ -93,14 +94,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   bool has_log() const { return has_log_.load(); }  // Whether a further client may attach.
 
  private:
-  class Stream;
-  struct GroupFound {
-    int attempt = 0, group = 0;
-  };
-  struct PlaceGivenUp {
-    int attempt = 0;
-  };
-  using Item = std::variant<decltype(Event::what), GroupFound, PlaceGivenUp>;
+  using Item = std::variant<decltype(Event::what), Attempt::News>;
 
   void Post(Item item);
   void Drain();
@@ -120,7 +114,6 @@ class Generation : public std::enable_shared_from_this<Generation> {
     bill_ = command.bill;
     Conclude(command.why);
   }
-  void Found(const GroupFound& found);
   void Conclude(const absl::Status& status);
   void Wake();
   // What it takes to log the event; without bytes for it the log is given up.
@@ -139,11 +132,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   // Of the task that runs.
   std::optional<Contemplation> contemplation_;  // None: it has ended.
   std::optional<Ticket> ticket_;
-  std::optional<OpenRun> opening_;  // Waits for a place.
-  PlacementQuestion question_;
-  std::unique_ptr<Fleet::Waiting> waiting_;
-  std::unique_ptr<FamilyRun> run_;
-  TimerThread::Id timer_ = 0, place_timer_ = 0;
+  PlacementQuestion question_;  // What is known of the prompt.
+  std::unique_ptr<Attempt> attempt_;
+  TimerThread::Id timer_ = 0;
   Bill bill_;  // Once it is known.
   const absl::Time admitted_;
   bool spoke_ = false;  // A token came.

@@ -1,6 +1,7 @@
 #include "router/api/request_parser.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "common/confidence.h"
@@ -20,6 +21,7 @@ constexpr int64_t kMostAnswerBytes = int64_t{1} << 40;
 constexpr size_t kSha256Bytes = 32;
 constexpr int kMostAgents = 64;
 constexpr int kMostRoleBytes = 4096;
+constexpr int kMostModels = 8;  // Different ones in one request.
 constexpr float kMostTemperature = 100;
 constexpr int kMostRounds = 8;
 constexpr int kLeastDigestBytes = 256, kMostDigestBytes = 1 << 20;
@@ -227,6 +229,30 @@ absl::Status ParseAggregator(const v1::Contemplation& how, Request& request) {
   return BadField("contemplation.aggregator_model", "is for an aggregation by a model, not a vote");
 }
 
+// REQUIRES: the request's model was read.
+absl::Status ParseAgentModels(const v1::Contemplation& how, Request& request) {
+  const std::string field = "contemplation.agent_models";
+  RETURN_IF_ERROR(CheckRange(field, how.agent_models_size(), 0, kMostAgents));
+  std::set<std::string> different;
+  for (int i = 0; i < how.agent_models_size(); ++i) {
+    const std::string& name = how.agent_models(i);
+    const std::string each = fmt::format("{}[{}]", field, i);
+    if (name.empty()) return BadField(each, "is empty");
+    RETURN_IF_ERROR(CheckName(each, name));
+    different.insert(name);
+    request.agent_models.push_back(name);
+  }
+  if (different.size() > kMostModels) {
+    return BadField(field, fmt::format("name {} different models; the limit is {}",
+                                       different.size(), kMostModels));
+  }
+  if (request.agent_models.empty()) return absl::OkStatus();
+  if (request.model.empty()) request.model = request.agent_models.front();
+  if (request.model == request.agent_models.front()) return absl::OkStatus();
+  return BadField(field + "[0]", fmt::format("is {}; the request's model is {}",
+                                             request.agent_models.front(), request.model));
+}
+
 absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) {
   if (how.has_min_agents()) {
     RETURN_IF_ERROR(CheckRange("contemplation.min_agents", how.min_agents(), 1, kMostAgents));
@@ -255,6 +281,7 @@ absl::Status ParseContemplation(const v1::Contemplation& how, Request& request) 
   if (how.aggregation() != v1::AGGREGATION_UNSPECIFIED)
     request.aggregation = static_cast<Aggregation>(static_cast<int>(how.aggregation()) - 1);
   RETURN_IF_ERROR(ParseAggregator(how, request));
+  RETURN_IF_ERROR(ParseAgentModels(how, request));
   if (how.has_wave()) {
     RETURN_IF_ERROR(CheckRange("contemplation.wave", how.wave(), 1, kMostAgents));
     request.wave = how.wave();
@@ -374,6 +401,12 @@ absl::Status ParseReplay(const v1::Replay& wire, Request& request) {
   if (replay.fingerprint.empty()) return BadField("replay.fingerprint", "is empty");
   RETURN_IF_ERROR(CheckName("replay.fingerprint", replay.fingerprint));
   RETURN_IF_ERROR(CheckName("replay.aggregator_fingerprint", replay.aggregator_fingerprint));
+  RETURN_IF_ERROR(
+      CheckRange("replay.agent_fingerprints", wire.agent_fingerprints_size(), 0, kMostAgents));
+  for (const std::string& fingerprint : wire.agent_fingerprints()) {
+    RETURN_IF_ERROR(CheckName("replay.agent_fingerprints", fingerprint));
+    replay.agent_fingerprints.push_back(fingerprint);
+  }
   RETURN_IF_ERROR(CheckRange("replay.decisions", wire.decisions_size(), 0, kMostDecisions));
   for (int i = 0; i < wire.decisions_size(); ++i) {
     ASSIGN_OR_RETURN(Decision decision,

@@ -33,6 +33,7 @@ struct CopiesSaid {
 // What is known of one agent.
 struct Agent {
   AgentRecipe recipe;  // Its tokens are in the transcript.
+  int model = 0;       // Whose it is: 0 the request's, or what merges; k the plan's others[k - 1].
   Transcript transcript = {};
   Seat seat = Seat::kNone;
   bool entered = false;   // Was accepted once.

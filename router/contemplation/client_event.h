@@ -26,11 +26,14 @@ struct Admitted {
   int64_t time_of_day = 0;
   int decision_version = 0;
   std::string aggregator_fingerprint = {};  // Empty: no other model may aggregate.
+  // Of each of the request's agent_models.
+  std::vector<std::string> agent_fingerprints = {};
 };
 
 struct AgentStarted {
   int prompt_tokens = 0;
   int grant = 0;
+  std::string model = {};  // Another one than the request's; empty: that.
 };
 
 // Holds only what the request includes.
@@ -121,6 +124,7 @@ struct AgentUsage {
   CutReason cut_reason = CutReason::kSettled;  // Meaningless when not cut.
   std::optional<bool> accepted = {};           // By the checker; none: it was not looked at.
   bool probes_agreed = false;                  // On its answer, with which it ended.
+  std::string model = {};                      // Another one than the request's; empty: that.
 };
 
 struct Receipt {
@@ -148,6 +152,8 @@ struct Receipt {
   int64_t probe_tokens = 0;
   // Another model's that might aggregate, and did where the pass is among the agents.
   std::string aggregator_model = {}, aggregator_fingerprint = {};
+  // As asked for, and what served them; empty: all agents were of `model`.
+  std::vector<std::string> agent_models = {}, agent_fingerprints = {};
 };
 
 // What a request cost, with a receipt or without.

@@ -3,6 +3,7 @@
 #include <absl/time/time.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -58,7 +59,11 @@ class Contemplation::Course : private CourseState {
   void MarkResumed();
   bool AnyEntered() const;
   bool ByAggregator() const;
-  const std::string& Wanted() const;
+  std::vector<PlaceWanted> PlacesFor(int agents, int least) const;
+  absl::Status CheckPlaced(const Placed& placed) const;
+  // Of agents of that model, and its name where it isn't the request's.
+  std::string FingerprintOf(int model) const;
+  std::string OtherName(int model) const;
   void MoveToAggregator();
   void SeekAggregator();
   void FinishLine();
@@ -71,17 +76,22 @@ class Contemplation::Course : private CourseState {
   void SendReturning(const std::vector<AgentId>& unsent);
   void SendJoin();
   void Send(const std::vector<AgentId>& agents);
+  bool TakeOff(const std::vector<AgentId>& gang);
+  std::map<int, std::vector<AgentId>> ByPlace(const std::vector<AgentId>& agents) const;
   void AcceptJoin();
   void FirstGangRefused(const Refused& refused);
   void JoinRefused(const Refused& refused);
   void ReturningRefused(const Refused& refused);
-  void NarrowTo(const std::vector<AgentId>& gang, int width);
+  void NarrowTo(const Refused& refused, int width);
   void WithdrawUnanswered();
   void Cancel(const std::vector<AgentId>& agents);
   void RaiseLeads();
   int RunTo(const Agent& agent) const;
   int Allowance() const;
   bool InFlight() const;
+  std::vector<AgentId> Unanswered() const;
+  bool OpensTheRequest() const;
+  void WaitForRoom();
   std::vector<AgentId> Unsent() const;
   std::vector<AgentId> Waiting() const;
 

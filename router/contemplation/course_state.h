@@ -99,6 +99,7 @@ class CourseState {
 
   int attempt_ = 0;
   Line line_ = Line::kNone;
+  std::vector<PlaceWanted> places_;         // Of the attempt.
   std::optional<std::string> fingerprint_;  // Of the first group; then the only one that will do.
   std::string words_;                       // Of the group that serves.
   int credits_ = 0;
@@ -110,6 +111,7 @@ class CourseState {
   int64_t opened_at_ = 0;                   // Where those start that find room at once.
   bool gang_entered_ = false;               // Of the wave that was opened last.
   std::vector<AgentId> join_;               // The gang that is on its way late.
+  int no_room_ = -1;                        // The model whose gang was refused last.
   std::deque<std::vector<AgentId>> asked_;  // Gangs sent on the live attempt, not answered yet.
   PromptBill prompts_;
   int losses_ = 0, resumes_ = 0;  // Losses since the last new token; resumptions in all.

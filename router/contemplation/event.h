@@ -11,7 +11,8 @@
 #include "router/contemplation/client_event.h"
 
 // What Contemplation is told, and what it wants done. An *attempt* is one family stream on one
-// group; attempts count up from 1, at most one is alive. Events of an attempt that was closed or
+// group, or, for agents of several models, on one group of each: it is placed, lost and ends as a
+// whole. Attempts count up from 1, at most one is alive. Events of an attempt that was closed or
 // lost are ignored, so the driver need not filter them.
 namespace conclave::router {
 
@@ -19,10 +20,13 @@ namespace conclave::router {
 struct Started {};
 // A group took the attempt; its stream is open. `credits`: agents that it can take now; `running`:
 // those that it runs for others; `places`: those that it can run at a time, 0 where it is not
-// known. `words`: which group, for people ("group 127.0.0.1:7001 serves as epoch 4").
+// known. `words`: which group, for people ("group 127.0.0.1:7001 serves as epoch 4"). Of several
+// groups: each fingerprint in the order of OpenRun's places, and the numbers of JointRoom
+// (width.h).
 struct Placed {
   int attempt = 0;
   std::string fingerprint;
+  std::vector<std::string> beside = {};  // Fingerprints of the places behind the first one.
   int credits = 0;
   int running = 0;
   int places = 0;
@@ -86,27 +90,38 @@ struct Event {
       what;
 };
 
-// Place the family on a group that can take `agents` agents now, or so many as they are worth at
-// its load (width.h; at least `least`), and open its stream; wait for one if there is none.
-// Answered by Placed or PlacementFailed. The former attempt is closed, lost or has ended.
-// `opening.fingerprint`, when set, is the only one that will do.
-struct OpenRun {
-  int attempt = 0;
+// A group of `model` that can take `agents` agents now, or so many as they are worth at its load
+// (width.h; at least `least`). `fingerprint`, when set, is the only one that will do. `share` of
+// all `shares` parts of the family are meant for it.
+struct PlaceWanted {
   std::string model = {};
-  FamilyOpening opening;
+  std::string fingerprint = {};
   int agents = 1;
   int least = 1;
+  int share = 1, shares = 1;
 };
+// Find all places, wait for those that there are not, and open a stream on each; their fingerprints
+// are the openings'. Answered by Placed or PlacementFailed. The former attempt is closed, lost or
+// has ended.
+struct OpenRun {
+  int attempt = 0;
+  std::vector<PlaceWanted> places;  // Not empty.
+  FamilyOpening opening;
+};
+// `place`: of the attempt's, from 0.
 struct AddGang {
   int attempt = 0;
+  int place = 0;
   std::vector<AgentRecipe> agents;
 };
 struct CancelAgents {
   int attempt = 0;
+  int place = 0;
   std::vector<AgentId> agents;
 };
 struct RaiseRunTo {
   int attempt = 0;
+  int place = 0;
   std::vector<AgentId> agents;
   std::vector<int> counts;
 };

@@ -349,6 +349,7 @@ Receipt Contemplation::Course::MakeReceipt() {
     usage.weight = agent.weight;
     if (agent.verdict) usage.accepted = agent.verdict->accepted;
     usage.probes_agreed = agent.agreed;
+    usage.model = OtherName(agent.model);
     usage.lowest_window_confidence =
         agent.transcript.ConfidenceAt(usage.kept, plan_.confidence_window).top20().lowest();
     if (StageOf(usage.agent) == kAggregateStage) {
@@ -370,6 +371,9 @@ Receipt Contemplation::Course::MakeReceipt() {
     receipt.aggregator_model = plan_.aggregator->model;
     receipt.aggregator_fingerprint = plan_.aggregator->fingerprint;
   }
+  receipt.agent_models = plan_.request.agent_models;
+  for (size_t i = 0; i < receipt.agent_models.size(); ++i)
+    receipt.agent_fingerprints.push_back(FingerprintOf(plan_.models[i]));
   receipt.decision_version = kDecisionVersion;
   receipt.seed = plan_.seed;
   receipt.time_of_day = plan_.time_of_day;

@@ -7,17 +7,20 @@
 
 // Gangs: who is sent when, and what the worker answers.
 namespace conclave::router {
-namespace {
+namespace {}  // namespace
 
-// Takes off the gang whose answer is due, if this is it: each is answered whole, in the order of
-// sending.
-bool TakeOff(std::deque<std::vector<AgentId>>& asked, const std::vector<AgentId>& gang) {
-  if (asked.empty() || asked.front() != gang) return false;
-  asked.pop_front();
+// Takes off the gang whose answer is due, if this is it: each is answered whole, on its group in
+// the order of sending.
+bool Contemplation::Course::TakeOff(const std::vector<AgentId>& gang) {
+  if (gang.empty() || Find(gang.front()) == nullptr) return false;
+  const int model = At(gang.front()).model;
+  const auto due = std::find_if(asked_.begin(), asked_.end(), [&](const auto& asked) {
+    return At(asked.front()).model == model;
+  });
+  if (due == asked_.end() || *due != gang) return false;
+  asked_.erase(due);
   return true;
 }
-
-}  // namespace
 
 // Agents of the round that were to enter by now, have not, and may still.
 std::vector<AgentId> Contemplation::Course::Waiting() const {
@@ -107,12 +110,19 @@ void Contemplation::Course::SendReturning(const std::vector<AgentId>& unsent) {
   if (!gang.empty()) Send(gang);
 }
 
+// Late ones of one model; another one's first where the last gang of this one found no room.
 void Contemplation::Course::SendJoin() {
-  const std::vector<AgentId> waiting = Waiting();
+  std::vector<AgentId> waiting = Waiting();
   const int worth = MayEnter();
   if (!waiting.empty() && worth == 0 && !tally_.Any(Tally::State::kRuns))
     return Narrow(NarrowOf(ToEnter()));
-  join_ = waiting;
+  const auto next = std::find_if(waiting.begin(), waiting.end(),
+                                 [this](AgentId id) { return At(id).model != no_room_; });
+  if (!waiting.empty()) {
+    const int model = At(next == waiting.end() ? waiting.front() : *next).model;
+    std::erase_if(waiting, [&](AgentId id) { return At(id).model != model; });
+  }
+  join_ = std::move(waiting);
   auto room = static_cast<size_t>(std::min(Allowance(), worth));
   if (ToldApart() && gang_limit_ > 0) room = std::min(room, static_cast<size_t>(gang_limit_));
   if (join_.size() > room) join_.resize(room);
@@ -123,28 +133,39 @@ void Contemplation::Course::SendJoin() {
   retry_due_ = now_ + limits_.retry_wait;
 }
 
+// Those of each model to its group.
 void Contemplation::Course::Send(const std::vector<AgentId>& agents) {
-  AddGang gang{.attempt = attempt_, .agents = {}};
-  for (AgentId id : agents) {
-    Agent& agent = At(id);
-    agent.seat = Seat::kSent;
-    if (stage_ == Stage::kThink) agent.seated = now_;
-    agent.run_to = RunTo(agent);
-    agent.asked.last_here = 0;
-    gang.agents.push_back(agent.recipe);
-    gang.agents.back().produced = agent.transcript.Produced();
-    gang.agents.back().run_to = agent.run_to;
-  }
   credits_ -= static_cast<int>(agents.size());
-  asked_.push_back(agents);
-  out_.push_back(std::move(gang));
+  for (const auto& [place, ids] : ByPlace(agents)) {
+    AddGang gang{.attempt = attempt_, .place = place, .agents = {}};
+    for (AgentId id : ids) {
+      Agent& agent = At(id);
+      agent.seat = Seat::kSent;
+      if (stage_ == Stage::kThink) agent.seated = now_;
+      agent.run_to = RunTo(agent);
+      agent.asked.last_here = 0;
+      gang.agents.push_back(agent.recipe);
+      gang.agents.back().produced = agent.transcript.Produced();
+      gang.agents.back().run_to = agent.run_to;
+    }
+    asked_.push_back(ids);
+    out_.push_back(std::move(gang));
+  }
+}
+
+// The same agents, by their places in the attempt.
+std::map<int, std::vector<AgentId>> Contemplation::Course::ByPlace(
+    const std::vector<AgentId>& agents) const {
+  std::map<int, std::vector<AgentId>> places;
+  for (AgentId id : agents) places[At(id).model].push_back(id);
+  return places;
 }
 
 void Contemplation::Course::Visit(const Accepted& accepted) {
   if (accepted.attempt != attempt_ || (line_ != Line::kOpen && line_ != Line::kFinished)) return;
   std::vector<AgentId> gang, entered;
   for (const AcceptedAgent& taken : accepted.agents) gang.push_back(taken.id);
-  if (!TakeOff(asked_, gang)) return Break(DataLoss("a gang was accepted that was not asked for"));
+  if (!TakeOff(gang)) return Break(DataLoss("a gang was accepted that was not asked for"));
   for (const AcceptedAgent& taken : accepted.agents) {
     Agent& agent = At(taken.id);
     agent.seat = Seat::kTaken;
@@ -156,10 +177,13 @@ void Contemplation::Course::Visit(const Accepted& accepted) {
     MarkResumed();
   }
   stream_due_ = absl::InfiniteFuture();
+  no_room_ = -1;
   if (!join_.empty() && !entered.empty() && entered.front() == join_.front()) AcceptJoin();
   for (AgentId id : entered) {
     const Agent& agent = At(id);
-    EmitEvent(id, AgentStarted{.prompt_tokens = agent.prompt_tokens, .grant = agent.recipe.grant});
+    EmitEvent(id, AgentStarted{.prompt_tokens = agent.prompt_tokens,
+                               .grant = agent.recipe.grant,
+                               .model = OtherName(agent.model)});
   }
   // A part for which somebody has entered may do without its others, after a while.
   const bool parts = round_.kind == Round::Kind::kParts && stage_ == Stage::kThink;
@@ -183,9 +207,10 @@ void Contemplation::Course::AcceptJoin() {
 
 void Contemplation::Course::Visit(const Refused& refused) {
   if (refused.attempt != attempt_ || (line_ != Line::kOpen && line_ != Line::kFinished)) return;
-  if (!TakeOff(asked_, refused.agents)) {
+  if (!TakeOff(refused.agents)) {
     return Break(DataLoss("a gang was refused that was not asked for"));
   }
+  no_room_ = At(refused.agents.front()).model;
   bool any_runs = false;
   for (AgentId id : refused.agents) {
     Agent& agent = At(id);
@@ -196,18 +221,36 @@ void Contemplation::Course::Visit(const Refused& refused) {
   if (!any_runs) return;  // Given up meanwhile.
   if (script_ || stage_ == Stage::kSynthesise || At(refused.agents.front()).entered) {
     ReturningRefused(refused);
-  } else if (!join_.empty()) {
+  } else if (!join_.empty() && join_.front() == refused.agents.front()) {
     JoinRefused(refused);
   } else {
     FirstGangRefused(refused);
   }
 }
 
+// Whether nobody was asked for before the gang that was sent last, or its parts.
+bool Contemplation::Course::OpensTheRequest() const {
+  return rounds_opened_ == 1 && opened_ == static_cast<size_t>(plan_.waves.front());
+}
+
+// Some of the round run, and others wait: for as long as those do that found no room at first.
+void Contemplation::Course::WaitForRoom() {
+  if (!gang_entered_ || script_ || stage_ != Stage::kThink || Waiting().empty()) return;
+  narrow_due_ = std::min(narrow_due_, now_ + limits_.narrow_wait);
+}
+
+// Of agents of several models a part may be refused while the others are on their way, or there:
+// for want of room it waits, and joins; otherwise the reason is the request's own.
 void Contemplation::Course::FirstGangRefused(const Refused& refused) {
   const int size = static_cast<int>(refused.agents.size());
   for (AgentId id : refused.agents) tally_.Withdraw(id);
-  if (AnyEntered()) return WaveRefused(refused);  // Perhaps in a round before this one.
+  if (AnyEntered() && !OpensTheRequest()) return WaveRefused(refused);
   if (absl::IsResourceExhausted(refused.why)) {
+    if (AnyEntered() || tally_.Any(Tally::State::kRuns)) {
+      credits_ = 0;
+      retry_due_ = now_ + limits_.retry_wait;
+      return WaitForRoom();
+    }
     if (size > plan_.min_agents) {
       gang_limit_ = std::max(plan_.min_agents, size / 2);
       return;
@@ -216,12 +259,8 @@ void Contemplation::Course::FirstGangRefused(const Refused& refused) {
     CloseAttempt();
     least_ = plan_.min_agents;
     reopen_due_ = now_ + limits_.retry_wait;
-  } else if (absl::IsOutOfRange(refused.why) && refused.width >= plan_.min_agents &&
-             refused.width < size) {
-    NarrowTo(refused.agents, refused.width);
   } else if (absl::IsOutOfRange(refused.why) && refused.width > 0 && refused.width < size) {
-    Fail(OutOfRange("{}; {} agents fit, the minimum is {}", MessageOf(refused.why), refused.width,
-                    plan_.min_agents));
+    NarrowTo(refused, refused.width);
   } else {
     Fail(refused.why);
   }
@@ -241,16 +280,27 @@ void Contemplation::Course::JoinRefused(const Refused& refused) {
   if (stage_ != Stage::kThink || rounds_opened_ > rounds) return;
   if (ToldApart()) return RefusedApart(refused);
   // Whatever the group says, fewer than it refused.
-  const int width = std::min(refused.width, static_cast<int>(refused.agents.size()) - 1);
-  NarrowTo(refused.agents, width);
+  NarrowTo(refused, std::min(refused.width, static_cast<int>(refused.agents.size()) - 1));
 }
 
-// Of those that wait, only the first `width` of `gang` may still enter.
-void Contemplation::Course::NarrowTo(const std::vector<AgentId>& gang, int width) {
+// Of those that wait and are of the refused ones' model, only the first `width` of these may still
+// enter; where that is too few, there is no answer.
+void Contemplation::Course::NarrowTo(const Refused& refused, int width) {
+  const std::vector<AgentId>& gang = refused.agents;
+  const int model = At(gang.front()).model;
   std::vector<AgentId> out = Waiting();
   const auto end = gang.begin() + std::clamp<int64_t>(width, 0, static_cast<int64_t>(gang.size()));
-  std::erase_if(out, [&](AgentId id) { return std::find(gang.begin(), end, id) != end; });
-  if (!out.empty()) Narrow(NarrowOf(std::move(out)));
+  std::erase_if(out, [&](AgentId id) {
+    return At(id).model != model || std::find(gang.begin(), end, id) != end;
+  });
+  if (out.empty()) return;
+  int left = -static_cast<int>(out.size());  // Of those that were to enter by now.
+  for (size_t i = 0; i < opened_; ++i) left += agents_[round_.begin + i].kept_out ? 0 : 1;
+  if (left < Least()) {
+    return Fail(
+        OutOfRange("{}; {} agents fit, the minimum is {}", MessageOf(refused.why), left, Least()));
+  }
+  Narrow(NarrowOf(std::move(out)));
 }
 
 void Contemplation::Course::ReturningRefused(const Refused& refused) {
@@ -280,21 +330,29 @@ void Contemplation::Course::ReturningRefused(const Refused& refused) {
 void Contemplation::Course::WithdrawUnanswered() {
   join_.clear();
   if (script_ || stage_ != Stage::kThink) return;
-  std::vector<AgentId> gang;
-  for (const Agent& agent : agents_) {
-    if (agent.seat == Seat::kSent && !agent.entered && Runs(agent)) gang.push_back(agent.recipe.id);
-  }
+  const std::vector<AgentId> gang = Unanswered();
   for (AgentId id : gang) tally_.Withdraw(id);
   Cancel(gang);
 }
 
+// Agents that were asked for, not to return, and of whom nobody has said yet whether they enter.
+std::vector<AgentId> Contemplation::Course::Unanswered() const {
+  std::vector<AgentId> gang;
+  for (const Agent& agent : agents_) {
+    if (agent.seat == Seat::kSent && !agent.entered && Runs(agent)) gang.push_back(agent.recipe.id);
+  }
+  return gang;
+}
+
 void Contemplation::Course::Cancel(const std::vector<AgentId>& agents) {
-  CancelAgents cancel{.attempt = attempt_, .agents = {}};
+  if (line_ != Line::kOpen) return;
+  std::vector<AgentId> seated;
   for (AgentId id : agents) {
     const Seat seat = At(id).seat;
-    if (seat == Seat::kSent || seat == Seat::kTaken) cancel.agents.push_back(id);
+    if (seat == Seat::kSent || seat == Seat::kTaken) seated.push_back(id);
   }
-  if (line_ == Line::kOpen && !cancel.agents.empty()) out_.push_back(std::move(cancel));
+  for (auto& [place, ids] : ByPlace(seated))
+    out_.push_back(CancelAgents{.attempt = attempt_, .place = place, .agents = ids});
 }
 
 // The count at which the agent waits: a replay's cut, or the lead over the family's clock.
@@ -308,17 +366,22 @@ int Contemplation::Course::RunTo(const Agent& agent) const {
 // Raised in strides, so that it costs a command every max_lead / 2 tokens.
 void Contemplation::Course::RaiseLeads() {
   if (limits_.max_lead <= 0 || script_ || line_ != Line::kOpen) return;
-  RaiseRunTo raise{.attempt = attempt_, .agents = {}, .counts = {}};
+  std::map<int, RaiseRunTo> places;
   for (Agent& agent : agents_) {
     if (agent.run_to == 0 || agent.seat != Seat::kTaken || !Runs(agent)) continue;
     const int run_to = RunTo(agent);
     const bool last_stride = run_to == agent.recipe.grant && agent.run_to < run_to;
     if (!last_stride && run_to - agent.run_to < (limits_.max_lead + 1) / 2) continue;
     agent.run_to = run_to;
+    RaiseRunTo& raise = places[agent.model];
     raise.agents.push_back(agent.recipe.id);
     raise.counts.push_back(run_to);
   }
-  if (!raise.agents.empty()) out_.push_back(std::move(raise));
+  for (auto& [place, raise] : places) {
+    raise.attempt = attempt_;
+    raise.place = place;
+    out_.push_back(std::move(raise));
+  }
 }
 
 }  // namespace conclave::router

@@ -27,16 +27,68 @@ void Contemplation::Course::OpenAttempt(int agents, int least) {
   reopen_due_ = absl::InfiniteFuture();
   least_ = least;
   place_due_ = agents > least ? now_ + limits_.place_wait : absl::InfiniteFuture();
+  places_ = PlacesFor(agents, std::min(agents, least));
   out_.push_back(OpenRun{.attempt = attempt_,
-                         .model = ByAggregator() ? plan_.aggregator->model : plan_.model,
+                         .places = places_,
                          .opening = {.request_id = plan_.request.id,
                                      .seed = plan_.seed,
                                      .salt = plan_.request.salt,
                                      .messages = plan_.request.messages,
                                      .time_of_day = plan_.time_of_day,
-                                     .fingerprint = Wanted()},
-                         .agents = agents,
-                         .least = std::min(agents, least)});
+                                     .fingerprint = {}}});
+}
+
+// Where so many agents are to run, a place for each model: the agents are of them in turn.
+std::vector<PlaceWanted> Contemplation::Course::PlacesFor(int agents, int least) const {
+  if (ByAggregator()) {
+    return {{.model = plan_.aggregator->model,
+             .fingerprint = plan_.aggregator->fingerprint,
+             .agents = agents,
+             .least = least}};
+  }
+  const std::string& own = fingerprint_ ? *fingerprint_ : plan_.fingerprint;
+  // What merges, splits or answers alone is of the first.
+  if (stage_ == Stage::kSynthesise || plan_.others.empty())
+    return {{.model = plan_.model, .fingerprint = own, .agents = agents, .least = least}};
+  std::vector<PlaceWanted> places = {{.model = plan_.model, .fingerprint = own}};
+  for (const OtherModel& other : plan_.others)
+    places.push_back({.model = other.model, .fingerprint = other.fingerprint});
+  const auto shares = static_cast<int>(plan_.models.size());
+  for (size_t i = 0; i < places.size(); ++i) {
+    const auto share = [&](int of) {
+      int count = 0;
+      for (int agent = 0; agent < of; ++agent)
+        count += plan_.models[static_cast<size_t>(agent % shares)] == static_cast<int>(i) ? 1 : 0;
+      return count;
+    };
+    places[i].agents = std::max(1, share(agents));
+    places[i].least = std::max(1, share(least));
+    places[i].share = share(shares);
+    places[i].shares = shares;
+  }
+  return places;
+}
+
+std::string Contemplation::Course::FingerprintOf(int model) const {
+  if (model > 0) return plan_.others[static_cast<size_t>(model) - 1].fingerprint;
+  return fingerprint_.value_or("");
+}
+
+std::string Contemplation::Course::OtherName(int model) const {
+  return model > 0 ? plan_.others[static_cast<size_t>(model) - 1].model : "";
+}
+
+// Whether it is where the family may run.
+absl::Status Contemplation::Course::CheckPlaced(const Placed& placed) const {
+  CHECK(placed.beside.size() + 1 == places_.size());
+  for (size_t i = 0; i < places_.size(); ++i) {
+    const std::string& there = i == 0 ? placed.fingerprint : placed.beside[i - 1];
+    const std::string& wanted = places_[i].fingerprint;
+    if (wanted.empty() || there == wanted) continue;
+    return FailedPrecondition("the group has fingerprint {:.12}; the family needs {:.12}", there,
+                              wanted);
+  }
+  return absl::OkStatus();
 }
 
 void Contemplation::Course::CloseAttempt() {
@@ -49,12 +101,7 @@ void Contemplation::Course::CloseAttempt() {
 
 void Contemplation::Course::Visit(const Placed& placed) {
   if (placed.attempt != attempt_ || line_ != Line::kPlacing) return;
-  const std::string& wanted = Wanted();
-  if (!wanted.empty() && placed.fingerprint != wanted) {
-    Break(FailedPrecondition("the group has fingerprint {:.12}; the family needs {:.12}",
-                             placed.fingerprint, wanted));
-    return;
-  }
+  if (const absl::Status right = CheckPlaced(placed); !right.ok()) return Break(right);
   line_ = Line::kOpen;
   place_due_ = absl::InfiniteFuture();
   NoteLoad(placed.credits, placed.running, placed.places);
@@ -70,16 +117,20 @@ void Contemplation::Course::Visit(const Placed& placed) {
 // The first event for the client.
 void Contemplation::Course::Admit(const std::string& fingerprint) {
   fingerprint_ = fingerprint;
-  EmitEvent({}, Admitted{.request_id = plan_.request.id,
-                         .model = plan_.model,
-                         .seed = plan_.seed,
-                         .mode = plan_.mode,
-                         .agents = static_cast<int>(plan_.agents.size()),
-                         .fingerprint = fingerprint,
-                         .time_of_day = plan_.time_of_day,
-                         .decision_version = kDecisionVersion,
-                         .aggregator_fingerprint =
-                             plan_.aggregator ? plan_.aggregator->fingerprint : ""});
+  std::vector<std::string> of_agents;
+  for (size_t i = 0; i < plan_.request.agent_models.size(); ++i)
+    of_agents.push_back(FingerprintOf(plan_.models[i]));
+  EmitEvent(
+      {}, Admitted{.request_id = plan_.request.id,
+                   .model = plan_.model,
+                   .seed = plan_.seed,
+                   .mode = plan_.mode,
+                   .agents = static_cast<int>(plan_.agents.size()),
+                   .fingerprint = fingerprint,
+                   .time_of_day = plan_.time_of_day,
+                   .decision_version = kDecisionVersion,
+                   .aggregator_fingerprint = plan_.aggregator ? plan_.aggregator->fingerprint : "",
+                   .agent_fingerprints = std::move(of_agents)});
 }
 
 void Contemplation::Course::Visit(const PlacementFailed& failed) {
@@ -137,6 +188,7 @@ void Contemplation::Course::LoseLine(const absl::Status& why) {
   // One that is full says when to come back; one that was sent too much does not.
   const bool full = absl::IsResourceExhausted(why) && DetailsOf(why).retry_after.has_value();
   WithdrawUnanswered();
+  if (!plan_.others.empty()) WaitForRoom();
   for (Agent& agent : agents_) {
     if (agent.seat != Seat::kLeft) agent.seat = Seat::kNone;
   }
@@ -219,12 +271,6 @@ void Contemplation::Course::GiveUpLost(std::string_view why) {
 // Whether the pass runs, or is to run, on groups of another model than the agents did.
 bool Contemplation::Course::ByAggregator() const {
   return stage_ == Stage::kSynthesise && plan_.aggregator.has_value();
-}
-
-// The only fingerprint that will do now.
-const std::string& Contemplation::Course::Wanted() const {
-  if (ByAggregator()) return plan_.aggregator->fingerprint;
-  return fingerprint_ ? *fingerprint_ : plan_.fingerprint;
 }
 
 // No agent follows on the group that there is: it is let go, and tells what it cost. Another one is

@@ -46,7 +46,7 @@ absl::Status Contemplation::Course::Hear(Agent& agent, const ProbeResult& probe)
   if (!Runs(agent)) return absl::OkStatus();
   asked.last = probe.at;
   std::optional<std::string> answer;
-  if (plan_.answer_key) answer = plan_.answer_key->Extract(probe.answer);
+  if (const auto& key = KeyOf(agent)) answer = key->Extract(probe.answer);
   EmitEvent(agent.recipe.id, ProbeAnswer{.at = probe.at, .answer = answer, .tokens = tokens});
   if (asked.ends_at) return absl::OkStatus();
   asked.agreeing = !answer ? 0 : answer == asked.answer ? asked.agreeing + 1 : 1;

@@ -29,7 +29,11 @@ void Contemplation::Course::OpenRound(Round round, std::vector<AgentRecipe> reci
   round.begin = Place(recipes.front().id);
   round.size = recipes.size();
   std::vector<Agent> agents(recipes.size());
-  for (size_t i = 0; i < recipes.size(); ++i) agents[i].recipe = std::move(recipes[i]);
+  const bool answers = round.kind != Round::Kind::kSplit;
+  for (size_t i = 0; i < recipes.size(); ++i) {
+    agents[i].recipe = std::move(recipes[i]);
+    if (answers) agents[i].model = plan_.models[i % plan_.models.size()];
+  }
   agents_.insert(agents_.begin() + static_cast<std::ptrdiff_t>(round.begin),
                  std::make_move_iterator(agents.begin()), std::make_move_iterator(agents.end()));
   round_ = round;
@@ -135,8 +139,9 @@ std::vector<AgentRecipe> Contemplation::Course::RefiningAgents() const {
         drafts.push_back(answers[static_cast<size_t>(i)].text);
       }
     }
-    recipe.messages =
-        RefineMessages(plan_.profile, plan_.request.messages, Digest(drafts, plan_.digest_bytes));
+    const int model = plan_.models[static_cast<size_t>(IndexOf(recipe.id)) % plan_.models.size()];
+    recipe.messages = RefineMessages(plan_.profile_of(model), plan_.request.messages,
+                                     Digest(drafts, plan_.digest_bytes));
   }
   return recipes;
 }

@@ -66,8 +66,9 @@ void Contemplation::Course::DropStragglers() {
       joining = true;
     }
   }
-  if (joining) {
-    const Decision narrow = NarrowOf(join_);
+  const std::vector<AgentId> late = Unanswered();
+  if (joining && Entered() - static_cast<int>(late.size()) >= Least()) {
+    const Decision narrow = NarrowOf(late);
     WithdrawUnanswered();
     Narrow(narrow);
   }

@@ -10,7 +10,7 @@ namespace conclave::router {
 // Another model's pass puts its answer its own way.
 const std::optional<AnswerKey>& Contemplation::Course::KeyOf(const Agent& agent) const {
   const bool others = plan_.aggregator && StageOf(agent.recipe.id) == kAggregateStage;
-  return others ? plan_.aggregator->answer_key : plan_.answer_key;
+  return others ? plan_.aggregator->answer_key : plan_.key_of(agent.model);
 }
 
 // The checker looks at what the key finds. A key that the request didn't name is the model's habit
@@ -52,7 +52,7 @@ void Contemplation::Course::CastVote(Agent& agent) {
 }
 
 void Contemplation::Course::CastPart(Agent& agent) {
-  if (plan_.answer_key) agent.answer = plan_.answer_key->Extract(AnswerOf(agent));
+  if (const auto& key = KeyOf(agent)) agent.answer = key->Extract(AnswerOf(agent));
   if (agent.answer) agent.weight = WeightOf(ConfidenceOf(agent), plan_.vote_weight);
   Part& part = parts_[static_cast<size_t>(RoundOf(agent.recipe.id))];
   part.counted.push_back(agent.recipe.id);

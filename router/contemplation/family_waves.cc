@@ -77,6 +77,10 @@ void Contemplation::Course::NarrowWaiting() {
   }
   if (!gang_entered_) WithdrawUnanswered();
   std::vector<AgentId> agents = Dispensable(gang_entered_ ? Waiting() : ToEnter());
+  if (round_.kind == Round::Kind::kAnswer) {  // Who is needed for the minimum is waited for.
+    const auto needed = static_cast<size_t>(std::max(0, Least() - Entered()));
+    agents.erase(agents.begin(), agents.begin() + std::min(needed, agents.size()));
+  }
   if (!agents.empty()) Narrow(NarrowOf(std::move(agents)));
 }
 
@@ -130,11 +134,12 @@ void Contemplation::Course::WaveRefused(const Refused& refused) {
     const auto out = Waiting().size() - static_cast<size_t>(std::max(0, width));
     const bool too_few =
         before_ && Entered() + static_cast<int>(ToEnter().size() - out) < FewestToSpeak();
-    return too_few ? Narrow(NarrowOf(ToEnter())) : NarrowTo(refused.agents, width);
+    return too_few ? Narrow(NarrowOf(ToEnter())) : NarrowTo(refused, width);
   }
   credits_ = 0;
   gang_limit_ = std::max({1, least, size / 2});
   if (size <= gang_limit_) retry_due_ = now_ + limits_.retry_wait;
+  WaitForRoom();
 }
 
 // What others leave of the group: the family's own agents make nothing dear to it.

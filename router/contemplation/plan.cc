@@ -10,6 +10,7 @@
 #include "router/contemplation/aggregation.h"
 #include "router/contemplation/decision_script.h"
 #include "router/contemplation/effort.h"
+#include "router/contemplation/other_models.h"
 #include "router/contemplation/recipe.h"
 
 namespace conclave::router {
@@ -35,7 +36,8 @@ absl::StatusOr<Mode> ResolveMode(const Request& request, const PromptProfile& pr
   if (mode == Mode::kThinking && !profile.thinks) {
     return Wrong("mode", "is THINKING; the model does not think");
   }
-  if (mode != Mode::kContemplating && (request.min_agents || request.max_agents || request.wave)) {
+  const bool several = request.min_agents || request.max_agents || request.wave;
+  if (mode != Mode::kContemplating && (several || !request.agent_models.empty())) {
     return Wrong("contemplation", "is for MODE_CONTEMPLATING");
   }
   return mode;
@@ -48,48 +50,12 @@ void DrawApart(const Request& request, int agents, Sampling& sampling) {
   if (sampling.temperature == 0) sampling.temperature = kApart;
 }
 
-// How answers of this model are found. None: nothing can be compared.
-absl::StatusOr<std::optional<AnswerKey>> ResolveKey(const Request& request,
-                                                    const ModelDescription& model) {
-  absl::StatusOr<AnswerKey> key =
-      AnswerKey::Parse(request.answer_key.value_or(model.profile.answer_key));
-  if (key.ok()) return *std::move(key);
-  if (request.answer_key) return Wrong("answer_key.argument", std::string(MessageOf(key.status())));
-  return std::nullopt;
-}
-
-// The pass of another model: in its words, with its defaults, within its limits. Token ids of the
-// request are those of the agents' vocabulary, and nothing to it.
-absl::Status ResolveAggregator(const Request& request, const ModelDescription& model, Plan& plan) {
-  Request asked = request;
-  asked.stop_tokens.clear();
-  asked.sampling.logit_bias.clear();
-  asked.probes.reset();
-  absl::StatusOr<AgentRecipe> recipe = ResolveRecipe(asked, model, plan.mode);
-  if (!recipe.ok()) {
-    return WithDetails(Annotate(recipe.status(), fmt::format("the aggregation of {}", model.name)),
-                       DetailsOf(recipe.status()));
-  }
-  if (recipe->grant >= model.max_positions) {
-    return Wrong(
-        "contemplation.aggregator_model",
-        fmt::format("is {}; {} tokens of a pass leave none of its {} positions to a prompt",
-                    model.name, recipe->grant, model.max_positions));
-  }
-  plan.synthesis = *std::move(recipe);
-  plan.aggregator = {.model = model.name,
-                     .fingerprint = model.fingerprint,
-                     .profile = model.profile,
-                     .answer_key = std::nullopt};
-  ASSIGN_OR_RETURN(plan.aggregator->answer_key, ResolveKey(request, model));
-  return absl::OkStatus();
-}
-
 struct Width {
   int least = 1, most = 1;
 };
 
-absl::StatusOr<Width> ResolveWidth(const Request& request, const ModelDescription& model,
+// `at_a_time`: agents that a group can run; 0: not known.
+absl::StatusOr<Width> ResolveWidth(const Request& request, const std::string& model, int at_a_time,
                                    const Limits& limits) {
   const int cap = std::min(kMostAgents, limits.max_agents);
   Width width;
@@ -107,10 +73,9 @@ absl::StatusOr<Width> ResolveWidth(const Request& request, const ModelDescriptio
     return Wrong("contemplation.wave",
                  fmt::format("is {}; the limit is {}", *request.wave, width.most));
   }
-  if (model.max_agents > 0 && width.least > model.max_agents) {
-    return Wrong("contemplation.min_agents",
-                 fmt::format("is {}; a group of {} runs {} at a time", width.least, model.name,
-                             model.max_agents));
+  if (at_a_time > 0 && width.least > at_a_time) {
+    return Wrong("contemplation.min_agents", fmt::format("is {}; a group of {} runs {} at a time",
+                                                         width.least, model, at_a_time));
   }
   return width;
 }
@@ -123,6 +88,12 @@ absl::StatusOr<int64_t> ResolveTotal(const Request& request, int64_t usual, cons
                  fmt::format("is {}; the limit is {}", total, limits.max_tokens));
   }
   return total;
+}
+
+int MostGranted(const std::vector<AgentRecipe>& recipes) {
+  int most = 0;
+  for (const AgentRecipe& recipe : recipes) most = std::max(most, recipe.grant);
+  return most;
 }
 
 // What the strategy costs: a unit of width over all rounds, what splits, what merges.
@@ -176,7 +147,10 @@ absl::Status ResolveStrategy(const Request& request, const PromptProfile& profil
     return Wrong("contemplation.drafts",
                  fmt::format("is {}; it can be 1 to {}", *request.drafts, agents));
   }
-  if (request.strategy == Strategy::kRefine && CanRefine(profile)) {
+  const bool refine =
+      CanRefine(profile) && std::all_of(plan.others.begin(), plan.others.end(),
+                                        [](const auto& other) { return CanRefine(other.profile); });
+  if (request.strategy == Strategy::kRefine && refine) {
     plan.strategy = Strategy::kRefine;
     plan.rounds = request.rounds.value_or(1);
     plan.drafts = request.drafts.value_or(0);
@@ -239,6 +213,14 @@ void ResolveConfidence(const Request& request, Plan& plan, AgentRecipe& recipe) 
     recipe.bar = {.bar = *request.confidence_bar, .window = plan.confidence_window};
 }
 
+// An agent may produce fewer tokens where it has less; where it must not, that is wrong.
+absl::Status ResolveFewest(const Request& request, AgentRecipe& recipe) {
+  recipe.budget.min_tokens = request.min_tokens.value_or(0);
+  if (recipe.budget.min_tokens <= recipe.grant) return absl::OkStatus();
+  return Wrong("budget.min_tokens", fmt::format("is {}; an agent may produce {} tokens",
+                                                recipe.budget.min_tokens, recipe.grant));
+}
+
 // Probes of the round's agents; the aggregation pass is not asked. What a copy is given and draws
 // fits into what its agent draws in between: so copies never cost more than thinking does.
 absl::Status ResolveProbes(const Request& request, const PromptProfile& profile, Plan& plan,
@@ -262,7 +244,8 @@ absl::Status ResolveProbes(const Request& request, const PromptProfile& profile,
   recipe.probe_every = every;
   recipe.probe_tokens = tokens;
   plan.probe_reserve =
-      recipe.budget.thinking_tokens / every * int64_t{profile.end_thinking_tokens + tokens};
+      std::max(plan.probe_reserve, recipe.budget.thinking_tokens / every *
+                                       int64_t{profile.end_thinking_tokens + tokens});
   plan.probes_agree = request.probes->agree.value_or(0);
   return absl::OkStatus();
 }
@@ -307,6 +290,7 @@ absl::Status ResolveReplay(const Request& request, Plan& plan) {
   if (!request.replay) return absl::OkStatus();
   const ReplaySpec& replay = *request.replay;
   RETURN_IF_ERROR(CheckAggregator(replay, plan));
+  RETURN_IF_ERROR(CheckAgents(replay, request, plan));
   if (request.seed_given && request.seed != replay.seed) {
     return Wrong("seed", fmt::format("is {}; replay.seed is {}", request.seed, replay.seed));
   }
@@ -319,7 +303,7 @@ absl::Status ResolveReplay(const Request& request, Plan& plan) {
                                      .rounds = plan.rounds,
                                      .splits = plan.strategy == Strategy::kDecompose};
   const absl::Status checked = DecisionScript::Check(
-      replay.decisions, cast, std::max(plan.agents.front().grant, plan.synthesis.grant));
+      replay.decisions, cast, std::max(MostGranted(plan.agents), plan.synthesis.grant));
   if (!checked.ok()) return Wrong("replay.decisions", std::string(MessageOf(checked)));
   plan.seed = replay.seed;
   plan.time_of_day = replay.time_of_day;
@@ -335,14 +319,15 @@ std::vector<int> Waves(int agents, int wave, int least) {
   return waves;
 }
 
-// A role stands behind the question, after an empty line: so what is before it is prompt that all
-// agents share.
-void MakeAgents(const Request& request, const AgentRecipe& recipe, int agents, Plan& plan) {
+// Of each model one, in `recipes`. A role stands behind the question, after an empty line: so what
+// is before it is prompt that all agents share.
+void MakeAgents(const Request& request, const std::vector<AgentRecipe>& recipes, int agents,
+                Plan& plan) {
   const auto of = [](const auto& list, int i) {
     return list[static_cast<size_t>(i) % list.size()];
   };
   for (int i = 0; i < agents; ++i) {
-    AgentRecipe& agent = plan.agents.emplace_back(recipe);
+    AgentRecipe& agent = plan.agents.emplace_back(recipes[static_cast<size_t>(of(plan.models, i))]);
     agent.id = MakeAgentId(kThinkStage, 0, i);
     if (!request.roles.empty()) agent.append = "\n\n" + of(request.roles, i);
     if (!request.temperatures.empty()) agent.sampling.temperature = of(request.temperatures, i);
@@ -353,38 +338,43 @@ void MakeAgents(const Request& request, const AgentRecipe& recipe, int agents, P
 }  // namespace
 
 absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& model,
-                              const Limits& limits, const ModelDescription* aggregator) {
+                              const Limits& limits, const ModelDescription* aggregator,
+                              const std::vector<ModelDescription>& others) {
   Plan plan;
   const Request request = WithEffort(asked, std::min(kMostAgents, limits.max_agents));
   ASSIGN_OR_RETURN(plan.mode, ResolveMode(request, model.profile));
   ASSIGN_OR_RETURN(AgentRecipe recipe, ResolveRecipe(request, model, plan.mode));
 
   Width width;
+  std::vector<AgentRecipe> recipes;
+  const int at_a_time = AgentsAtATime(request, model, others);
   if (plan.mode == Mode::kContemplating) {
-    ASSIGN_OR_RETURN(width, ResolveWidth(request, model, limits));
+    ASSIGN_OR_RETURN(width, ResolveWidth(request, model.name, at_a_time, limits));
+    ASSIGN_OR_RETURN(recipes, ResolveOthers(request, others, plan));
     plan.synthesis = recipe;
     if (aggregator != nullptr) RETURN_IF_ERROR(ResolveAggregator(request, *aggregator, plan));
     plan.synthesis.id = MakeAgentId(kAggregateStage, 0, 0);
     RETURN_IF_ERROR(ResolveStrategy(request, model.profile, width.most, recipe, plan));
     const Width asked_for = width;
-    RETURN_IF_ERROR(ResolveCost(request, limits, recipe.grant, width, plan));
+    const int grant = std::max(recipe.grant, MostGranted(recipes));
+    RETURN_IF_ERROR(ResolveCost(request, limits, grant, width, plan));
     if (plan.strategy == Strategy::kDecompose && width.most < 2) {  // It could never be followed.
       plan.strategy = Strategy::kSample;
       plan.split = {};
       width = asked_for;
-      RETURN_IF_ERROR(ResolveCost(request, limits, recipe.grant, width, plan));
+      RETURN_IF_ERROR(ResolveCost(request, limits, grant, width, plan));
     }
     RETURN_IF_ERROR(CheckRounds(request, width.most, plan));
-    DrawApart(request, width.most, recipe.sampling);
   } else {
     ASSIGN_OR_RETURN(plan.total_tokens, ResolveTotal(request, recipe.grant, limits));
     recipe.grant = static_cast<int>(std::min<int64_t>(recipe.grant, plan.total_tokens));
   }
-  recipe.budget.min_tokens = request.min_tokens.value_or(0);
-  if (recipe.budget.min_tokens > recipe.grant) {
-    return Wrong("budget.min_tokens", fmt::format("is {}; an agent may produce {} tokens",
-                                                  recipe.budget.min_tokens, recipe.grant));
+  recipes.insert(recipes.begin(), recipe);
+  for (AgentRecipe& each : recipes) {
+    DrawApart(request, width.most, each.sampling);
+    RETURN_IF_ERROR(ResolveFewest(request, each));
   }
+  recipe = recipes.front();
   plan.synthesis.budget.min_tokens = recipe.budget.min_tokens;
   if (plan.aggregator && recipe.budget.min_tokens > plan.synthesis.grant) {
     return Wrong(
@@ -398,10 +388,14 @@ absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& mode
                    .stop_tokens = recipe.stop_tokens,
                    .stop = recipe.stop};
   plan.min_agents = width.least;
-  if (plan.mode == Mode::kContemplating) ResolveConfidence(request, plan, recipe);
-  RETURN_IF_ERROR(ResolveProbes(request, model.profile, plan, recipe));
+  plan.profile = model.profile;
+  for (size_t i = 0; i < recipes.size(); ++i) {
+    if (plan.mode == Mode::kContemplating) ResolveConfidence(request, plan, recipes[i]);
+    const PromptProfile& profile = plan.profile_of(static_cast<int>(i));
+    RETURN_IF_ERROR(ResolveProbes(request, profile, plan, recipes[i]));
+  }
   ASSIGN_OR_RETURN(plan.stop, ResolveStop(request, width.most));
-  MakeAgents(request, recipe, width.most, plan);
+  MakeAgents(request, recipes, width.most, plan);
   plan.price = WavePriceOf(request);
   plan.waves = Waves(width.most, request.wave.value_or(width.most), width.least);
 
@@ -423,8 +417,7 @@ absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& mode
   RETURN_IF_ERROR(ResolveReplay(request, plan));
   plan.model = model.name;
   plan.fingerprint = request.replay ? request.replay->fingerprint : model.fingerprint;
-  plan.profile = model.profile;
-  plan.group_agents = model.max_agents > 0 ? model.max_agents : width.most;
+  plan.group_agents = at_a_time > 0 ? at_a_time : width.most;
   plan.request = request;
   plan.request.include.tokens |= request.top_logprobs.has_value();
   return plan;

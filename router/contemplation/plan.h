@@ -38,7 +38,7 @@ struct Limits {
   bool operator==(const Limits&) const = default;
 };
 
-// Another model that the aggregation pass is of.
+// Another model than the request's, of agents or of the aggregation pass.
 struct OtherModel {
   std::string model;
   std::string fingerprint;  // The only one that will do.
@@ -60,6 +60,9 @@ struct Plan {
   VoteWeight vote_weight = VoteWeight::kOne;  // Of every vote of the round.
   int confidence_window = kUsualConfidenceWindow;
   int64_t probe_reserve = 0;  // Most tokens of one agent's copies; they are beside total_tokens.
+  // Agent i of a round that answers is of the (i mod n)th: 0 the request's model, k others[k - 1].
+  std::vector<int> models = {0};
+  std::vector<OtherModel> others;
   // So many equal answers of its copies in a row end an agent; 0 = none do.
   int probes_agree = 0;
   // Stage kThinkStage, in order of id, each with its grant and budgets, nothing produced: the
@@ -88,17 +91,25 @@ struct Plan {
   std::optional<OtherModel> aggregator;  // Whose that pass is; none: the agents' model's.
   absl::Duration deadline;               // From Started.
   absl::Duration patience;               // Nobody holds an end back longer.
-  int group_agents = 0;                  // Agents that one group can run at a time.
+  int group_agents = 0;  // Agents that one group, or one of each model, can run at a time.
 
   // Of the model that merges.
   const PromptProfile& pass_profile() const { return aggregator ? aggregator->profile : profile; }
+  // Of agents of that model, and how their answers are found.
+  const PromptProfile& profile_of(int of) const {
+    return of == 0 ? profile : others[static_cast<size_t>(of) - 1].profile;
+  }
+  const std::optional<AnswerKey>& key_of(int of) const {
+    return of == 0 ? answer_key : others[static_cast<size_t>(of) - 1].answer_key;
+  }
 };
 
 // Resolves what a request left open: what kAuto chooses (effort.h), mode, budgets, sampling and
 // answer key from the model's profile, agents from the caps.
 //
 // The pass that merges is of `aggregator`, in its words and within its limits; null: of the same
-// model.
+// model. `others`: the models besides `model` that the request's agent_models name. Each agent has
+// its own model's defaults, words and key, and the same budgets: refused beyond its positions.
 //
 // Grants (an agent's: recipe.h): the sum of grants and the aggregation's reserve never exceeds
 // total_tokens: the width is narrowed to what fits, and with AGGREGATION_AUTO the reserve shrinks
@@ -115,9 +126,11 @@ struct Plan {
 // may have more tokens than there are between two, or a pass of the aggregator leaves none of its
 // positions to a prompt. kUnimplemented: a model is served by workers of an earlier version, which
 // would not heed what is asked for. kAborted when a replay's decision_version is not ours, or its
-// aggregation had another fingerprint. A strategy that the model has no words for is kSample. A key
-// that does not suit the question is no error: what cannot be compared is synthesised.
+// aggregation or agents had other fingerprints. A strategy that the model has no words for is
+// kSample. A key that does not suit the question is no error: what cannot be compared is
+// synthesised.
 absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& model,
-                              const Limits& limits, const ModelDescription* aggregator = nullptr);
+                              const Limits& limits, const ModelDescription* aggregator = nullptr,
+                              const std::vector<ModelDescription>& others = {});
 
 }  // namespace conclave::router

@@ -62,7 +62,8 @@ struct ReplaySpec {
   uint64_t seed = 0;
   int64_t time_of_day = 0;
   std::string fingerprint;
-  std::string aggregator_fingerprint;  // Empty: that of the agents, or not compared.
+  std::string aggregator_fingerprint;           // Empty: that of the agents, or not compared.
+  std::vector<std::string> agent_fingerprints;  // Of each of agent_models. Empty: not compared.
   int decision_version = 0;
   std::vector<Decision> decisions;
   std::string result_hash;  // Hex. Empty: not compared.
@@ -104,6 +105,9 @@ struct Request {
   std::optional<int> digest_bytes;        // For contemplating only.
   std::vector<std::string> roles;   // Agent i is told the (i mod n)th. For contemplating only.
   std::vector<float> temperatures;  // Agent i draws at the (i mod n)th. For contemplating only.
+  // Agent i is of the (i mod n)th of these served models; the first one is `model`. Empty: all are
+  // of that. For contemplating only.
+  std::vector<std::string> agent_models;
   std::optional<int> wave;          // Agents that enter together. For contemplating only.
   Effort effort = Effort::kMedium;  // kAuto.
   StopRule stop_rule = StopRule::kSettled;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 // How many agents a family may have while tokens are dear. Pure; only a live family asks: what it
 // decides stands in the receipt.
 namespace conclave::router {
@@ -10,6 +12,16 @@ namespace conclave::router {
 // places only: a group that takes nobody for a moment, because prompts are being computed, is not
 // dear.
 double LoadLevel(int places, int taken);
+
+// What a group has for a family, as Placed says it. `share` of all `shares` of the family's agents
+// are the group's.
+struct GroupRoom {
+  int credits = 0, running = 0, places = 0;
+  int share = 1, shares = 1;
+};
+// The same of groups that serve one family together: so many agents, shared out among them, all of
+// them can take; how full they are, the fullest one says. REQUIRES: there is one.
+GroupRoom JointRoom(const std::vector<GroupRoom>& groups);
 
 // How many of `most` agents a request may have at `load`, those that entered before included;
 // `least` it may always have. `certain`: the probability that the leader of its votes is right

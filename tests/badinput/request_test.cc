@@ -1,5 +1,6 @@
 // Requests that no client of ours would send, to a real router and worker.
 
+#include <fmt/format.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
@@ -69,6 +70,25 @@ std::vector<Case> Cases() {
        [=](Change r) {
          how(r).set_aggregation(v1::AGGREGATION_VOTE);
          how(r).set_aggregator_model("conclave-demo");
+       }},
+      {"an agent's model that is not served",
+       [=](Change r) {
+         how(r).add_agent_models("conclave-demo");
+         how(r).add_agent_models("gpt-9");
+       }},
+      {"agents of a model without a name", [=](Change r) { how(r).add_agent_models(""); }},
+      {"65 agents' models",
+       [=](Change r) {
+         for (int i = 0; i < 65; ++i) how(r).add_agent_models("conclave-demo");
+       }},
+      {"agents of nine models",
+       [=](Change r) {
+         for (int i = 0; i < 9; ++i) how(r).add_agent_models(fmt::format("model-{}", i));
+       }},
+      {"agents' models that begin with another than the request's",
+       [=](Change r) {
+         r.set_model("conclave-demo");
+         how(r).add_agent_models("conclave-novice");
        }},
       {"a certainty of NaN",
        [=](Change r) {

@@ -11,7 +11,7 @@
 #include "tests/integration/groups.h"
 #include "tests/integration/replay.h"
 
-// Agents of one model, and a pass of another, through all programs.
+// Agents of one model and a pass of another, and agents of both, through all programs.
 namespace conclave {
 namespace {
 
@@ -143,6 +143,41 @@ TEST_F(OtherModelTest, TheAgentsSayWhatTheySayWithoutIt) {
   }
   // It may say the same, but it is never as sure of each token.
   EXPECT_NE(merged.logprobs.at(kPass), own.logprobs.at(kPass)) << "another model wrote it";
+}
+
+// An agent's bits depend on the agent alone: also on who the others are.
+TEST_F(OtherModelTest, AgentsOfTwoModelsSayWhatTheySayAmongTheirOwnAndReplay) {
+  const std::map<std::string, std::string> fingerprints = FingerprintsReady();
+  v1::GenerateRequest request = Question();
+  v1::Contemplation& how = *request.mutable_contemplation();
+  how.clear_aggregator_model();
+  how.set_aggregation(v1::AGGREGATION_VOTE);
+  how.set_max_agents(5);
+  v1::GenerateRequest own = request, others = request;
+  others.set_model("conclave-novice");
+  how.add_agent_models("conclave-demo");
+  how.add_agent_models("conclave-novice");
+
+  const Heard mixed = Ask(request), demo = Ask(own), novice = Ask(others);
+
+  ASSERT_TRUE(mixed.status.ok()) << mixed.status.error_message();
+  ASSERT_TRUE(demo.status.ok() && novice.status.ok());
+  for (uint32_t agent = 0; agent < 5; ++agent) {
+    const Heard& alone = agent % 2 == 0 ? demo : novice;
+    EXPECT_EQ(mixed.tokens.at(agent), alone.tokens.at(agent)) << agent;
+    EXPECT_EQ(mixed.logprobs.at(agent), alone.logprobs.at(agent)) << agent;
+  }
+  const v1::Receipt& receipt = mixed.receipt();
+  EXPECT_EQ(receipt.agent_fingerprints(0), fingerprints.at("conclave-demo"));
+  EXPECT_EQ(receipt.agent_fingerprints(1), fingerprints.at("conclave-novice"));
+  EXPECT_EQ(receipt.agents(3).model(), "conclave-novice");
+  EXPECT_EQ(receipt.prompt().computed() + receipt.prompt().shared(), receipt.prompt().total());
+  EXPECT_FALSE(receipt.counts_from_stream());
+
+  const Heard again = Ask(ReplayOf(request, receipt));
+  ASSERT_TRUE(again.status.ok()) << again.status.error_message();
+  EXPECT_EQ(again.tokens, mixed.tokens);
+  EXPECT_EQ(again.receipt().result_hash(), receipt.result_hash());
 }
 
 TEST_F(OtherModelTest, WhereItsOnlyGroupIsGoneTheVoteAnswers) {

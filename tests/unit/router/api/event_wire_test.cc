@@ -76,7 +76,8 @@ Receipt FullReceipt() {
                             .stopped_by = StoppedBy(),
                             .thinking_forced = true,
                             .accepted = true,
-                            .probes_agreed = true});
+                            .probes_agreed = true,
+                            .model = "big"});
   receipt.thinking_tokens = 11;
   receipt.answer_tokens = 12;
   receipt.aggregation_tokens = 13;
@@ -92,6 +93,8 @@ Receipt FullReceipt() {
   receipt.probe_tokens = 16;
   receipt.aggregator_model = "big";
   receipt.aggregator_fingerprint = "x";
+  receipt.agent_models = {"m", "big"};
+  receipt.agent_fingerprints = {"f", "x"};
   return receipt;
 }
 
@@ -105,9 +108,10 @@ TEST(EventWireTest, EveryFieldOfEveryEventArrives) {
                            .fingerprint = "f",
                            .time_of_day = 3,
                            .decision_version = 4,
-                           .aggregator_fingerprint = "x"}),
+                           .aggregator_fingerprint = "x",
+                           .agent_fingerprints = {"f", "x"}}),
             kNothing);
-  EXPECT_EQ(Unset(AgentStarted{.prompt_tokens = 3, .grant = 4}), kNothing);
+  EXPECT_EQ(Unset(AgentStarted{.prompt_tokens = 3, .grant = 4, .model = "big"}), kNothing);
   EXPECT_EQ(Unset(AgentDelta{.thinking = "t",
                              .answer = "a",
                              .tokens = {{.id = 1,

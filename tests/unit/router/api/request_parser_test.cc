@@ -94,6 +94,7 @@ TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {
   wire.mutable_contemplation()->set_stop_rule(v1::STOP_RULE_NONE);
   wire.mutable_contemplation()->set_aggregation(v1::AGGREGATION_SYNTHESISE);
   wire.mutable_contemplation()->set_aggregator_model("big");
+  for (const char* model : {"m", "big"}) wire.mutable_contemplation()->add_agent_models(model);
   wire.mutable_contemplation()->mutable_patience()->set_nanos(1'000'000);
   wire.mutable_budget()->set_thinking_tokens(1);
   wire.mutable_budget()->set_answer_tokens(1 << 24);
@@ -135,6 +136,7 @@ TEST(RequestParserTest, EveryFieldOfAFullRequestArrives) {
   EXPECT_EQ(request->stop_rule, StopRule::kNone);
   EXPECT_EQ(request->aggregation, Aggregation::kSynthesise);
   EXPECT_EQ(request->aggregator_model, "big");
+  EXPECT_THAT(request->agent_models, testing::ElementsAre("m", "big"));
   EXPECT_EQ(request->patience, absl::Milliseconds(1));
   EXPECT_EQ(request->thinking_tokens, 1);
   EXPECT_EQ(request->answer_tokens, 1 << 24);

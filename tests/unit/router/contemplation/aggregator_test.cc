@@ -62,11 +62,11 @@ TEST_F(AggregatorTest, ThePassRunsOnAGroupOfItsModelInItsWords) {
   EndFamily();
 
   ASSERT_EQ(opened_.size(), 2u);
-  EXPECT_EQ(opened_[0].model, "m");
-  EXPECT_EQ(opened_[1].model, "big");
-  EXPECT_EQ(opened_[1].opening.fingerprint, "x");
+  EXPECT_EQ(opened_[0].places[0].model, "m");
+  EXPECT_EQ(opened_[1].places[0].model, "big");
+  EXPECT_EQ(opened_[1].places[0].fingerprint, "x");
   EXPECT_EQ(opened_[1].opening.seed, opened_[0].opening.seed);
-  EXPECT_EQ(opened_[1].agents, 1);
+  EXPECT_EQ(opened_[1].places[0].agents, 1);
   Place(1, "x");
   ASSERT_EQ(gangs_.size(), 2u);
   EXPECT_EQ(TextOf(gangs_[1].agents[0].messages.back()), "Merge <bb.>\n<aaa.> for What?");
@@ -186,8 +186,8 @@ TEST_F(AggregatorTest, ALostPassGoesOnWhereItsFingerprintIs) {
   Say(kSynthesiser, "zz");
   Lose(Unavailable("killed"));
   ASSERT_EQ(opened_.size(), 3u);
-  EXPECT_EQ(opened_[2].model, "big");
-  EXPECT_EQ(opened_[2].opening.fingerprint, "x");
+  EXPECT_EQ(opened_[2].places[0].model, "big");
+  EXPECT_EQ(opened_[2].places[0].fingerprint, "x");
   Place(1, "f");
   EXPECT_TRUE(closed_) << "the agents' own fingerprint will not do";
   Pass(absl::Seconds(1));
@@ -231,8 +231,8 @@ TEST_F(AggregatorTest, ARoundThatWasLostBeforeItsEndMovesFromNowhere) {
   Lose(Unavailable("killed"));
 
   ASSERT_EQ(opened_.size(), 2u);
-  EXPECT_EQ(opened_[1].model, "big");
-  EXPECT_EQ(opened_[1].opening.fingerprint, "x");
+  EXPECT_EQ(opened_[1].places[0].model, "big");
+  EXPECT_EQ(opened_[1].places[0].fingerprint, "x");
 }
 
 TEST_F(AggregatorTest, ItsAnswerIsReadByItsOwnKey) {
@@ -270,7 +270,7 @@ TEST_F(AggregatorTest, ItJoinsWhatTheAgentsModelSplit) {
   Say(MakeAgentId(kPartStage, 1, 0), "b.");
   ASSERT_TRUE(finished_);
   EndFamily();
-  ASSERT_EQ(opened_.back().model, "big");
+  ASSERT_EQ(opened_.back().places[0].model, "big");
   Place(1, "x");
   EXPECT_EQ(TextOf(gangs_.back().agents[0].messages.back()), "Join one=a.\ntwo.=b.");
   AcceptAll();

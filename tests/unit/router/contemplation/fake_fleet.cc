@@ -135,8 +135,12 @@ void FakeFleet::Obey(const Command& command) {
                           ASSERT_FALSE(run_) << "two attempts at a time";
                           run_.emplace();
                           run_->attempt = open.attempt;
-                          run_->wanted = open.agents;
-                          run_->model = open.model;
+                          run_->wanted = 0;
+                          for (const PlaceWanted& place : open.places) {
+                            run_->wanted = std::max(run_->wanted, place.agents);
+                            run_->fingerprints.push_back(place.fingerprint);
+                          }
+                          run_->model = open.places.front().model;
                           run_->room = random_.Between(chaos_.least_room, chaos_.most_room);
                           run_->pool = random_.Between(chaos_.least_pool, chaos_.least_pool + 8);
                           run_->room = std::min(run_->room, run_->pool);
@@ -187,6 +191,7 @@ void FakeFleet::Work() {
 void FakeFleet::FindPlace() {
   const bool other = run_->model == kOtherModel;
   ASSERT_TRUE(other || run_->model == kAgentsModel) << "nobody serves " << run_->model;
+  std::vector<std::string> there = run_->fingerprints;
   if (random_.Chance(chaos_.no_place) || (other && chaos_.no_other)) {
     run_->gone = true;
     run_->outbox.push_back(PlacementFailed{.attempt = run_->attempt, .why = Unavailable("nobody")});
@@ -198,10 +203,11 @@ void FakeFleet::FindPlace() {
   lost_any_ = lost_any_ || foreign;
   const int credits = chaos_.tells_credits ? run_->room : random_.Below(3);
   run_->others = Others();
+  there.front() = other ? "x" : "f";
+  if (foreign) there[static_cast<size_t>(random_.Below(static_cast<int>(there.size())))] = "g";
   run_->outbox.push_back(Placed{.attempt = run_->attempt,
-                                .fingerprint = foreign ? "g"
-                                               : other ? "x"
-                                                       : "f",
+                                .fingerprint = there.front(),
+                                .beside = {there.begin() + 1, there.end()},
                                 .credits = credits,
                                 .running = run_->others,
                                 .words = "group g serves"});

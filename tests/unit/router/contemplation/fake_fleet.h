@@ -138,6 +138,7 @@ class FakeFleet {
     int attempt = 0;
     int wanted = 1;
     std::string model = {};
+    std::vector<std::string> fingerprints = {};  // As the places want them.
     bool placed = false, gone = false, finishing = false, over = false;
     bool silent = false, broken = false;
     int room = 0, pool = 0, others = 0;

@@ -268,6 +268,27 @@ void AddAggregator(Scenario& scenario) {
   if (request.patience) request.patience = std::min(*request.patience, patience);
 }
 
+void AddModels(Scenario& scenario) {
+  Request& request = scenario.request;
+  if (request.mode != Mode::kContemplating) return;
+  Random random(scenario.seed ^ 0x3a0de15);
+  random.Next();
+  for (int i = random.Between(1, 3); i > 0; --i) {
+    ModelDescription& other = scenario.others.emplace_back(scenario.model);
+    other.name = fmt::format("{}{}", kAgentsModel, i);
+    other.fingerprint = fmt::format("f{}", i);
+    other.profile.end_thinking_tokens = random.Below(3);
+    other.profile.max_candidates = random.Between(1, 9);
+    if (random.Chance(10)) other.profile.refine_text.clear();
+  }
+  request.agent_models = {kAgentsModel};
+  for (int i = random.Between(1, 5); i > 0; --i) {
+    const int which = random.Below(static_cast<int>(scenario.others.size()) + 1);
+    request.agent_models.push_back(
+        which == 0 ? kAgentsModel : scenario.others[static_cast<size_t>(which) - 1].name);
+  }
+}
+
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather) {
   Random random(weather);
   Scenario replay = scenario;
@@ -292,6 +313,7 @@ Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t w
                                      .time_of_day = receipt.time_of_day,
                                      .fingerprint = receipt.fingerprint,
                                      .aggregator_fingerprint = receipt.aggregator_fingerprint,
+                                     .agent_fingerprints = receipt.agent_fingerprints,
                                      .decision_version = receipt.decision_version,
                                      .decisions = receipt.decisions,
                                      .result_hash = receipt.result_hash};

@@ -22,11 +22,12 @@ struct Scenario {
   Request request;
   ModelDescription model;
   std::optional<ModelDescription> aggregator;  // Whose the pass is.
+  std::vector<ModelDescription> others;        // Whose agents there are besides.
   Limits limits;
   World world;
 
   absl::StatusOr<Plan> MakePlan() const {
-    return router::MakePlan(request, model, limits, aggregator ? &*aggregator : nullptr);
+    return router::MakePlan(request, model, limits, aggregator ? &*aggregator : nullptr, others);
   }
   Chaos chaos;
   bool calm = false;  // Nothing goes wrong and no clock runs out; agents may join late.
@@ -52,6 +53,8 @@ void AddProbes(Scenario& scenario);
 void AddRounds(Scenario& scenario);
 // With a pass of another model, whose groups may be missing; after AddRounds and AddSelection.
 void AddAggregator(Scenario& scenario);
+// With agents of several models; after AddRounds, AddWaves and AddProbes.
+void AddModels(Scenario& scenario);
 // The same request again, in other weather, led by what the receipt says.
 Scenario MakeReplay(const Scenario& scenario, const Receipt& receipt, uint64_t weather);
 
@@ -110,7 +113,8 @@ class Watcher {
   Bill bill_;  // Where there is no receipt.
   std::optional<Completed> completed_;
   bool closed_by_completed_ = false;
-  std::string model_;  // Of the attempt.
+  std::vector<PlaceWanted> places_;        // Of the attempt.
+  std::map<AgentId, std::string> models_;  // Of those that were sent.
 
   std::set<AgentId> out_;            // Counted, cut, or kept out.
   std::map<AgentId, int64_t> held_;  // Granted; once it is counted or cut, kept.

@@ -29,7 +29,8 @@ void LedFamily::Begin(int agents, int least) {
 }
 
 void LedFamily::Begin() {
-  const auto plan = MakePlan(request_, model_, limits_, aggregator_ ? &*aggregator_ : nullptr);
+  const auto plan =
+      MakePlan(request_, model_, limits_, aggregator_ ? &*aggregator_ : nullptr, others_);
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(plan->fingerprint, "f");
   family_.emplace(*plan, limits_);
@@ -62,8 +63,11 @@ void LedFamily::Tell(decltype(Event::what) what) {
 
 void LedFamily::Place(int credits, const std::string& fingerprint) {
   placing_ = false;
-  Tell(Placed{
-      .attempt = attempt_, .fingerprint = fingerprint, .credits = credits, .words = "group g"});
+  Placed placed{
+      .attempt = attempt_, .fingerprint = fingerprint, .credits = credits, .words = "group g"};
+  const std::vector<PlaceWanted>& places = opened_.back().places;
+  for (size_t i = 1; i < places.size(); ++i) placed.beside.push_back(places[i].fingerprint);
+  Tell(placed);
 }
 
 void LedFamily::Accept(const AddGang& gang) {
@@ -139,6 +143,7 @@ void LedFamily::BeginReplay(const Receipt& receipt) {
                                .time_of_day = receipt.time_of_day,
                                .fingerprint = receipt.fingerprint,
                                .aggregator_fingerprint = receipt.aggregator_fingerprint,
+                               .agent_fingerprints = receipt.agent_fingerprints,
                                .decision_version = receipt.decision_version,
                                .decisions = receipt.decisions,
                                .result_hash = receipt.result_hash};
@@ -166,7 +171,7 @@ void LedFamily::Replay(const Receipt& receipt) {
   BeginReplay(receipt);
   for (size_t sent = 0; !is_done();) {
     if (placing_) {
-      Place(64, opened_.back().opening.fingerprint);
+      Place(64, opened_.back().places[0].fingerprint);
       continue;
     }
     if (sent == gangs_.size()) {

@@ -64,6 +64,7 @@ class LedFamily : public ::testing::Test {
   Request request_;
   ModelDescription model_;
   std::optional<ModelDescription> aggregator_;  // Whose the pass is.
+  std::vector<ModelDescription> others_;        // Whose agents there are besides.
   Limits limits_;
   absl::Time now_ = absl::FromUnixSeconds(1000);
   std::optional<Contemplation> family_;

@@ -37,6 +37,7 @@ struct Totals {
   int joined = 0, in_parts = 0;       // Split questions: joined; answered by parts.
   int not_split = 0;                  // Asked whole after all.
   int moved = 0, stayed = 0;          // Passes of another model; those that it never began.
+  int mixed = 0;                      // Requests whose agents were of several models.
   int told = 0;                       // Agents of replays with words of their own.
   int resumed = 0;                    // Requests whose agents were resumed.
   std::array<Taken, 5> taken;         // By kind.
@@ -193,6 +194,14 @@ void CountMoved(const Plan& plan, const Completed& completed, Totals& totals) {
   }
 }
 
+void CountMixed(const Completed& completed, Totals& totals) {
+  std::set<std::string> models;
+  for (const AgentUsage& usage : completed.receipt.agents) {
+    if (usage.kept > 0 && StageOf(usage.agent) != kAggregateStage) models.insert(usage.model);
+  }
+  totals.mixed += models.size() > 1 ? 1 : 0;
+}
+
 void RunOne(uint64_t seed, Totals& totals) {
   const bool weighted = seed / 4 % 3 == 1;
   Scenario scenario = weighted ? MakeWeightedScenario(seed) : MakeScenario(seed);
@@ -202,6 +211,7 @@ void RunOne(uint64_t seed, Totals& totals) {
   if (seed / 4 % 11 < 2) AddSelection(scenario);
   if (seed / 4 % 13 < 5) AddProbes(scenario);
   if (seed / 4 % 17 < 5) AddAggregator(scenario);
+  if (seed / 4 % 19 < 5) AddModels(scenario);
   ++totals.histories;
   const auto plan = scenario.MakePlan();
   if (!plan.ok()) {
@@ -222,6 +232,7 @@ void RunOne(uint64_t seed, Totals& totals) {
   CountAgreed(*plan, scenario.world, *outcome.completed, totals);
   CountRounds(*plan, *outcome.completed, totals);
   CountMoved(*plan, *outcome.completed, totals);
+  CountMixed(*outcome.completed, totals);
   CountTaken(outcome.completed->receipt.decisions, totals);
   totals.resumed += outcome.completed->receipt.resumes > 0 ? 1 : 0;
   const bool decided = !outcome.completed->receipt.decisions.empty();
@@ -268,15 +279,15 @@ TEST_P(SimulationTest, EveryHistoryKeepsTheRulesAndReplaysToTheSameBytes) {
       totals.picked, totals.agreed, totals.events);
   fmt::print(
       "{} refined, {} of them by the round before, {} joined, {} by parts, {} not split, {} passes "
-      "of another model, {} that found none\n",
+      "of another model, {} that found none, {} with agents of several models\n",
       totals.refined, totals.fell_back, totals.joined, totals.in_parts, totals.not_split,
-      totals.moved, totals.stayed);
+      totals.moved, totals.stayed, totals.mixed);
   if (totals.histories < 500) return;
   for (const int reached :
        {totals.told, totals.weighted, totals.overturned, totals.barred, totals.later_waves,
         totals.unasked, totals.priced, totals.accepted, totals.rejected, totals.picked,
         totals.agreed, totals.refined, totals.fell_back, totals.joined, totals.in_parts,
-        totals.not_split, totals.moved, totals.stayed}) {
+        totals.not_split, totals.moved, totals.stayed, totals.mixed}) {
     EXPECT_GT(reached, 0);
   }
 }

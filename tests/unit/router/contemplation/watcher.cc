@@ -57,18 +57,37 @@ void Watcher::See(const std::vector<Command>& commands, absl::Time now) {
 }
 
 void Watcher::SeeOpen(const OpenRun& open) {
-  model_ = open.model;
-  const bool other = plan_.aggregator && open.model == plan_.aggregator->model;
-  const std::string& wanted = other ? plan_.aggregator->fingerprint : plan_.fingerprint;
-  ASSERT_EQ(open.opening.fingerprint, wanted) << "not where it may run";
+  places_ = open.places;
+  ASSERT_FALSE(places_.empty());
+  std::set<std::string> models;
+  for (const PlaceWanted& place : places_) {
+    ASSERT_TRUE(models.insert(place.model).second) << "two places of one model";
+    ASSERT_GE(place.agents, place.least);
+    ASSERT_GE(place.least, 1);
+    std::string wanted = plan_.fingerprint;
+    if (plan_.aggregator && place.model == plan_.aggregator->model)
+      wanted = plan_.aggregator->fingerprint;
+    for (const OtherModel& other : plan_.others)
+      if (place.model == other.model) wanted = other.fingerprint;
+    ASSERT_EQ(place.fingerprint, wanted) << "not where it may run";
+  }
 }
 
-// A pass of another model runs nowhere else, and nobody else runs there.
+// Each runs where its model is served: a pass of another model nowhere else, and nobody else there.
 void Watcher::SeeGang(const AddGang& gang) {
   ASSERT_FALSE(gang.agents.empty());
+  ASSERT_LT(static_cast<size_t>(gang.place), places_.size());
+  const std::string& model = places_[static_cast<size_t>(gang.place)].model;
   for (const AgentRecipe& recipe : gang.agents) {
-    const bool other = plan_.aggregator && StageOf(recipe.id) == kAggregateStage;
-    ASSERT_EQ(model_, other ? plan_.aggregator->model : plan_.model);
+    std::string wanted = plan_.model;
+    if (plan_.aggregator && StageOf(recipe.id) == kAggregateStage) wanted = plan_.aggregator->model;
+    if (StageOf(recipe.id) == kThinkStage && !plan_.request.agent_models.empty())
+      wanted = plan_.request.agent_models[static_cast<size_t>(IndexOf(recipe.id)) %
+                                          plan_.request.agent_models.size()];
+    // Which part has whom, its size says: it is always the same, below.
+    if (StageOf(recipe.id) == kPartStage) wanted = model;
+    ASSERT_EQ(model, wanted);
+    ASSERT_EQ(models_.try_emplace(recipe.id, model).first->second, model) << "it was another's";
     held_[recipe.id] = recipe.grant;
     CheckRound(recipe.id);
     CheckWave(recipe.id);
@@ -203,9 +222,16 @@ void Watcher::Close(const FakeFleet& fleet) {
   CheckVerdicts(*completed_);
 }
 
-// What it was sent with, less its words. REQUIRES: it does not merge.
+// What it was sent with, less its words: what its model's first one in the plan has. REQUIRES: it
+// does not merge.
 AgentRecipe Watcher::RecipeOf(AgentId agent) const {
   AgentRecipe recipe = StageOf(agent) == kSplitStage ? plan_.split : plan_.agents.front();
+  const std::vector<std::string>& models = plan_.request.agent_models;
+  const auto sent = models_.find(agent);
+  if (sent != models_.end() && StageOf(agent) != kSplitStage && !models.empty()) {
+    const auto of = std::find(models.begin(), models.end(), sent->second) - models.begin();
+    recipe = plan_.agents[static_cast<size_t>(of)];
+  }
   recipe.id = agent;
   return recipe;
 }

@@ -66,6 +66,11 @@ void AddStrategyOptions(CLI::App& ask, AskOptions& o) {
       ->type_name("X,...")
       ->delimiter(',')
       ->group(kGroup);
+  ask.add_option("--agent-models", o.agent_models,
+                 "A served model for each agent, again from the first: A,B (--model for all)")
+      ->type_name("NAME,...")
+      ->delimiter(',')
+      ->group(kGroup);
   ask.add_option("--rounds", o.rounds, "For refine: rounds behind the first, 1 to 8 (1)")
       ->type_name("N")
       ->group(kGroup);

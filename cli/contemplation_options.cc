@@ -87,6 +87,10 @@ absl::Status SetStrategy(const AskOptions& options, v1::Contemplation& how) {
     if (!IsUtf8(role)) return InvalidArgument("--role is not UTF-8; convert it, as with iconv");
     how.add_roles(role);
   }
+  for (const std::string& model : options.agent_models) {
+    if (!IsUtf8(model)) return InvalidArgument("--agent-models is not UTF-8");
+    how.add_agent_models(model);
+  }
   for (const double each : options.temperatures) how.add_temperatures(static_cast<float>(each));
   if (options.wave) how.set_wave(*options.wave);
   if (options.rounds) how.set_rounds(*options.rounds);
@@ -173,6 +177,7 @@ absl::Status RefuseContemplation(const AskOptions& options) {
       {options.wave.has_value(), "--wave"},
       {!options.roles.empty(), "--role"},
       {!options.temperatures.empty(), "--temperatures"},
+      {!options.agent_models.empty(), "--agent-models"},
       {options.rounds.has_value(), "--rounds"},
       {options.drafts.has_value(), "--drafts"},
       {options.digest_bytes.has_value(), "--digest-bytes"},

@@ -33,7 +33,7 @@ struct AskOptions : ServerOptions {
   std::string aggregation, aggregator_model, stop_rule, answer_key, on_loss, vote_weight;
   std::string strategy, effort;
   std::optional<int> wave, rounds, drafts, digest_bytes, probe_every, probe_agree, probe_tokens;
-  std::vector<std::string> roles;
+  std::vector<std::string> roles, agent_models;
   std::vector<double> temperatures;
   // The checker: at most one of the three; check_numbers only with check_value.
   std::string check_value, check_regex, check_schema_file;

@@ -158,8 +158,11 @@ void TextPrinter::On(const v1::GenerateResponse& event) {
                        event.admitted().seed()));
       break;
     case v1::GenerateResponse::kAgentStarted:
-      Note(fmt::format("{:<11} > prompt of {} tokens, may produce {}", BriefName(event.agent()),
-                       event.agent_started().prompt_tokens(), event.agent_started().grant()));
+      Note(fmt::format("{:<11} > prompt of {} tokens, may produce {}{}", BriefName(event.agent()),
+                       event.agent_started().prompt_tokens(), event.agent_started().grant(),
+                       event.agent_started().model().empty()
+                           ? ""
+                           : ", of " + OneLine(event.agent_started().model())));
       break;
     case v1::GenerateResponse::kAgentDelta:
       OnDelta(event.agent(), event.agent_delta());

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "cli/terminal_text.h"
@@ -204,6 +205,23 @@ void AddAgents(const v1::Receipt& receipt, Table& table) {
   }
 }
 
+// Who was of which model, where they were of several.
+void AddModels(const v1::Receipt& receipt, Table& table) {
+  std::set<std::string> told;
+  for (int i = 0; i < receipt.agent_models_size(); ++i) {
+    const std::string& model = receipt.agent_models(i);
+    if (!told.insert(model).second) continue;
+    const std::string in_usage = i == 0 ? "" : model;
+    const auto agents = std::ranges::count_if(receipt.agents(), [&](const auto& usage) {
+      return usage.model() == in_usage && StageOf(AgentId{usage.agent()}) != kAggregateStage;
+    });
+    const std::string fingerprint =
+        i < receipt.agent_fingerprints_size() ? receipt.agent_fingerprints(i) : "";
+    table.Row("agents of", fmt::format("{}: {}, fingerprint {:.12}", OneLine(model), agents,
+                                       OneLine(fingerprint)));
+  }
+}
+
 void AddVotes(const v1::Receipt& receipt, Table& table) {
   for (const v1::Vote& vote : receipt.votes()) {
     const std::string count = vote.weight() == vote.count()
@@ -225,6 +243,7 @@ std::string ReceiptText(const v1::Receipt& receipt, int columns) {
               fmt::format("{}, fingerprint {:.12}", OneLine(receipt.aggregator_model()),
                           OneLine(receipt.aggregator_fingerprint())));
   }
+  AddModels(receipt, table);
   AddAgents(receipt, table);
   AddTokens(receipt, table);
   AddVotes(receipt, table);

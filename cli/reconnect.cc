@@ -44,9 +44,13 @@ bool NotNow(const absl::Status& status) {
 
 // What must be equal for an answer to be.
 std::string SameBytesOf(const v1::Admitted& admitted) {
-  const std::string& aggregator = admitted.aggregator_fingerprint();
-  return fmt::format("fingerprint {:.12}{} with seed {}", admitted.fingerprint(),
-                     aggregator.empty() ? "" : fmt::format(" (aggregator {:.12})", aggregator),
+  std::string besides;
+  for (const std::string& fingerprint : admitted.agent_fingerprints())
+    besides += fmt::format("{}{:.12}", besides.empty() ? " (agents " : ", ", fingerprint);
+  if (!besides.empty()) besides += ")";
+  if (const std::string& aggregator = admitted.aggregator_fingerprint(); !aggregator.empty())
+    besides += fmt::format(" (aggregator {:.12})", aggregator);
+  return fmt::format("fingerprint {:.12}{} with seed {}", admitted.fingerprint(), besides,
                      admitted.seed());
 }
 
@@ -69,6 +73,7 @@ v1::GenerateRequest JoinedStream::Begin(absl::Duration elapsed) {
     replay.set_time_of_day(admitted_.time_of_day());
     replay.set_fingerprint(admitted_.fingerprint());
     replay.set_aggregator_fingerprint(admitted_.aggregator_fingerprint());
+    *replay.mutable_agent_fingerprints() = admitted_.agent_fingerprints();
     replay.set_decision_version(admitted_.decision_version());
     replay.mutable_decisions()->Add(decisions_.begin(), decisions_.end());
   } else if (request.budget().has_deadline()) {
@@ -89,7 +94,8 @@ absl::StatusOr<bool> JoinedStream::TakeAdmitted(const v1::Admitted& admitted) {
     return true;
   }
   if (admitted.fingerprint() == admitted_.fingerprint() && admitted.seed() == admitted_.seed() &&
-      admitted.aggregator_fingerprint() == admitted_.aggregator_fingerprint()) {
+      admitted.aggregator_fingerprint() == admitted_.aggregator_fingerprint() &&
+      std::ranges::equal(admitted.agent_fingerprints(), admitted_.agent_fingerprints())) {
     return false;
   }
   return Aborted("{} answers; it was {}", SameBytesOf(admitted), SameBytesOf(admitted_));

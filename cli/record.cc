@@ -108,6 +108,7 @@ v1::Replay ReplayOf(const v1::Receipt& receipt) {
   replay.set_time_of_day(receipt.time_of_day());
   replay.set_fingerprint(receipt.fingerprint());
   replay.set_aggregator_fingerprint(receipt.aggregator_fingerprint());
+  *replay.mutable_agent_fingerprints() = receipt.agent_fingerprints();
   replay.set_decision_version(receipt.decision_version());
   *replay.mutable_decisions() = receipt.decisions();
   replay.set_result_hash(receipt.result_hash());

@@ -31,6 +31,7 @@ TEST(AskOptionsTest, GivenNumbersReachTheRequest) {
   AskOptions options = Question();
   options.agents = 16;
   options.aggregator_model = "big";
+  options.agent_models = {"m", "big"};
   options.deadline_seconds = 1.5;
   options.temperature = 0;
   options.seed = 0;
@@ -40,6 +41,7 @@ TEST(AskOptionsTest, GivenNumbersReachTheRequest) {
   ASSERT_TRUE(request.ok());
   EXPECT_EQ(request->contemplation().max_agents(), 16);
   EXPECT_EQ(request->contemplation().aggregator_model(), "big");
+  EXPECT_THAT(request->contemplation().agent_models(), testing::ElementsAre("m", "big"));
   EXPECT_EQ(request->budget().deadline().seconds(), 1);
   EXPECT_EQ(request->budget().deadline().nanos(), 500'000'000);
   EXPECT_TRUE(request->sampling().has_temperature());

@@ -255,7 +255,7 @@ TEST(ReceiptTextTest, NamesEveryCostAndDecisionWithSumsThatAddUp) {
 
 TEST(ReceiptTextTest, RoundsPartsAndOtherModelsAreNamedWhereThereAreAny) {
   v1::Receipt receipt = Bill();
-  for (const char* row : {"rounds", "parts", "ended early", "aggregator"}) {
+  for (const char* row : {"rounds", "parts", "ended early", "aggregator", "agents of"}) {
     EXPECT_THAT(ReceiptText(receipt), Not(HasSubstr(row)));
   }
   receipt.clear_agents();
@@ -264,11 +264,18 @@ TEST(ReceiptTextTest, RoundsPartsAndOtherModelsAreNamedWhereThereAreAny) {
     receipt.add_agents()->set_agent(agent);
   }
   receipt.mutable_agents(1)->set_probes_agreed(true);
+  receipt.mutable_agents(1)->set_model("big");
+  for (const char* model : {"conclave-demo", "big", "big"}) {
+    receipt.add_agent_models(model);
+    receipt.add_agent_fingerprints(std::string(64, model[0]));
+  }
   receipt.set_aggregator_model("big");
   receipt.set_aggregator_fingerprint(std::string(64, 'a'));
 
   const std::string text = ReceiptText(receipt);
   EXPECT_THAT(text, HasSubstr("aggregator  big, fingerprint aaaaaaaaaaaa\n"));
+  EXPECT_THAT(text, HasSubstr("agents of   conclave-demo: 5, fingerprint cccccccccccc\n"));
+  EXPECT_THAT(text, HasSubstr("agents of   big: 1, fingerprint bbbbbbbbbbbb\n"));
   EXPECT_THAT(text, HasSubstr("rounds      2, of 2 + 1 agents\n"));
   EXPECT_THAT(text, HasSubstr("parts       2, of 1 + 2 agents\n"));
   EXPECT_THAT(text, HasSubstr("ended early 1 agent, as their probes agreed\n"));

@@ -115,6 +115,7 @@ TEST_F(JoinedStreamTest, DecisionsAreReplayedOnlyWhenTheAnswerHasBegun) {
   v1::GenerateResponse admitted = Admitted(2);
   admitted.mutable_admitted()->set_fingerprint("f00d");
   admitted.mutable_admitted()->set_aggregator_fingerprint("beef");
+  admitted.mutable_admitted()->add_agent_fingerprints("cafe");
   admitted.mutable_admitted()->set_time_of_day(1234);
   admitted.mutable_admitted()->set_decision_version(2);
   Hear({admitted, Decided(1)});
@@ -128,6 +129,7 @@ TEST_F(JoinedStreamTest, DecisionsAreReplayedOnlyWhenTheAnswerHasBegun) {
   EXPECT_EQ(request.replay().seed(), 7u);
   EXPECT_EQ(request.replay().fingerprint(), "f00d");
   EXPECT_EQ(request.replay().aggregator_fingerprint(), "beef");
+  EXPECT_EQ(request.replay().agent_fingerprints(0), "cafe");
   EXPECT_EQ(request.replay().time_of_day(), 1234);
   EXPECT_EQ(request.replay().decision_version(), 2);
   EXPECT_EQ(request.replay().decisions_size(), 2);

@@ -205,6 +205,20 @@ def report(results):
               f"{seconds[min(n - 1, int(.99 * n))]:>8.3f}")
 
 
+def compare(results):
+    """Of the same questions: points of right answers with their 95 % interval, and how many times the tokens and seconds."""
+    ours = [way for way in ("conclave", "auto") if way in results]
+    for way in ours:
+        for other in (o for o in results if o not in ours):
+            pairs = list(zip(results[way], results[other]))
+            gains = [a["right"] - b["right"] for a, b in pairs]
+            mean, n = statistics.mean(gains), len(gains)
+            half = 1.959964 * (statistics.pvariance(gains) / n) ** .5
+            ratio = [sum(a[key] for a, _ in pairs) / sum(b[key] for _, b in pairs) for key in ("computed", "seconds")]
+            print(f"{way} against {other}: {100 * mean:+.1f} points +-{100 * half:.1f}, {ratio[0]:.2f} of the tokens, {ratio[1]:.2f} of the seconds, "
+                  f"n = {n}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", help="JSON lines, as `conclave eval --write` makes them")
@@ -252,6 +266,7 @@ def main():
                 if out:
                     print(json.dumps(row), file=out, flush=True)
     report(results)
+    compare(results)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 #include <absl/time/time.h>
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -60,10 +59,6 @@ class Contemplation::Course : private CourseState {
   bool AnyEntered() const;
   bool ByAggregator() const;
   std::vector<PlaceWanted> PlacesFor(int agents, int least) const;
-  absl::Status CheckPlaced(const Placed& placed) const;
-  // Of agents of that model, and its name where it isn't the request's.
-  std::string FingerprintOf(int model) const;
-  std::string OtherName(int model) const;
   void MoveToAggregator();
   void SeekAggregator();
   void FinishLine();
@@ -76,8 +71,6 @@ class Contemplation::Course : private CourseState {
   void SendReturning(const std::vector<AgentId>& unsent);
   void SendJoin();
   void Send(const std::vector<AgentId>& agents);
-  bool TakeOff(const std::vector<AgentId>& gang);
-  std::map<int, std::vector<AgentId>> ByPlace(const std::vector<AgentId>& agents) const;
   void AcceptJoin();
   void FirstGangRefused(const Refused& refused);
   void JoinRefused(const Refused& refused);
@@ -89,7 +82,6 @@ class Contemplation::Course : private CourseState {
   int RunTo(const Agent& agent) const;
   int Allowance() const;
   bool InFlight() const;
-  std::vector<AgentId> Unanswered() const;
   bool OpensTheRequest() const;
   void WaitForRoom();
   std::vector<AgentId> Unsent() const;

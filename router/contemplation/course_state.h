@@ -1,9 +1,11 @@
 #pragma once
 
+#include <absl/status/status.h>
 #include <absl/time/time.h>
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -77,6 +79,13 @@ class CourseState {
   Agent& Synthesiser() { return At(plan_.synthesis.id); }
   const Agent& Synthesiser() const { return At(plan_.synthesis.id); }
   bool Runs(const Agent& agent) const;
+  std::vector<AgentId> Unanswered() const;
+  bool TakeOff(const std::vector<AgentId>& gang);
+  std::map<int, std::vector<AgentId>> ByPlace(const std::vector<AgentId>& agents) const;
+  absl::Status CheckPlaced(const Placed& placed) const;
+  // Of agents of that model, and its name where it isn't the request's.
+  std::string FingerprintOf(int model) const;
+  std::string OtherName(int model) const;
 
   const Plan plan_;
   const Limits limits_;

@@ -161,4 +161,55 @@ bool CourseState::Runs(const Agent& agent) const {
   return tally_.StateOf(agent.recipe.id) == Tally::State::kRuns;
 }
 
+std::string CourseState::FingerprintOf(int model) const {
+  if (model > 0) return plan_.others[static_cast<size_t>(model) - 1].fingerprint;
+  return fingerprint_.value_or("");
+}
+
+std::string CourseState::OtherName(int model) const {
+  return model > 0 ? plan_.others[static_cast<size_t>(model) - 1].model : "";
+}
+
+// Whether it is where the family may run.
+absl::Status CourseState::CheckPlaced(const Placed& placed) const {
+  CHECK(placed.beside.size() + 1 == places_.size());
+  for (size_t i = 0; i < places_.size(); ++i) {
+    const std::string& there = i == 0 ? placed.fingerprint : placed.beside[i - 1];
+    const std::string& wanted = places_[i].fingerprint;
+    if (wanted.empty() || there == wanted) continue;
+    return FailedPrecondition("the group has fingerprint {:.12}; the family needs {:.12}", there,
+                              wanted);
+  }
+  return absl::OkStatus();
+}
+
+// The same agents, by their places in the attempt.
+std::map<int, std::vector<AgentId>> CourseState::ByPlace(const std::vector<AgentId>& agents) const {
+  std::map<int, std::vector<AgentId>> places;
+  for (AgentId id : agents) places[At(id).model].push_back(id);
+  return places;
+}
+
+// Agents that were asked for, not to return, and of whom nobody has said yet whether they enter.
+std::vector<AgentId> CourseState::Unanswered() const {
+  std::vector<AgentId> gang;
+  for (const Agent& agent : agents_) {
+    if (agent.seat == Seat::kSent && !agent.entered && Runs(agent)) gang.push_back(agent.recipe.id);
+  }
+  return gang;
+}
+
+// Takes off the gang whose answer is due, if this is it: each is answered whole, on its group in
+// the order of sending.
+bool CourseState::TakeOff(const std::vector<AgentId>& gang) {
+  if (gang.empty() || Find(gang.front()) == nullptr) return false;
+  const int model = At(gang.front()).model;
+  const auto due = std::find_if(asked_.begin(), asked_.end(), [&](const auto& asked) {
+    return At(asked.front()).model == model;
+  });
+  if (due == asked_.end() || *due != gang) return false;
+  asked_.erase(due);
+  return true;
+}
+
 }  // namespace conclave::router

@@ -9,19 +9,6 @@
 namespace conclave::router {
 namespace {}  // namespace
 
-// Takes off the gang whose answer is due, if this is it: each is answered whole, on its group in
-// the order of sending.
-bool Contemplation::Course::TakeOff(const std::vector<AgentId>& gang) {
-  if (gang.empty() || Find(gang.front()) == nullptr) return false;
-  const int model = At(gang.front()).model;
-  const auto due = std::find_if(asked_.begin(), asked_.end(), [&](const auto& asked) {
-    return At(asked.front()).model == model;
-  });
-  if (due == asked_.end() || *due != gang) return false;
-  asked_.erase(due);
-  return true;
-}
-
 // Agents of the round that were to enter by now, have not, and may still.
 std::vector<AgentId> Contemplation::Course::Waiting() const {
   std::vector<AgentId> waiting;
@@ -151,14 +138,6 @@ void Contemplation::Course::Send(const std::vector<AgentId>& agents) {
     asked_.push_back(ids);
     out_.push_back(std::move(gang));
   }
-}
-
-// The same agents, by their places in the attempt.
-std::map<int, std::vector<AgentId>> Contemplation::Course::ByPlace(
-    const std::vector<AgentId>& agents) const {
-  std::map<int, std::vector<AgentId>> places;
-  for (AgentId id : agents) places[At(id).model].push_back(id);
-  return places;
 }
 
 void Contemplation::Course::Visit(const Accepted& accepted) {
@@ -333,15 +312,6 @@ void Contemplation::Course::WithdrawUnanswered() {
   const std::vector<AgentId> gang = Unanswered();
   for (AgentId id : gang) tally_.Withdraw(id);
   Cancel(gang);
-}
-
-// Agents that were asked for, not to return, and of whom nobody has said yet whether they enter.
-std::vector<AgentId> Contemplation::Course::Unanswered() const {
-  std::vector<AgentId> gang;
-  for (const Agent& agent : agents_) {
-    if (agent.seat == Seat::kSent && !agent.entered && Runs(agent)) gang.push_back(agent.recipe.id);
-  }
-  return gang;
 }
 
 void Contemplation::Course::Cancel(const std::vector<AgentId>& agents) {

@@ -69,28 +69,6 @@ std::vector<PlaceWanted> Contemplation::Course::PlacesFor(int agents, int least)
   return places;
 }
 
-std::string Contemplation::Course::FingerprintOf(int model) const {
-  if (model > 0) return plan_.others[static_cast<size_t>(model) - 1].fingerprint;
-  return fingerprint_.value_or("");
-}
-
-std::string Contemplation::Course::OtherName(int model) const {
-  return model > 0 ? plan_.others[static_cast<size_t>(model) - 1].model : "";
-}
-
-// Whether it is where the family may run.
-absl::Status Contemplation::Course::CheckPlaced(const Placed& placed) const {
-  CHECK(placed.beside.size() + 1 == places_.size());
-  for (size_t i = 0; i < places_.size(); ++i) {
-    const std::string& there = i == 0 ? placed.fingerprint : placed.beside[i - 1];
-    const std::string& wanted = places_[i].fingerprint;
-    if (wanted.empty() || there == wanted) continue;
-    return FailedPrecondition("the group has fingerprint {:.12}; the family needs {:.12}", there,
-                              wanted);
-  }
-  return absl::OkStatus();
-}
-
 void Contemplation::Course::CloseAttempt() {
   place_due_ = absl::InfiniteFuture();
   if (line_ == Line::kNone) return;

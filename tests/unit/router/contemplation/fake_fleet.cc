@@ -148,12 +148,9 @@ void FakeFleet::Obey(const Command& command) {
                         },
                         [&](const AddGang& gang) { to_run(gang.attempt); },
                         [&](const CancelAgents& cancel) {
-                          if (random_.Chance(chaos_.hasty_cancel)) {
-                            to_run(cancel.attempt);
-                          } else {
-                            to_run(cancel.attempt);
-                            for (int i = 0; i < 5; ++i) Draw();
-                          }
+                          const bool hasty = random_.Chance(chaos_.hasty_cancel);
+                          to_run(cancel.attempt);
+                          for (int i = 0; i < 5 && !hasty; ++i) Draw();
                         },
                         [&](const RaiseRunTo& raise) { to_run(raise.attempt); },
                         [&](const FinishRun& finish) {

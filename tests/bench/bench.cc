@@ -44,7 +44,7 @@ struct Sizes {
   worker::ModelConfig large = Llama135M();
   int prompt = 512;
   int requests = 15, thinking = 120;
-  int thought = 384;  // Tokens of agents that are asked for their answers so far.
+  int thought = 800;  // Tokens of agents that are asked for their answers so far.
 
   static Sizes Quick() {
     Sizes sizes;
@@ -143,17 +143,22 @@ absl::Status LargeDecodeRow(SharedGroup& group, const Sizes& sizes, const Ceilin
 // What asking costs: the rate of the agents' own tokens with copies of them, and without. The
 // group has twice as many slots as there are agents; copies run beside them.
 absl::Status ProbeRows(SharedGroup& group, const Sizes& sizes, const std::string& model) {
-  for (const int every : {64, 256}) {
+  struct Probing {
+    int every, tokens;
+  };
+  for (const Probing probing : {Probing{64, 20}, Probing{256, 20}, Probing{384, 6}}) {
     double with = 0, without = 0;
     for (int round = 0; round < sizes.large_rounds; ++round) {  // In turn.
       Gang gang{.agents = 8, .tokens = sizes.thought, .seed = static_cast<uint64_t>(31 + round)};
       ASSIGN_OR_RETURN(const Timing alone, RunEngine(group, 2, gang));
       without = std::max(without, DecodeRate(gang, alone));
-      gang.probe_every = every;
+      gang.probe_every = probing.every;
+      gang.probe_tokens = probing.tokens;
       ASSIGN_OR_RETURN(const Timing asked, RunEngine(group, 2, gang));
       with = std::max(with, DecodeRate(gang, asked));
     }
-    Print({.what = fmt::format("decode, {}, 8 agents, asked every {} tokens", model, every),
+    Print({.what = fmt::format("decode, {}, 8 agents, asked for {} every {} tokens", model,
+                               probing.tokens, probing.every),
            .achieved = with,
            .ceiling = without,
            .unit = "tokens/s",

@@ -147,9 +147,10 @@ absl::StatusOr<Timing> RunEngine(SharedGroup& group, const worker::EngineOptions
     spec.sampling.temperature = gang.temperature;
     spec.policy = std::make_unique<GoOn>();
     if (gang.probe_every == 0) continue;
-    spec.probes = {.every = gang.probe_every, .tokens = 20, .force = {1, 2, 3}, .policy = [] {
-                     return std::make_unique<GoOn>();
-                   }};
+    spec.probes = {
+        .every = gang.probe_every, .tokens = gang.probe_tokens, .force = {1, 2, 3}, .policy = [] {
+          return std::make_unique<GoOn>();
+        }};
   }
   RealClock clock;
   worker::Engine engine(options, group, clock);

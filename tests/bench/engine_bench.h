@@ -39,7 +39,8 @@ struct Gang {
   int tokens = 64;    // Of each agent; at least 2 to measure decoding.
   uint64_t seed = 1;  // Of prompt and draws.
   float temperature = 1;
-  int probe_every = 0;  // A copy of each agent is asked so often, for 20 tokens; 0 = never.
+  int probe_every = 0;    // A copy of each agent is asked so often; 0 = never.
+  int probe_tokens = 20;  // Of its answer. Three more are put before it.
 };
 
 // Seconds, by the engine's sink: from Add to everybody's first token, and from there to the end.

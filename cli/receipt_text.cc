@@ -213,7 +213,9 @@ void AddModels(const v1::Receipt& receipt, Table& table) {
     if (!told.insert(model).second) continue;
     const std::string in_usage = i == 0 ? "" : model;
     const auto agents = std::ranges::count_if(receipt.agents(), [&](const auto& usage) {
-      return usage.model() == in_usage && StageOf(AgentId{usage.agent()}) != kAggregateStage;
+      const int stage = StageOf(AgentId{usage.agent()});
+      const bool answers = stage == kThinkStage || stage == kPartStage;
+      return answers && usage.model() == in_usage;
     });
     const std::string fingerprint =
         i < receipt.agent_fingerprints_size() ? receipt.agent_fingerprints(i) : "";

@@ -93,7 +93,8 @@ absl::Status Asker::FindKey(const std::optional<v1::AnswerKey>& suite_key) {
 
 v1::GenerateRequest Asker::RequestFor(const Question& question) const {
   v1::GenerateRequest request = question.arm->request;
-  request.set_model(options_.model);
+  // An arm whose agents are of several models names its own.
+  if (request.contemplation().agent_models().empty()) request.set_model(options_.model);
   SetQuestion(question.problem->question, request.mutable_messages());
   if (!request.has_seed()) request.set_seed(SeedOf(options_.seed, question.problem->id));
   if (suite_key_ && !request.has_answer_key()) *request.mutable_answer_key() = *suite_key_;

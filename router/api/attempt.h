@@ -1,5 +1,6 @@
 #pragma once
 
+#include <absl/status/status.h>
 #include <absl/time/time.h>
 
 #include <functional>
@@ -32,10 +33,14 @@ class Attempt {
     GroupLoad load;
   };
   struct PlaceEnded {
-    int attempt = 0;
+    int attempt = 0, place = 0;
     FamilyTotals totals;
   };
-  using News = std::variant<GroupFound, GivenUp, LoadSeen, PlaceEnded>;
+  struct PlaceLost {
+    int attempt = 0, place = 0;
+    absl::Status why;
+  };
+  using News = std::variant<GroupFound, GivenUp, LoadSeen, PlaceEnded, PlaceLost>;
   using What = decltype(Event::what);
   // Called from any thread. Events of one stream come in order.
   using Post = std::function<void(std::variant<What, News>)>;
@@ -56,12 +61,13 @@ class Attempt {
 
   int number() const { return open_.attempt; }
   // What has happened to the attempt with this; nothing: it goes on, or the news is another's.
+  // PlacementFailed, FamilyEnded and Lost are its last: it has to be destroyed then.
   std::optional<What> Hear(const News& news);
   // REQUIRES: it was placed.
   void Add(AddGang command);
   void Cancel(CancelAgents command);
   void RunTo(RaiseRunTo command);
-  void Finish();
+  void Finish(int place);
 
  private:
   class Stream;
@@ -70,6 +76,8 @@ class Attempt {
   std::optional<What> Visit(const GivenUp& late);
   std::optional<What> Visit(const LoadSeen& seen);
   std::optional<What> Visit(const PlaceEnded& ended);
+  std::optional<What> Visit(const PlaceLost& lost);
+  std::optional<What> EndIfOver();
   void Seek();
   What OpenAll();
   void Open(size_t place);
@@ -84,11 +92,12 @@ class Attempt {
   std::unique_ptr<Fleet::Waiting> waiting_;
   TimerThread::Id timer_ = 0;
   std::vector<int> groups_;  // Of the places that are found.
-  std::vector<std::unique_ptr<FamilyRun>> runs_;
   std::vector<GroupRoom> rooms_;
-  bool finished_ = false;
+  std::vector<std::unique_ptr<FamilyRun>> runs_;
+  std::vector<bool> finished_;  // Of the runs.
   int ended_ = 0;
-  FamilyTotals totals_;  // Of those that ended.
+  FamilyTotals totals_;               // Of those that ended.
+  std::optional<absl::Status> lost_;  // One that was finished was lost.
 };
 
 }  // namespace conclave::router

@@ -113,14 +113,15 @@ void Generation::Drain() {
 void Generation::Handle(Item item) {
   if (const auto* news = std::get_if<Attempt::News>(&item)) {
     if (!attempt_) return;
-    if (auto what = attempt_->Hear(*news)) Feed(*std::move(what));
-    return;
+    auto what = attempt_->Hear(*news);
+    if (!what) return;
+    const bool last = std::holds_alternative<Lost>(*what) ||
+                      std::holds_alternative<FamilyEnded>(*what) ||
+                      std::holds_alternative<PlacementFailed>(*what);
+    if (last) attempt_.reset();
+    return Feed(*std::move(what));
   }
-  auto& what = std::get<decltype(Event::what)>(item);
-  const auto* lost = std::get_if<Lost>(&what);
-  // What one group lost, others have no use for.
-  if (lost != nullptr && attempt_ && attempt_->number() == lost->attempt) attempt_.reset();
-  Feed(std::move(what));
+  Feed(std::get<decltype(Event::what)>(std::move(item)));
 }
 
 void Generation::NoteFirstToken(const decltype(Event::what)& what) {
@@ -165,8 +166,8 @@ void Generation::Do(RaiseRunTo& command) {
   if (attempt_) attempt_->RunTo(std::move(command));
 }
 
-void Generation::Do(FinishRun&) {
-  if (attempt_) attempt_->Finish();
+void Generation::Do(FinishRun& command) {
+  if (attempt_) attempt_->Finish(command.place);
 }
 
 void Generation::Do(CloseRun&) { attempt_.reset(); }

@@ -105,7 +105,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Do(AddGang& command);
   void Do(CancelAgents& command);
   void Do(RaiseRunTo& command);
-  void Do(FinishRun&);
+  void Do(FinishRun& command);
   void Do(CloseRun&);
   void Do(Emit& command);
   void Do(WakeAt& command);

@@ -16,8 +16,7 @@
 namespace conclave::router {
 
 // The rules that move one request. What happens in token time is the tally's; what happens on the
-// stream is each agent's seat. An agent that runs without a seat is to be sent: that is all there
-// is to resuming.
+// stream is each agent's seat. Who runs without a seat is to be sent: that is all of resuming.
 class Contemplation::Course : private CourseState {
  public:
   Course(Plan plan, const Limits& limits);
@@ -62,6 +61,7 @@ class Contemplation::Course : private CourseState {
   void MoveToAggregator();
   void SeekAggregator();
   void FinishLine();
+  void FinishOtherPlaces();
 
   // family_gangs.cc: who is sent, and what the worker says to it.
   void Visit(const Accepted& accepted);

@@ -80,7 +80,7 @@ class CourseState {
   const Agent& Synthesiser() const { return At(plan_.synthesis.id); }
   bool Runs(const Agent& agent) const;
   std::vector<AgentId> Unanswered() const;
-  bool TakeOff(const std::vector<AgentId>& gang);
+  bool TakeOff(int place, const std::vector<AgentId>& gang);
   std::map<int, std::vector<AgentId>> ByPlace(const std::vector<AgentId>& agents) const;
   absl::Status CheckPlaced(const Placed& placed) const;
   // Of agents of that model, and its name where it isn't the request's.
@@ -109,6 +109,7 @@ class CourseState {
   int attempt_ = 0;
   Line line_ = Line::kNone;
   std::vector<PlaceWanted> places_;         // Of the attempt.
+  int places_left_ = 0;                     // The first ones, that are not finished.
   std::optional<std::string> fingerprint_;  // Of the first group; then the only one that will do.
   std::string words_;                       // Of the group that serves.
   int credits_ = 0;

@@ -47,26 +47,31 @@ struct CreditsChanged {
   int places = 0;
 };
 // The answers to AddGang, in its order.
+// `place`: of the attempt's, who says it.
 struct Accepted {
   int attempt = 0;
   std::vector<AcceptedAgent> agents;
+  int place = 0;
 };
 struct Refused {
   int attempt = 0;
   std::vector<AgentId> agents;
   absl::Status why;
   int width = 0;  // kOutOfRange: how many of these would fit.
+  int place = 0;
 };
 struct Delta {
   int attempt = 0;
   FamilyDelta delta;
+  int place = 0;
 };
 // A copy of an agent answered.
 struct Probed {
   int attempt = 0;
   ProbeResult result;
+  int place = 0;
 };
-// The stream ended well, after FinishRun.
+// The stream (of each place) ended well, after FinishRun.
 struct FamilyEnded {
   int attempt = 0;
   FamilyTotals totals;
@@ -125,9 +130,12 @@ struct RaiseRunTo {
   std::vector<AgentId> agents;
   std::vector<int> counts;
 };
-// No agent will follow and nothing more will be sent: half-close.
+// No agent will follow and nothing more will be sent there: half-close. With the last of its places
+// the attempt is finished: it ends well, or is lost, when all of them have; what is lost of those
+// that were finished before is told then.
 struct FinishRun {
   int attempt = 0;
+  int place = 0;
 };
 // Cancel the stream, or the wait for a place.
 struct CloseRun {

@@ -201,11 +201,9 @@ std::vector<AgentId> CourseState::Unanswered() const {
 
 // Takes off the gang whose answer is due, if this is it: each is answered whole, on its group in
 // the order of sending.
-bool CourseState::TakeOff(const std::vector<AgentId>& gang) {
-  if (gang.empty() || Find(gang.front()) == nullptr) return false;
-  const int model = At(gang.front()).model;
+bool CourseState::TakeOff(int place, const std::vector<AgentId>& gang) {
   const auto due = std::find_if(asked_.begin(), asked_.end(), [&](const auto& asked) {
-    return At(asked.front()).model == model;
+    return At(asked.front()).model == place;
   });
   if (due == asked_.end() || *due != gang) return false;
   asked_.erase(due);

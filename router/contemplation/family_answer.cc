@@ -143,6 +143,7 @@ void Contemplation::Course::StartPass(std::vector<Message> messages, int candida
       {}, AggregationStarted{.method = Selects() ? Aggregation::kSelect : Aggregation::kSynthesise,
                              .candidates = candidates,
                              .model = plan_.aggregator ? plan_.aggregator->model : ""});
+  FinishOtherPlaces();
   plan_.aggregator ? MoveToAggregator() : SeekLine(1);
 }
 

@@ -7,7 +7,6 @@
 
 // Gangs: who is sent when, and what the worker answers.
 namespace conclave::router {
-namespace {}  // namespace
 
 // Agents of the round that were to enter by now, have not, and may still.
 std::vector<AgentId> Contemplation::Course::Waiting() const {
@@ -97,19 +96,16 @@ void Contemplation::Course::SendReturning(const std::vector<AgentId>& unsent) {
   if (!gang.empty()) Send(gang);
 }
 
-// Late ones of one model; another one's first where the last gang of this one found no room.
+// Late ones of one model, the next one behind that whose gang found no room.
 void Contemplation::Course::SendJoin() {
-  std::vector<AgentId> waiting = Waiting();
+  const std::vector<AgentId> waiting = Waiting();
   const int worth = MayEnter();
   if (!waiting.empty() && worth == 0 && !tally_.Any(Tally::State::kRuns))
     return Narrow(NarrowOf(ToEnter()));
-  const auto next = std::find_if(waiting.begin(), waiting.end(),
-                                 [this](AgentId id) { return At(id).model != no_room_; });
-  if (!waiting.empty()) {
-    const int model = At(next == waiting.end() ? waiting.front() : *next).model;
-    std::erase_if(waiting, [&](AgentId id) { return At(id).model != model; });
-  }
-  join_ = std::move(waiting);
+  const std::map<int, std::vector<AgentId>> by_model = ByPlace(waiting);
+  const auto next = by_model.upper_bound(no_room_);
+  join_.clear();
+  if (!by_model.empty()) join_ = next == by_model.end() ? by_model.begin()->second : next->second;
   auto room = static_cast<size_t>(std::min(Allowance(), worth));
   if (ToldApart() && gang_limit_ > 0) room = std::min(room, static_cast<size_t>(gang_limit_));
   if (join_.size() > room) join_.resize(room);
@@ -144,7 +140,8 @@ void Contemplation::Course::Visit(const Accepted& accepted) {
   if (accepted.attempt != attempt_ || (line_ != Line::kOpen && line_ != Line::kFinished)) return;
   std::vector<AgentId> gang, entered;
   for (const AcceptedAgent& taken : accepted.agents) gang.push_back(taken.id);
-  if (!TakeOff(gang)) return Break(DataLoss("a gang was accepted that was not asked for"));
+  if (!TakeOff(accepted.place, gang))
+    return Break(DataLoss("a gang was accepted that was not asked for"));
   for (const AcceptedAgent& taken : accepted.agents) {
     Agent& agent = At(taken.id);
     agent.seat = Seat::kTaken;
@@ -167,7 +164,7 @@ void Contemplation::Course::Visit(const Accepted& accepted) {
   // A part for which somebody has entered may do without its others, after a while.
   const bool parts = round_.kind == Round::Kind::kParts && stage_ == Stage::kThink;
   if (!entered.empty() && (!std::exchange(gang_entered_, true) || parts)) {
-    const bool others = !Waiting().empty();
+    const bool others = !Waiting().empty() || !join_.empty();
     narrow_due_ = others && !script_ ? now_ + limits_.narrow_wait : absl::InfiniteFuture();
     if (others) retry_due_ = now_ + limits_.retry_wait;
   }
@@ -186,7 +183,7 @@ void Contemplation::Course::AcceptJoin() {
 
 void Contemplation::Course::Visit(const Refused& refused) {
   if (refused.attempt != attempt_ || (line_ != Line::kOpen && line_ != Line::kFinished)) return;
-  if (!TakeOff(refused.agents)) {
+  if (!TakeOff(refused.place, refused.agents)) {
     return Break(DataLoss("a gang was refused that was not asked for"));
   }
   no_room_ = At(refused.agents.front()).model;
@@ -219,10 +216,14 @@ void Contemplation::Course::WaitForRoom() {
 }
 
 // Of agents of several models a part may be refused while the others are on their way, or there:
-// for want of room it waits, and joins; otherwise the reason is the request's own.
+// for want of room it waits, and joins; otherwise the reason is the request's own, but that fewer
+// fit.
 void Contemplation::Course::FirstGangRefused(const Refused& refused) {
   const int size = static_cast<int>(refused.agents.size());
   for (AgentId id : refused.agents) tally_.Withdraw(id);
+  const int rounds = rounds_opened_;
+  AdvanceRound();  // What the gang held up is counted first: a decision comes after it.
+  if (stage_ != Stage::kThink || rounds_opened_ > rounds) return;
   if (AnyEntered() && !OpensTheRequest()) return WaveRefused(refused);
   if (absl::IsResourceExhausted(refused.why)) {
     if (AnyEntered() || tally_.Any(Tally::State::kRuns)) {

@@ -28,6 +28,7 @@ void Contemplation::Course::OpenAttempt(int agents, int least) {
   least_ = least;
   place_due_ = agents > least ? now_ + limits_.place_wait : absl::InfiniteFuture();
   places_ = PlacesFor(agents, std::min(agents, least));
+  places_left_ = static_cast<int>(places_.size());
   out_.push_back(OpenRun{.attempt = attempt_,
                          .places = places_,
                          .opening = {.request_id = plan_.request.id,
@@ -38,7 +39,8 @@ void Contemplation::Course::OpenAttempt(int agents, int least) {
                                      .fingerprint = {}}});
 }
 
-// Where so many agents are to run, a place for each model: the agents are of them in turn.
+// Where so many agents are to run, a place for each model that has any: they are of them in turn,
+// and those that were lost of whichever they are.
 std::vector<PlaceWanted> Contemplation::Course::PlacesFor(int agents, int least) const {
   if (ByAggregator()) {
     return {{.model = plan_.aggregator->model,
@@ -47,13 +49,16 @@ std::vector<PlaceWanted> Contemplation::Course::PlacesFor(int agents, int least)
              .least = least}};
   }
   const std::string& own = fingerprint_ ? *fingerprint_ : plan_.fingerprint;
-  // What merges, splits or answers alone is of the first.
-  if (stage_ == Stage::kSynthesise || plan_.others.empty())
-    return {{.model = plan_.model, .fingerprint = own, .agents = agents, .least = least}};
-  std::vector<PlaceWanted> places = {{.model = plan_.model, .fingerprint = own}};
-  for (const OtherModel& other : plan_.others)
+  std::vector<PlaceWanted> places = {
+      {.model = plan_.model, .fingerprint = own, .agents = agents, .least = least}};
+  const auto shares = static_cast<int>(std::min(plan_.models.size(), plan_.agents.size()));
+  const int last = *std::max_element(plan_.models.begin(), plan_.models.begin() + shares);
+  if (stage_ == Stage::kSynthesise || last == 0) return places;  // What merges is of the first.
+  for (int i = 0; i < last; ++i) {
+    const OtherModel& other = plan_.others[static_cast<size_t>(i)];
     places.push_back({.model = other.model, .fingerprint = other.fingerprint});
-  const auto shares = static_cast<int>(plan_.models.size());
+  }
+  const std::map<int, std::vector<AgentId>> lost = ByPlace(Unsent());
   for (size_t i = 0; i < places.size(); ++i) {
     const auto share = [&](int of) {
       int count = 0;
@@ -61,8 +66,10 @@ std::vector<PlaceWanted> Contemplation::Course::PlacesFor(int agents, int least)
         count += plan_.models[static_cast<size_t>(agent % shares)] == static_cast<int>(i) ? 1 : 0;
       return count;
     };
-    places[i].agents = std::max(1, share(agents));
-    places[i].least = std::max(1, share(least));
+    const auto returning = lost.find(static_cast<int>(i));
+    const int returns = returning == lost.end() ? 0 : static_cast<int>(returning->second.size());
+    places[i].agents = std::max(1, lost.empty() ? share(agents) : std::min(returns, agents));
+    places[i].least = std::max(1, lost.empty() ? share(least) : 1);
     places[i].share = share(shares);
     places[i].shares = shares;
   }
@@ -172,9 +179,14 @@ void Contemplation::Course::LoseLine(const absl::Status& why) {
   }
   if (stage_ == Stage::kSettle) return Complete();
   if (!wanted) return SeekAggregator();  // What it had to give, it gave.
-  if (!served && (full || (!sent && absl::IsResourceExhausted(why)))) return Requeue();
+  const bool no_room = full || (!sent && absl::IsResourceExhausted(why));
+  if (!served && no_room) return Requeue();
   if (fingerprint_) {
     EmitEvent({}, GroupChanged{.reason = std::string(MessageOf(why)), .resumed = false});
+  }
+  if (no_room && !plan_.others.empty()) {  // The other models' groups were only quicker.
+    returning_ = true;
+    return Requeue();
   }
   Return(why);
 }
@@ -234,6 +246,10 @@ void Contemplation::Course::GiveUpLost(std::string_view why) {
       Synthesiser().seat != Seat::kTaken) {
     lost.push_back(plan_.synthesis.id);
   }
+  if (lost.empty() && line_ == Line::kOpen) {  // All have returned; others wait for room.
+    returning_ = false;
+    return;
+  }
   if (script_ || (stage_ == Stage::kThink && !EnoughWithout(lost))) {
     return Fail(Unavailable("{}", why));
   }
@@ -274,7 +290,15 @@ void Contemplation::Course::SeekAggregator() {
 void Contemplation::Course::FinishLine() {
   line_ = Line::kFinished;
   receipt_due_ = now_ + limits_.receipt_wait;
-  out_.push_back(FinishRun{.attempt = attempt_});
+  for (; places_left_ > 0; --places_left_)
+    out_.push_back(FinishRun{.attempt = attempt_, .place = places_left_ - 1});
+}
+
+// The pass needs a group of its own model alone: what befalls the others is nothing to it.
+void Contemplation::Course::FinishOtherPlaces() {
+  if (line_ != Line::kOpen) return;
+  for (; places_left_ > 1; --places_left_)
+    out_.push_back(FinishRun{.attempt = attempt_, .place = places_left_ - 1});
 }
 
 bool Contemplation::Course::AnyEntered() const {

@@ -8,7 +8,8 @@ void Contemplation::Course::Visit(const Probed& probed) {
   if (probed.attempt != attempt_ || (line_ != Line::kOpen && line_ != Line::kFinished)) return;
   const auto id = static_cast<uint32_t>(probed.result.agent);
   Agent* agent = Find(probed.result.agent);
-  if (agent == nullptr || agent->seat != Seat::kTaken || agent->recipe.probe_every == 0) {
+  if (agent == nullptr || agent->seat != Seat::kTaken || agent->model != probed.place ||
+      agent->recipe.probe_every == 0) {
     return Break(DataLoss("a copy of agent {} answered, which nobody asks", id));
   }
   if (const absl::Status status = Hear(*agent, probed.result); !status.ok()) {

@@ -124,7 +124,8 @@ bool Contemplation::Course::Refines() const {
 
 // As many as the first round was planned for, each with what it sees of the drafts.
 std::vector<AgentRecipe> Contemplation::Course::RefiningAgents() const {
-  const int most = plan_.profile.max_candidates;
+  int most = plan_.profile.max_candidates;  // They are the same for all.
+  for (const OtherModel& other : plan_.others) most = std::min(most, other.profile.max_candidates);
   std::vector<CountedAnswer> answers = AnswersHeard();
   std::erase_if(answers, [](const CountedAnswer& answer) { return answer.text.empty(); });
   std::vector<std::string> drafts = Candidates(ballot_, answers, most);

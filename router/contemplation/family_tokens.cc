@@ -32,7 +32,7 @@ absl::Status CheckForced(const AgentRecipe& recipe, const FamilyDelta& delta) {
 void Contemplation::Course::Visit(const Delta& delta) {
   if (delta.attempt != attempt_ || (line_ != Line::kOpen && line_ != Line::kFinished)) return;
   Agent* agent = Find(delta.delta.agent);
-  if (agent == nullptr || agent->seat != Seat::kTaken) {
+  if (agent == nullptr || agent->seat != Seat::kTaken || agent->model != delta.place) {
     return Break(DataLoss("tokens of agent {}, which does not run",
                           static_cast<uint32_t>(delta.delta.agent)));
   }

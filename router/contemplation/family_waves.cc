@@ -125,15 +125,16 @@ void Contemplation::Course::RefusedApart(const Refused& refused) {
 // has nobody yet, no fewer than it needs.
 void Contemplation::Course::WaveRefused(const Refused& refused) {
   const int size = static_cast<int>(refused.agents.size());
-  const int least = AnyOfRoundEntered() ? 0 : Least();
+  const int least = Entered() > 0 ? 0 : Least();
   if (!absl::IsResourceExhausted(refused.why)) {
     if (ToldApart()) return RefusedApart(refused);
     // Whatever the group says, fewer than it refused.
     const int width = std::min(refused.width, size - 1);
     if (width < least) return Fail(refused.why);
-    const auto out = Waiting().size() - static_cast<size_t>(std::max(0, width));
+    const int waiting = static_cast<int>(ByPlace(Waiting())[refused.place].size());
+    const int out = waiting - std::max(0, width);
     const bool too_few =
-        before_ && Entered() + static_cast<int>(ToEnter().size() - out) < FewestToSpeak();
+        before_ && Entered() + static_cast<int>(ToEnter().size()) - out < FewestToSpeak();
     return too_few ? Narrow(NarrowOf(ToEnter())) : NarrowTo(refused, width);
   }
   credits_ = 0;

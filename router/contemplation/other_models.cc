@@ -1,6 +1,7 @@
 #include "router/contemplation/other_models.h"
 
 #include <algorithm>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -93,21 +94,27 @@ absl::StatusOr<std::vector<AgentRecipe>> ResolveOthers(const Request& request,
   return recipes;
 }
 
-int AgentsAtATime(const Request& request, const ModelDescription& model,
-                  const std::vector<ModelDescription>& others) {
-  if (request.agent_models.empty()) return model.max_agents;
-  const int shares = static_cast<int>(request.agent_models.size());
-  int most = 0;
-  for (const std::string& name : request.agent_models) {
-    const ModelDescription* found =
-        name == request.agent_models.front() ? &model : FindNamed(others, name);
-    if (found == nullptr || found->max_agents == 0) continue;
-    const auto share = static_cast<int>(
-        std::count(request.agent_models.begin(), request.agent_models.end(), name));
-    const int fit = found->max_agents / share * shares;
-    most = most == 0 ? fit : std::min(most, fit);
+std::optional<AtATime> AgentsAtATime(const Request& request, const ModelDescription& model,
+                                     const std::vector<ModelDescription>& others) {
+  const std::vector<std::string>& names = request.agent_models;
+  if (names.empty()) {
+    if (model.max_agents == 0) return std::nullopt;
+    return AtATime{.agents = model.max_agents, .model = model.name};
   }
-  return most;
+  constexpr int kMost = 64;  // A request has no more.
+  std::map<std::string, int> taken;
+  for (int agents = 0; agents < kMost; ++agents) {
+    const std::string& name = names[static_cast<size_t>(agents) % names.size()];
+    const ModelDescription* of = name == names.front() ? &model : FindNamed(others, name);
+    if (of != nullptr && of->max_agents > 0 && ++taken[name] > of->max_agents)
+      return AtATime{.agents = agents, .model = name};
+  }
+  return std::nullopt;
+}
+
+absl::Status OfAgents(const Plan& plan, int model, const absl::Status& status) {
+  if (status.ok() || model == 0) return status;
+  return Of("agents of " + plan.others[static_cast<size_t>(model) - 1].model, status);
 }
 
 absl::Status CheckAgents(const ReplaySpec& replay, const Request& request, const Plan& plan) {

@@ -54,8 +54,8 @@ struct Width {
   int least = 1, most = 1;
 };
 
-// `at_a_time`: agents that a group can run; 0: not known.
-absl::StatusOr<Width> ResolveWidth(const Request& request, const std::string& model, int at_a_time,
+// `at_a_time`: agents that a group can run, where it is known.
+absl::StatusOr<Width> ResolveWidth(const Request& request, const std::optional<AtATime>& at_a_time,
                                    const Limits& limits) {
   const int cap = std::min(kMostAgents, limits.max_agents);
   Width width;
@@ -73,9 +73,11 @@ absl::StatusOr<Width> ResolveWidth(const Request& request, const std::string& mo
     return Wrong("contemplation.wave",
                  fmt::format("is {}; the limit is {}", *request.wave, width.most));
   }
-  if (at_a_time > 0 && width.least > at_a_time) {
-    return Wrong("contemplation.min_agents", fmt::format("is {}; a group of {} runs {} at a time",
-                                                         width.least, model, at_a_time));
+  if (at_a_time && width.least > at_a_time->agents) {
+    return Wrong("contemplation.min_agents",
+                 fmt::format("is {}; a group of {} runs {} at a time{}", width.least,
+                             at_a_time->model, at_a_time->agents,
+                             request.agent_models.empty() ? "" : ", those of others included"));
   }
   return width;
 }
@@ -347,9 +349,9 @@ absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& mode
 
   Width width;
   std::vector<AgentRecipe> recipes;
-  const int at_a_time = AgentsAtATime(request, model, others);
+  const std::optional<AtATime> at_a_time = AgentsAtATime(request, model, others);
   if (plan.mode == Mode::kContemplating) {
-    ASSIGN_OR_RETURN(width, ResolveWidth(request, model.name, at_a_time, limits));
+    ASSIGN_OR_RETURN(width, ResolveWidth(request, at_a_time, limits));
     ASSIGN_OR_RETURN(recipes, ResolveOthers(request, others, plan));
     plan.synthesis = recipe;
     if (aggregator != nullptr) RETURN_IF_ERROR(ResolveAggregator(request, *aggregator, plan));
@@ -370,9 +372,10 @@ absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& mode
     recipe.grant = static_cast<int>(std::min<int64_t>(recipe.grant, plan.total_tokens));
   }
   recipes.insert(recipes.begin(), recipe);
-  for (AgentRecipe& each : recipes) {
-    DrawApart(request, width.most, each.sampling);
-    RETURN_IF_ERROR(ResolveFewest(request, each));
+  for (size_t i = 0; i < recipes.size(); ++i) {
+    DrawApart(request, width.most, recipes[i].sampling);
+    const absl::Status fits = ResolveFewest(request, recipes[i]);
+    RETURN_IF_ERROR(OfAgents(plan, static_cast<int>(i), fits));
   }
   recipe = recipes.front();
   plan.synthesis.budget.min_tokens = recipe.budget.min_tokens;
@@ -391,8 +394,9 @@ absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& mode
   plan.profile = model.profile;
   for (size_t i = 0; i < recipes.size(); ++i) {
     if (plan.mode == Mode::kContemplating) ResolveConfidence(request, plan, recipes[i]);
-    const PromptProfile& profile = plan.profile_of(static_cast<int>(i));
-    RETURN_IF_ERROR(ResolveProbes(request, profile, plan, recipes[i]));
+    const auto of = static_cast<int>(i);
+    const absl::Status fits = ResolveProbes(request, plan.profile_of(of), plan, recipes[i]);
+    RETURN_IF_ERROR(OfAgents(plan, of, fits));
   }
   ASSIGN_OR_RETURN(plan.stop, ResolveStop(request, width.most));
   MakeAgents(request, recipes, width.most, plan);
@@ -417,7 +421,7 @@ absl::StatusOr<Plan> MakePlan(const Request& asked, const ModelDescription& mode
   RETURN_IF_ERROR(ResolveReplay(request, plan));
   plan.model = model.name;
   plan.fingerprint = request.replay ? request.replay->fingerprint : model.fingerprint;
-  plan.group_agents = at_a_time > 0 ? at_a_time : width.most;
+  plan.group_agents = at_a_time ? std::max(1, at_a_time->agents) : width.most;
   plan.request = request;
   plan.request.include.tokens |= request.top_logprobs.has_value();
   return plan;

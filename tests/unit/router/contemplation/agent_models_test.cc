@@ -276,6 +276,117 @@ TEST_F(AgentModelsTest, ThePassIsOfTheFirstModelOnTheSameAttempt) {
   ExpectReplays();
 }
 
+// As the review of a refusal that comes late had it: three ends wait for the other model's gang.
+TEST_F(AgentModelsTest, WhatAGangHeldUpIsCountedBeforeItsRefusalDecides) {
+  request_.agent_models = {"m", "m", "big"};
+  request_.stop_rule = StopRule::kSettled;
+  Begin(6, 1);
+  Place(6);
+  ASSERT_EQ(gangs_.size(), 2u);
+  Accept(AddGang(gangs_[0]));
+  Say(Thinker(0), "aa.");
+  Say(Thinker(1), "aa.");
+  Say(Thinker(3), "aa.");
+  Say(Thinker(4), "bbbbb");
+  Refuse(AddGang(gangs_[1]), OutOfRange("one fits"), 1);
+  ASSERT_FALSE(Decisions().empty());
+  int64_t clock = 0;
+  for (const Decision& decision : Decisions()) {
+    EXPECT_GE(decision.clock, clock);
+    clock = decision.clock;
+  }
+  if (!finished_) {
+    AcceptAll();
+    for (const int agent : {2, 4}) Say(Thinker(agent), "b.");
+  }
+  ExpectReplays();
+}
+
+TEST_F(AgentModelsTest, WhoWaitsForRoomIsNotWhoWasLost) {
+  limits_.resume_wait = absl::Seconds(20);
+  Begin(2, 2);
+  Place(2);
+  Accept(AddGang(gangs_[0]));
+  Refuse(AddGang(gangs_[1]), ResourceExhausted("full"));
+  Say(Thinker(0), "a");
+  Lose(Unavailable("killed"));
+  Place(2);
+  for (int i = 0; i < 1000 && !is_done(); ++i) {
+    while (gangs_.size() > 2) {
+      const AddGang gang = gangs_.back();
+      gangs_.pop_back();
+      gang.place == 0 ? Accept(gang) : Refuse(gang, ResourceExhausted("full"));
+    }
+    Pass(absl::Milliseconds(50));
+  }
+  EXPECT_FALSE(is_done()) << "it waits for its minimum";
+}
+
+TEST_F(AgentModelsTest, AGroupThatHasNoRoomForTheStreamIsNoLoss) {
+  request_.on_loss = OnLoss::kFail;
+  Begin(2, 1);
+  Place(2);
+  Accept(AddGang(gangs_[0]));
+  Say(Thinker(0), "a");
+  for (int i = 0; i < 5; ++i) {
+    Lose(ResourceExhausted("too many families"));
+    EXPECT_FALSE(is_done()) << i;
+    Pass(absl::Milliseconds(50));
+    ASSERT_TRUE(placing_);
+    Place(2);
+  }
+  AcceptAll();
+  EXPECT_FALSE(is_done());
+}
+
+TEST_F(AgentModelsTest, WhatBefallsAGroupThatNobodyNeedsAnyMoreIsNothingToThePass) {
+  request_.aggregation = Aggregation::kSynthesise;
+  Begin(2, 1);
+  Place(2);
+  AcceptAll();
+  Say(Thinker(1), "aa.");
+  Say(Thinker(0), "bb.");
+  EXPECT_FALSE(finished_) << "the pass is to come";
+  EXPECT_EQ(gangs_.back().place, 0);
+  AcceptAll();
+  Say(kSynthesiser, "zz.");
+  EXPECT_TRUE(finished_);
+  ExpectReplays();
+}
+
+TEST_F(AgentModelsTest, NobodySpeaksForAnothersAgents) {
+  Begin(2, 1);
+  Place(2);
+  AcceptAll();
+  Delta delta{.attempt = attempt_, .delta = {}, .place = 1};
+  delta.delta.agent = Thinker(0);
+  delta.delta.answer = "a";
+  delta.delta.tokens = {{.token = {.id = 1}, .text_end = 1}};
+  Tell(delta);
+  EXPECT_TRUE(closed_);
+  EXPECT_EQ(opened_.size(), 2u) << "its group is not believed any more";
+}
+
+TEST_F(AgentModelsTest, AModelThatNobodyIsOfIsNotSought) {
+  request_.agent_models = {"m", "m", "big"};
+  Begin(2, 1);
+  EXPECT_EQ(opened_[0].places.size(), 1u);
+}
+
+TEST_F(AgentModelsTest, TheMinimumIsAgainstWhatOneGroupOfEachRuns) {
+  request_.agent_models = {"m", "big", "big"};
+  others_[0].max_agents = 3;
+  request_.max_agents = 8;
+  request_.min_agents = 5;  // m, big, big, m, big.
+  EXPECT_TRUE(MakePlan(request_, model_, limits_, nullptr, others_).ok());
+  request_.min_agents = 6;
+  const auto plan = MakePlan(request_, model_, limits_, nullptr, others_);
+  ASSERT_TRUE(absl::IsInvalidArgument(plan.status()));
+  EXPECT_TRUE(MessageOf(plan.status()).find("a group of big runs 5 at a time") !=
+              std::string_view::npos)
+      << plan.status();
+}
+
 TEST_F(AgentModelsTest, BudgetsBeyondAnotherModelsPositionsAreRefused) {
   others_[0].max_positions = 32;
   request_.answer_tokens = 64;

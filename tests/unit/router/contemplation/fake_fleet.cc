@@ -18,117 +18,16 @@ struct Overloaded : Visitors... {
 template <typename... Visitors>
 Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
-FakeStream MakeStream(const World& world, AgentId agent) {
-  Random random(world.seed * 1'000'003 + static_cast<uint32_t>(agent));
-  random.Next();
-  FakeStream stream;
-  const int thinking = random.Below(world.longest);
-  for (int i = 0; i < thinking; ++i) stream.thinking += static_cast<char>('a' + i % 26);
-  stream.answer = random.Chance(50) ? "It is so.\n" : "";
-  const bool mute = random.Chance(world.mute);
-  if (!mute) stream.answer += "Answer: " + std::to_string(10 + random.Below(world.answers));
-  if (mute && random.Chance(50)) stream.answer += "I do not know.";
-  if (random.Chance(30)) stream.answer += "\n";
-  if (world.picks && StageOf(agent) == kAggregateStage) {
-    stream.answer = "Agent " + std::to_string(random.Below(6)) + ".";
-  }
-  if (StageOf(agent) == kSplitStage) {
-    stream.answer.clear();
-    for (int i = random.Below(6); i > 0; --i) stream.answer += "part " + std::to_string(i) + "\n";
-  }
-  const std::string text = stream.thinking + stream.answer;
-  // Some tokens release nothing, some release more; the last is a stop token without text.
-  for (size_t released = 0; released < text.size();) {
-    released = std::min(text.size(), released + static_cast<size_t>(random.Below(4)));
-    TextToken token;
-    token.token.id = random.Below(1000);
-    token.token.logprob = -0.125f * static_cast<float>(random.Below(8));
-    token.text_end = static_cast<int64_t>(released);
-    stream.tokens.push_back(token);
-  }
-  stream.tokens.push_back({.token = {.id = 1}, .text_end = static_cast<int64_t>(text.size())});
-  // Numbers of their own. Multiples of 1/8 whose sums are exact in any order.
-  Random sure(random.Next());
-  const int usual = sure.Chance(30) ? 160 : 8;
-  for (size_t i = 0; i < stream.tokens.size(); ++i) {
-    TextToken& token = stream.tokens[i];
-    if (sure.Chance(25) && static_cast<int>(i) >= world.forced_from) {
-      token.token = {.id = token.token.id, .kind = TokenKind::kForced};
-    } else {
-      token.token.top_logprob_mean = -0.125f * static_cast<float>(usual + sure.Below(40));
-    }
-  }
-  return stream;
-}
-
 }  // namespace
-
-FamilyDelta FakeStream::Cut(AgentId agent, int from, int to) const {
-  FamilyDelta delta;
-  delta.agent = agent;
-  delta.first = from;
-  delta.tokens.assign(tokens.begin() + from, tokens.begin() + to);
-  const auto end_at = [this](int count) {
-    return count == 0 ? size_t{0} : static_cast<size_t>(tokens[count - 1].text_end);
-  };
-  const size_t begin = end_at(from), end = end_at(to), thought = thinking.size();
-  if (begin < thought) delta.thinking = thinking.substr(begin, std::min(end, thought) - begin);
-  if (end > thought) {
-    const size_t skip = begin > thought ? begin - thought : 0;
-    delta.answer = answer.substr(skip, end - thought - skip);
-  }
-  return delta;
-}
-
-const FakeStream& World::StreamOf(AgentId agent) const {
-  const auto found = streams_.find(agent);
-  if (found != streams_.end()) return found->second;
-  return streams_.emplace(agent, MakeStream(*this, agent)).first->second;
-}
-
-FakeEnd World::EndOf(const AgentRecipe& recipe) const {
-  const std::vector<TextToken>& tokens = StreamOf(recipe.id).tokens;
-  const int whole = static_cast<int>(tokens.size());
-  const bool stops = whole <= recipe.grant;
-  const FakeEnd end = {.length = std::min(whole, recipe.grant),
-                       .cause = stops ? Finish::kStop : Finish::kLength};
-  std::vector<double> drawn;
-  for (int count = 1; recipe.bar.bar > 0 && count < end.length; ++count) {
-    const TokenEvent& token = tokens[static_cast<size_t>(count) - 1].token;
-    if (token.kind == TokenKind::kForced) continue;
-    drawn.push_back(-double{token.top_logprob_mean});
-    if (static_cast<int>(drawn.size()) < recipe.bar.window) continue;
-    const double sum = std::accumulate(drawn.end() - recipe.bar.window, drawn.end(), 0.0);
-    if (sum < recipe.bar.bar * recipe.bar.window) return {.length = count, .cause = Finish::kBar};
-  }
-  return end;
-}
-
-bool World::AsksAt(const AgentRecipe& recipe, int count) const {
-  if (recipe.probe_every == 0 || count % recipe.probe_every != 0) return false;
-  const FakeStream& stream = StreamOf(recipe.id);
-  return stream.tokens[static_cast<size_t>(count) - 1].text_end <
-         static_cast<int64_t>(stream.thinking.size());
-}
-
-// Mostly what another one said.
-ProbeResult World::Ask(AgentId agent, int at) const {
-  Random usual(seed * 7'919 + static_cast<uint32_t>(agent));
-  Random random(usual.Next() + static_cast<uint64_t>(at));
-  ProbeResult probe{.agent = agent, .at = at, .sampled = 1 + random.Below(5), .forced = 2};
-  int answer = usual.Below(answers);
-  if (random.Chance(25)) answer = random.Below(answers + 1);
-  probe.answer = answer == answers ? "hm" : fmt::format("Answer: {}", 10 + answer);
-  return probe;
-}
 
 FakeFleet::FakeFleet(const World& world, const Chaos& chaos, uint64_t seed)
     : world_(world), chaos_(chaos), random_(seed) {}
 
 void FakeFleet::Obey(const Command& command) {
-  const auto to_run = [this, &command](int attempt) {
-    ASSERT_TRUE(run_ && run_->placed && run_->attempt == attempt) << "no such stream";
-    ASSERT_FALSE(finished_) << "a command after FinishRun";
+  const auto to_run = [this, &command](const auto& each) {
+    ASSERT_TRUE(run_ && run_->placed && run_->attempt == each.attempt) << "no such stream";
+    ASSERT_LT(static_cast<size_t>(each.place), run_->fingerprints.size()) << "no such place";
+    ASSERT_FALSE(run_->told_to_finish.contains(each.place)) << "a command after FinishRun";
     if (!run_->gone) run_->inbox.push_back(command);
   };
   std::visit(Overloaded{[this](const OpenRun& open) {
@@ -141,21 +40,23 @@ void FakeFleet::Obey(const Command& command) {
                             run_->fingerprints.push_back(place.fingerprint);
                           }
                           run_->model = open.places.front().model;
+                          const int places = static_cast<int>(open.places.size());
+                          if (places > 1 && random_.Chance(40))
+                            run_->laggard = random_.Below(places);
                           run_->room = random_.Between(chaos_.least_room, chaos_.most_room);
                           run_->pool = random_.Between(chaos_.least_pool, chaos_.least_pool + 8);
                           run_->room = std::min(run_->room, run_->pool);
-                          finished_ = false;
                         },
-                        [&](const AddGang& gang) { to_run(gang.attempt); },
+                        [&](const AddGang& gang) { to_run(gang); },
                         [&](const CancelAgents& cancel) {
                           const bool hasty = random_.Chance(chaos_.hasty_cancel);
-                          to_run(cancel.attempt);
+                          to_run(cancel);
                           for (int i = 0; i < 5 && !hasty; ++i) Draw();
                         },
-                        [&](const RaiseRunTo& raise) { to_run(raise.attempt); },
+                        [&](const RaiseRunTo& raise) { to_run(raise); },
                         [&](const FinishRun& finish) {
-                          to_run(finish.attempt);
-                          finished_ = true;
+                          to_run(finish);
+                          if (run_) run_->told_to_finish.insert(finish.place);
                         },
                         [this](const CloseRun& close) {
                           ASSERT_TRUE(run_ && run_->attempt == close.attempt) << "closed twice";
@@ -240,11 +141,14 @@ void FakeFleet::Break() {
     if (!seated.ended) agent = &seated;
   }
   const int kind = random_.Below(agent == nullptr ? 3 : 6);
+  int place = agent == nullptr ? 0 : agent->place;
   if (agent != nullptr) {
     const auto delivered = delivered_.find(agent->id);
     const int count = delivered == delivered_.end() ? 0 : delivered->second;
     delta = agent->stream->Cut(agent->id, count, count);
-    if (kind == 3) {  // A gap.
+    if (run_->fingerprints.size() > 1 && random_.Chance(20)) {  // Of another one's agent.
+      place = (place + 1) % static_cast<int>(run_->fingerprints.size());
+    } else if (kind == 3) {  // A gap.
       delta.first = count + 1;
       delta.tokens = {{.token = {.id = 1}, .text_end = 1'000}};
     } else if (kind == 4 && count > 0) {  // Another token than before.
@@ -263,7 +167,7 @@ void FakeFleet::Break() {
         .attempt = attempt, .agents = {AgentId{77}}, .why = ResourceExhausted("no"), .width = 0});
   } else {
     if (kind == 2) delta.agent = AgentId{77};
-    say(Delta{.attempt = attempt, .delta = std::move(delta)});
+    say(Delta{.attempt = attempt, .delta = std::move(delta), .place = place});
   }
   run_->gone = run_->broken = lost_any_ = true;
   say(Lost{.attempt = attempt, .why = Unavailable("group g was lost")});
@@ -287,26 +191,16 @@ void FakeFleet::Add(const AddGang& gang) {
   const int size = static_cast<int>(gang.agents.size());
   std::vector<AgentId> ids;
   for (const AgentRecipe& recipe : gang.agents) ids.push_back(recipe.id);
-  if (size > run_->pool) {
-    run_->outbox.push_back(Refused{.attempt = run_->attempt,
-                                   .agents = ids,
-                                   .why = OutOfRange("the pool is small"),
-                                   .width = run_->pool});
-    return;
-  }
-  if (random_.Chance(chaos_.odd_width)) {
-    run_->outbox.push_back(Refused{.attempt = run_->attempt,
-                                   .agents = ids,
-                                   .why = OutOfRange("they would not fit"),
-                                   .width = random_.Below(size + 2)});
-    return;
-  }
-  if (Running() + size > run_->room || random_.Chance(chaos_.refuse)) {
+  const auto refuse = [&](const absl::Status& why, int width) {
     run_->outbox.push_back(Refused{
-        .attempt = run_->attempt, .agents = ids, .why = ResourceExhausted("no room"), .width = 0});
-    return;
-  }
-  Accepted accepted{.attempt = run_->attempt, .agents = {}};
+        .attempt = run_->attempt, .agents = ids, .why = why, .width = width, .place = gang.place});
+  };
+  if (size > run_->pool) return refuse(OutOfRange("the pool is small"), run_->pool);
+  if (random_.Chance(chaos_.odd_width))
+    return refuse(OutOfRange("they would not fit"), random_.Below(size + 2));
+  if (Running() + size > run_->room || random_.Chance(chaos_.refuse))
+    return refuse(ResourceExhausted("no room"), 0);
+  Accepted accepted{.attempt = run_->attempt, .agents = {}, .place = gang.place};
   for (const AgentRecipe& recipe : gang.agents) {
     const FakeStream& stream = world_.StreamOf(recipe.id);
     ASSERT_LE(recipe.produced.size(), stream.tokens.size());
@@ -331,7 +225,8 @@ void FakeFleet::Add(const AddGang& gang) {
                             .end = world_.EndOf(recipe),
                             .ended = false,
                             .slow = random_.Chance(chaos_.slow),
-                            .recipe = recipe});
+                            .recipe = recipe,
+                            .place = gang.place});
     // Copies that may not have answered are made again.
     Seated& seated = run_->seated.back();
     for (int at = std::max(1, fed - recipe.probe_every); at <= fed; ++at) {
@@ -342,18 +237,29 @@ void FakeFleet::Add(const AddGang& gang) {
   run_->outbox.push_back(std::move(accepted));
 }
 
+// The first command of one of the places: each obeys in order, and none knows of another.
 void FakeFleet::ObeyNext() {
   if (run_->inbox.empty()) return;
-  const Command command = std::move(run_->inbox.front());
-  run_->inbox.pop_front();
+  std::map<int, size_t> first;  // By place.
+  for (size_t i = 0; i < run_->inbox.size(); ++i) {
+    const auto note = [&](const auto& each) {
+      if constexpr (requires { each.place; }) first.try_emplace(each.place, i);
+    };
+    std::visit(note, run_->inbox[i]);
+  }
+  const int which = first.size() > 1 ? random_.Below(static_cast<int>(first.size())) : 0;
+  const auto at =
+      run_->inbox.begin() + static_cast<ptrdiff_t>(std::next(first.begin(), which)->second);
+  if (std::next(first.begin(), which)->first == run_->laggard && !random_.Chance(4)) return Draw();
+  const Command command = std::move(*at);
+  run_->inbox.erase(at);
   if (const auto* gang = std::get_if<AddGang>(&command)) return Add(*gang);
-  if (std::holds_alternative<FinishRun>(command)) {
-    run_->finishing = true;
+  if (const auto* finish = std::get_if<FinishRun>(&command)) {
+    run_->finishing.insert(finish->place);
     return EndFamily();
   }
   const auto seat_of = [this](AgentId id) {
-    return std::find_if(run_->seated.begin(), run_->seated.end(),
-                        [id](const Seated& agent) { return agent.id == id; });
+    return std::ranges::find_if(run_->seated, [id](const Seated& agent) { return agent.id == id; });
   };
   if (const auto* cancel = std::get_if<CancelAgents>(&command)) {
     for (AgentId id : cancel->agents) {
@@ -381,7 +287,7 @@ void FakeFleet::Draw() {
   if (every > 0) to = std::min({to, agent.hold(), (agent.count / every + 1) * every});
   if (to == agent.count && !agent.asked.empty()) return Answer(agent);
   if (to == agent.count) return;
-  Push(agent.stream->Cut(agent.id, agent.count, to));
+  Push(agent.stream->Cut(agent.id, agent.count, to), agent.place);
   agent.count = to;
   if (to == agent.end.length) {
     End(agent, agent.end.cause);
@@ -396,7 +302,7 @@ void FakeFleet::Answer(Seated& agent) {
   probe.forced = std::min(probe.forced, agent.recipe.probe_every - probe.sampled);
   agent.asked.pop_front();
   run_->probed += probe.sampled + probe.forced;
-  run_->outbox.push_back(Probed{.attempt = run_->attempt, .result = probe});
+  run_->outbox.push_back(Probed{.attempt = run_->attempt, .result = probe, .place = agent.place});
 }
 
 // The attempt is over, and its bill is what was heard of it.
@@ -417,12 +323,12 @@ void FakeFleet::End(Seated& agent, Finish cause) {
                           .forced = 0,
                           .fed = agent.fed,
                           .trailing = cause == Finish::kStop ? 1 : 0};
-  Push(std::move(delta));
+  Push(std::move(delta), agent.place);
   EndFamily();
 }
 
 // One pending delta an agent: new tokens merge into it.
-void FakeFleet::Push(FamilyDelta delta) {
+void FakeFleet::Push(FamilyDelta delta, int place) {
   for (auto event = run_->outbox.rbegin(); event != run_->outbox.rend(); ++event) {
     const auto* probe = std::get_if<Probed>(&*event);
     if (probe != nullptr && probe->result.agent == delta.agent) break;
@@ -435,11 +341,12 @@ void FakeFleet::Push(FamilyDelta delta) {
     pending->delta.end = delta.end;
     return;
   }
-  run_->outbox.push_back(Delta{.attempt = run_->attempt, .delta = std::move(delta)});
+  run_->outbox.push_back(
+      Delta{.attempt = run_->attempt, .delta = std::move(delta), .place = place});
 }
 
 void FakeFleet::EndFamily() {
-  if (!run_->finishing || run_->over || Running() > 0) return;
+  if (run_->finishing.size() < run_->fingerprints.size() || run_->over || Running() > 0) return;
   run_->over = true;
   FamilyTotals totals;
   int64_t prompts = 0, think = 0, synthesis = 0;

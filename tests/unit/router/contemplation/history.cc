@@ -281,6 +281,8 @@ void AddModels(Scenario& scenario) {
     other.profile.max_candidates = random.Between(1, 9);
     if (random.Chance(10)) other.profile.refine_text.clear();
   }
+  // A part of a gang is refused for good while the others run.
+  if (!scenario.calm && random.Chance(50)) scenario.chaos.odd_width = random.Between(10, 60);
   request.agent_models = {kAgentsModel};
   for (int i = random.Between(1, 5); i > 0; --i) {
     const int which = random.Below(static_cast<int>(scenario.others.size()) + 1);

@@ -55,7 +55,8 @@ void LedFamily::Tell(decltype(Event::what) what) {
     }
     if (auto* emit = std::get_if<Emit>(&command)) events_.push_back(emit->event);
     if (auto* wake = std::get_if<WakeAt>(&command)) wake_ = wake->time;
-    finished_ = finished_ || std::holds_alternative<FinishRun>(command);
+    const auto* finish = std::get_if<FinishRun>(&command);
+    finished_ = finished_ || (finish != nullptr && finish->place == 0);  // The last one.
     closed_ = closed_ || std::holds_alternative<CloseRun>(command);
     succeeded_ = succeeded_ || std::holds_alternative<Succeed>(command);
   }
@@ -72,7 +73,7 @@ void LedFamily::Place(int credits, const std::string& fingerprint) {
 
 void LedFamily::Accept(const AddGang& gang) {
   ++answered_;
-  Accepted accepted{.attempt = gang.attempt, .agents = {}};
+  Accepted accepted{.attempt = gang.attempt, .agents = {}, .place = gang.place};
   for (const AgentRecipe& agent : gang.agents)
     accepted.agents.push_back({.id = agent.id, .prompt_tokens = 5});
   Tell(accepted);
@@ -84,14 +85,26 @@ void LedFamily::AcceptAll() {
 
 void LedFamily::Refuse(const AddGang& gang, const absl::Status& why, int width) {
   ++answered_;
-  Refused refused{.attempt = gang.attempt, .agents = {}, .why = why, .width = width};
+  Refused refused{
+      .attempt = gang.attempt, .agents = {}, .why = why, .width = width, .place = gang.place};
   for (const AgentRecipe& agent : gang.agents) refused.agents.push_back(agent.id);
   Tell(refused);
 }
 
+// Where it was sent last.
+int LedFamily::PlaceOf(AgentId agent) const {
+  int place = 0;
+  for (const AddGang& gang : gangs_) {
+    for (const AgentRecipe& recipe : gang.agents) {
+      if (recipe.id == agent) place = gang.place;
+    }
+  }
+  return place;
+}
+
 void LedFamily::Say(AgentId agent, const std::string& words) {
   std::string& said = words_[agent];
-  Delta delta{.attempt = attempt_, .delta = {}};
+  Delta delta{.attempt = attempt_, .delta = {}, .place = PlaceOf(agent)};
   delta.delta.agent = agent;
   delta.delta.first = static_cast<int>(said.size());
   delta.delta.answer = words;
@@ -111,11 +124,12 @@ void LedFamily::Say(AgentId agent, const std::string& words) {
 
 void LedFamily::Answer(AgentId agent, int at, const std::string& answer) {
   Tell(Probed{.attempt = attempt_,
-              .result = {.agent = agent, .at = at, .answer = answer, .sampled = 3, .forced = 2}});
+              .result = {.agent = agent, .at = at, .answer = answer, .sampled = 3, .forced = 2},
+              .place = PlaceOf(agent)});
 }
 
 void LedFamily::End(AgentId agent, Finish cause) {
-  Delta delta{.attempt = attempt_, .delta = {}};
+  Delta delta{.attempt = attempt_, .delta = {}, .place = PlaceOf(agent)};
   delta.delta.agent = agent;
   delta.delta.first = static_cast<int>(words_[agent].size());
   delta.delta.end = AgentEnding{.cause = cause};

@@ -79,6 +79,8 @@ class LedFamily : public ::testing::Test {
   bool succeeded_ = false, finished_ = false, closed_ = false, placing_ = false;
 
  private:
+  int PlaceOf(AgentId agent) const;
+
   size_t answered_ = 0;                   // Of gangs_.
   std::map<AgentId, std::string> words_;  // What each has said.
 };

@@ -44,11 +44,13 @@ int RightOf(const std::vector<Ballot>& pool) {
       std::count_if(pool.begin(), pool.end(), [](const Ballot& one) { return one.right; }));
 }
 
-// The votes of fewer agents, where all of every question ran to their end.
+// The votes of fewer agents, where equally many of every question ran to their end: those that are
+// asked only where the first ones disagree are not any agents.
 void AddCurve(const std::vector<std::vector<Ballot>>& pools, uint64_t seed, ArmReport& arm) {
-  size_t least = pools.empty() ? 0 : pools[0].size();
-  for (const std::vector<Ballot>& pool : pools) least = std::min(least, pool.size());
-  for (int k = 1; k <= static_cast<int>(least); k *= 2) {
+  for (const std::vector<Ballot>& pool : pools) {
+    if (static_cast<int>(pool.size()) < arm.width) return;
+  }
+  for (int k = 1; k <= arm.width; k *= 2) {
     std::vector<double> majority, pass, tokens, critical_path;
     for (size_t i = 0; i < pools.size(); ++i) {
       const MajorityPoint point = MajorityAtK(pools[i], k, SeedOf(seed, std::to_string(i)));

@@ -87,6 +87,12 @@ TEST(ReportTest, APoolShowsWhatVotesOfFewerComeTo) {
   EXPECT_TRUE(Made(Four()).arms[0].curve.empty());
 }
 
+TEST(ReportTest, WhereAQuestionHadFewerAgentsThereIsNoCurve) {
+  std::vector<Outcome> outcomes = Four();
+  outcomes[5].agents.pop_back();
+  EXPECT_TRUE(Made(outcomes).arms[1].curve.empty());
+}
+
 TEST(ReportTest, WhereAgentsWereCutThereIsNoCurve) {
   std::vector<Outcome> outcomes = Four();
   outcomes[5].cut = 1;

@@ -141,7 +141,7 @@ std::optional<Attempt::What> Attempt::Visit(const PlaceEnded& ended) {
 // What a place was lost with that nobody needs any more, its bill, matters in the end.
 std::optional<Attempt::What> Attempt::Visit(const PlaceLost& lost) {
   if (runs_.empty() || !finished_[static_cast<size_t>(lost.place)])
-    return Lost{.attempt = number(), .why = lost.why};
+    return Lost{.attempt = number(), .why = lost.why, .place = lost.place};
   lost_ = lost.why;
   return EndIfOver();
 }

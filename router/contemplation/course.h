@@ -50,14 +50,14 @@ class Contemplation::Course : private CourseState {
   void OpenAttempt(int agents, int least);
   void CloseAttempt();
   void Break(const absl::Status& why);
-  void LoseLine(const absl::Status& why);
+  void LoseLine(const absl::Status& why, int place = 0);
   void Requeue();
   void Return(const absl::Status& why);
   void GiveUpLost(std::string_view why);
   void MarkResumed();
-  bool AnyEntered() const;
   bool ByAggregator() const;
   std::vector<PlaceWanted> PlacesFor(int agents, int least) const;
+  int LastModel() const;
   void MoveToAggregator();
   void SeekAggregator();
   void FinishLine();

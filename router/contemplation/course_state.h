@@ -79,6 +79,7 @@ class CourseState {
   Agent& Synthesiser() { return At(plan_.synthesis.id); }
   const Agent& Synthesiser() const { return At(plan_.synthesis.id); }
   bool Runs(const Agent& agent) const;
+  bool AnyEntered() const;
   std::vector<AgentId> Unanswered() const;
   bool TakeOff(int place, const std::vector<AgentId>& gang);
   std::map<int, std::vector<AgentId>> ByPlace(const std::vector<AgentId>& agents) const;

@@ -80,6 +80,7 @@ struct FamilyEnded {
 struct Lost {
   int attempt = 0;
   absl::Status why;
+  int place = 0;
 };
 // Time went by: due after WakeAt, harmless at any time.
 struct Tick {};

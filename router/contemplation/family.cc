@@ -161,6 +161,11 @@ bool CourseState::Runs(const Agent& agent) const {
   return tally_.StateOf(agent.recipe.id) == Tally::State::kRuns;
 }
 
+bool CourseState::AnyEntered() const {
+  return std::any_of(agents_.begin(), agents_.end(),
+                     [](const Agent& agent) { return agent.entered; });
+}
+
 std::string CourseState::FingerprintOf(int model) const {
   if (model > 0) return plan_.others[static_cast<size_t>(model) - 1].fingerprint;
   return fingerprint_.value_or("");

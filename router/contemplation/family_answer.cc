@@ -143,6 +143,8 @@ void Contemplation::Course::StartPass(std::vector<Message> messages, int candida
       {}, AggregationStarted{.method = Selects() ? Aggregation::kSelect : Aggregation::kSynthesise,
                              .candidates = candidates,
                              .model = plan_.aggregator ? plan_.aggregator->model : ""});
+  // One that waits for others' models too would wait for nothing.
+  if (line_ == Line::kPlacing && places_.size() > 1) CloseAttempt();
   FinishOtherPlaces();
   plan_.aggregator ? MoveToAggregator() : SeekLine(1);
 }

@@ -67,6 +67,10 @@ void Contemplation::Course::SendWave() {
   if (!first && now_ < retry_due_) return;
   std::vector<AgentId> gang = Waiting();
   if (gang.empty()) return;
+  if (gang_limit_ > 0 && !plan_.others.empty()) {  // Another model may have room.
+    std::stable_partition(gang.begin(), gang.end(),
+                          [this](AgentId id) { return At(id).model != no_room_; });
+  }
   const int worth = MayEnter();
   if (worth == 0) return Narrow(NarrowOf(ToEnter()));
   const int room = first ? std::max(credits_, plan_.min_agents) : plan_.group_agents;
@@ -148,9 +152,14 @@ void Contemplation::Course::Visit(const Accepted& accepted) {
     agent.prompt_tokens = taken.prompt_tokens;
     prompts_.Accepted(taken.id, taken.prompt_tokens);
     if (!Runs(agent)) continue;  // Given up meanwhile, and cancelled.
-    if (agent.entered && returning_) ++resumes_;
-    if (!std::exchange(agent.entered, true)) entered.push_back(taken.id);
-    MarkResumed();
+    const bool returns = std::exchange(agent.entered, true);
+    if (returns && returning_) ++resumes_;
+    if (!returns) entered.push_back(taken.id);
+    // Another model's group may have been quicker than that of those who return.
+    const bool away = std::any_of(agents_.begin(), agents_.end(), [this](const Agent& a) {
+      return a.entered && Runs(a) && a.seat != Seat::kTaken;
+    });
+    if (returns || !away) MarkResumed();
   }
   stream_due_ = absl::InfiniteFuture();
   no_room_ = -1;
@@ -241,6 +250,7 @@ void Contemplation::Course::FirstGangRefused(const Refused& refused) {
     reopen_due_ = now_ + limits_.retry_wait;
   } else if (absl::IsOutOfRange(refused.why) && refused.width > 0 && refused.width < size) {
     NarrowTo(refused, refused.width);
+    WaitForRoom();
   } else {
     Fail(refused.why);
   }

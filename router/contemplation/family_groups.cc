@@ -39,6 +39,20 @@ void Contemplation::Course::OpenAttempt(int agents, int least) {
                                      .fingerprint = {}}});
 }
 
+// The last of the models, in the plan's order, that anybody may still run of.
+int Contemplation::Course::LastModel() const {
+  const auto used = std::min(plan_.models.size(), plan_.agents.size());
+  const bool rounds = plan_.rounds > 0 || plan_.strategy == Strategy::kDecompose;
+  if (rounds || !AnyEntered() || script_)
+    return *std::max_element(plan_.models.begin(),
+                             plan_.models.begin() + static_cast<std::ptrdiff_t>(used));
+  int last = 0;
+  for (const auto& agents : {Unsent(), ToEnter()}) {
+    for (AgentId id : agents) last = std::max(last, At(id).model);
+  }
+  return last;
+}
+
 // Where so many agents are to run, a place for each model that has any: they are of them in turn,
 // and those that were lost of whichever they are.
 std::vector<PlaceWanted> Contemplation::Course::PlacesFor(int agents, int least) const {
@@ -52,7 +66,7 @@ std::vector<PlaceWanted> Contemplation::Course::PlacesFor(int agents, int least)
   std::vector<PlaceWanted> places = {
       {.model = plan_.model, .fingerprint = own, .agents = agents, .least = least}};
   const auto shares = static_cast<int>(std::min(plan_.models.size(), plan_.agents.size()));
-  const int last = *std::max_element(plan_.models.begin(), plan_.models.begin() + shares);
+  const int last = LastModel();
   if (stage_ == Stage::kSynthesise || last == 0) return places;  // What merges is of the first.
   for (int i = 0; i < last; ++i) {
     const OtherModel& other = plan_.others[static_cast<size_t>(i)];
@@ -150,7 +164,7 @@ void Contemplation::Course::Visit(const FamilyEnded& ended) {
 }
 
 void Contemplation::Course::Visit(const Lost& lost) {
-  if (lost.attempt == attempt_ && line_ != Line::kNone) LoseLine(lost.why);
+  if (lost.attempt == attempt_ && line_ != Line::kNone) LoseLine(lost.why, lost.place);
 }
 
 // The peer broke the stream's own rules: it is not believed any more.
@@ -159,13 +173,17 @@ void Contemplation::Course::Break(const absl::Status& why) {
   LoseLine(why);
 }
 
-void Contemplation::Course::LoseLine(const absl::Status& why) {
+void Contemplation::Course::LoseLine(const absl::Status& why, int place) {
   const bool wanted = line_ != Line::kFinished;
   line_ = Line::kNone;
   place_due_ = absl::InfiniteFuture();
   prompts_.Lost();
   const bool served = std::any_of(agents_.begin(), agents_.end(),
                                   [](const Agent& a) { return a.seat == Seat::kTaken; });
+  // Whether the place that was lost had begun, or only others had that were quicker.
+  const bool begun = std::any_of(agents_.begin(), agents_.end(), [place](const Agent& a) {
+    return a.seat == Seat::kTaken && a.model == place;
+  });
   // What a later round sends may be more than the group's streams take: no other one will.
   const bool sent = rounds_opened_ > 1 &&
                     std::any_of(agents_.begin(), agents_.end(),
@@ -184,7 +202,7 @@ void Contemplation::Course::LoseLine(const absl::Status& why) {
   if (fingerprint_) {
     EmitEvent({}, GroupChanged{.reason = std::string(MessageOf(why)), .resumed = false});
   }
-  if (no_room && !plan_.others.empty()) {  // The other models' groups were only quicker.
+  if (no_room && !begun && !plan_.others.empty() && stage_ == Stage::kThink) {
     returning_ = true;
     return Requeue();
   }
@@ -194,7 +212,8 @@ void Contemplation::Course::LoseLine(const absl::Status& why) {
 // The group had no room for the stream: nothing was lost, and it is tried again.
 void Contemplation::Course::Requeue() {
   least_ = AnyEntered() ? 1 : plan_.min_agents;
-  if (AnyEntered()) {
+  // Where all have ended that had entered, others only wait for room.
+  if (AnyEntered() && (plan_.others.empty() || !Unsent().empty())) {
     resume_due_ = std::min({resume_due_, stream_due_, now_ + limits_.resume_wait});
   }
   reopen_due_ = now_ + limits_.retry_wait;
@@ -246,11 +265,13 @@ void Contemplation::Course::GiveUpLost(std::string_view why) {
       Synthesiser().seat != Seat::kTaken) {
     lost.push_back(plan_.synthesis.id);
   }
-  if (lost.empty() && line_ == Line::kOpen) {  // All have returned; others wait for room.
+  const bool all_back = lost.empty() && line_ == Line::kOpen && AnyEntered();
+  if (all_back && !plan_.others.empty() && !script_) {  // Others wait for room.
     returning_ = false;
     return;
   }
-  if (script_ || (stage_ == Stage::kThink && !EnoughWithout(lost))) {
+  const bool fails = stage_ == Stage::kThink && plan_.request.on_loss == OnLoss::kFail;
+  if (script_ || (fails && !lost.empty()) || (stage_ == Stage::kThink && !EnoughWithout(lost))) {
     return Fail(Unavailable("{}", why));
   }
   if (line_ == Line::kPlacing) CloseAttempt();
@@ -299,11 +320,6 @@ void Contemplation::Course::FinishOtherPlaces() {
   if (line_ != Line::kOpen) return;
   for (; places_left_ > 1; --places_left_)
     out_.push_back(FinishRun{.attempt = attempt_, .place = places_left_ - 1});
-}
-
-bool Contemplation::Course::AnyEntered() const {
-  return std::any_of(agents_.begin(), agents_.end(),
-                     [](const Agent& agent) { return agent.entered; });
 }
 
 // Agents run on another group now.

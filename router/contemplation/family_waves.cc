@@ -127,7 +127,10 @@ void Contemplation::Course::WaveRefused(const Refused& refused) {
   const int size = static_cast<int>(refused.agents.size());
   const int least = Entered() > 0 ? 0 : Least();
   if (!absl::IsResourceExhausted(refused.why)) {
-    if (ToldApart()) return RefusedApart(refused);
+    if (ToldApart()) {
+      RefusedApart(refused);
+      return WaitForRoom();
+    }
     // Whatever the group says, fewer than it refused.
     const int width = std::min(refused.width, size - 1);
     if (width < least) return Fail(refused.why);
@@ -135,7 +138,8 @@ void Contemplation::Course::WaveRefused(const Refused& refused) {
     const int out = waiting - std::max(0, width);
     const bool too_few =
         before_ && Entered() + static_cast<int>(ToEnter().size()) - out < FewestToSpeak();
-    return too_few ? Narrow(NarrowOf(ToEnter())) : NarrowTo(refused, width);
+    too_few ? Narrow(NarrowOf(ToEnter())) : NarrowTo(refused, width);
+    return WaitForRoom();
   }
   credits_ = 0;
   gang_limit_ = std::max({1, least, size / 2});

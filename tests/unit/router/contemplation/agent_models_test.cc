@@ -329,7 +329,7 @@ TEST_F(AgentModelsTest, AGroupThatHasNoRoomForTheStreamIsNoLoss) {
   Accept(AddGang(gangs_[0]));
   Say(Thinker(0), "a");
   for (int i = 0; i < 5; ++i) {
-    Lose(ResourceExhausted("too many families"));
+    Tell(Lost{.attempt = attempt_, .why = ResourceExhausted("too many families"), .place = 1});
     EXPECT_FALSE(is_done()) << i;
     Pass(absl::Milliseconds(50));
     ASSERT_TRUE(placing_);
@@ -337,6 +337,49 @@ TEST_F(AgentModelsTest, AGroupThatHasNoRoomForTheStreamIsNoLoss) {
   }
   AcceptAll();
   EXPECT_FALSE(is_done());
+}
+
+TEST_F(AgentModelsTest, AGroupThatHadBegunAndHasNoRoomIsALoss) {
+  request_.on_loss = OnLoss::kFail;
+  Begin(2, 1);
+  Place(2);
+  AcceptAll();
+  Tell(Lost{.attempt = attempt_, .why = ResourceExhausted("a message is too long"), .place = 1});
+  ASSERT_TRUE(failed_);
+  EXPECT_TRUE(absl::IsUnavailable(*failed_)) << *failed_;
+}
+
+TEST_F(AgentModelsTest, AModelThatNobodyIsLeftOfIsNotSoughtAgain) {
+  Begin(2, 1);
+  Place(2);
+  AcceptAll();
+  Say(Thinker(1), "bbbbb.");
+  Say(Thinker(0), "a");
+  Lose(Unavailable("killed"));
+  ASSERT_EQ(opened_.size(), 2u);
+  EXPECT_EQ(opened_[1].places.size(), 1u);
+  Place(1);
+  AcceptAll();
+  Say(Thinker(0), "aaa.");
+  ExpectReplays();
+}
+
+TEST_F(AgentModelsTest, ThePassDoesNotWaitForAModelWithoutRoom) {
+  request_.aggregation = Aggregation::kSynthesise;
+  Begin(2, 1);
+  Place(2);
+  Accept(AddGang(gangs_[0]));
+  Say(Thinker(0), "aa.");
+  Tell(Lost{.attempt = attempt_, .why = ResourceExhausted("too many families"), .place = 1});
+  for (int i = 0; i < 300 && gangs_.size() == 2; ++i) {
+    Pass(absl::Milliseconds(50));
+    if (placing_ && opened_.back().places.size() == 1) Place(1);
+  }
+  ASSERT_EQ(gangs_.size(), 3u) << "the pass";
+  AcceptAll();
+  Say(kSynthesiser, "zz.");
+  ExpectReplays();
+  EXPECT_EQ(completed().answer, "zz.");
 }
 
 TEST_F(AgentModelsTest, WhatBefallsAGroupThatNobodyNeedsAnyMoreIsNothingToThePass) {

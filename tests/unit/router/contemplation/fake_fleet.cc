@@ -401,7 +401,12 @@ void FakeFleet::Lose() {
   run_->silent = false;
   run_->inbox.clear();
   lost_any_ = true;
-  run_->outbox.push_back(Lost{.attempt = run_->attempt, .why = Unavailable("group g was lost")});
+  const int places = static_cast<int>(run_->fingerprints.size());
+  const bool full = places > 1 && random_.Chance(40);
+  run_->outbox.push_back(
+      Lost{.attempt = run_->attempt,
+           .why = full ? ResourceExhausted("too many families") : Unavailable("group g was lost"),
+           .place = places > 1 ? random_.Below(places) : 0});
 }
 
 }  // namespace conclave::router

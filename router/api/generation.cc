@@ -1,5 +1,7 @@
 #include "router/api/generation.h"
 
+#include <absl/synchronization/notification.h>
+
 #include <utility>
 
 #include "common/check.h"
@@ -74,6 +76,12 @@ Generation::~Generation() {
 void Generation::Start() { Post(Item(Started{})); }
 void Generation::Abandon() { Post(Item(ClientGone{})); }
 
+void Generation::Close() {
+  absl::Notification closed;
+  Post(Item(Closing{.seen = {nullptr, [&closed](void*) { closed.Notify(); }}}));
+  closed.WaitForNotification();
+}
+
 absl::Status Generation::Stop() {
   if (replays_) return FailedPrecondition("a replay takes no decision of its own; cancel it");
   Post(Item(StopRequested{}));
@@ -111,6 +119,7 @@ void Generation::Drain() {
 }
 
 void Generation::Handle(Item item) {
+  if (std::holds_alternative<Closing>(item)) return Conclude(Cancelled("the router shuts down"));
   if (const auto* news = std::get_if<Attempt::News>(&item)) {
     if (!attempt_) return;
     auto what = attempt_->Hear(*news);

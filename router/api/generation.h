@@ -65,6 +65,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   // Nobody wants it any more: everything is cancelled. It must be held until it has ended, which
   // takes receipt_wait at most: then its bill is what its groups counted.
   void Abandon();
+  // Ends it now, whatever it still waits for, and returns when it has ended: nothing that its
+  // streams say can be the last to hold it then. Not from a task or an event.
+  void Close();
   // The best answer so far, now. kFailedPrecondition: it is a replay, which takes the decisions
   // that it was given.
   absl::Status Stop();
@@ -94,7 +97,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
   bool has_log() const { return has_log_.load(); }  // Whether a further client may attach.
 
  private:
-  using Item = std::variant<decltype(Event::what), Attempt::News>;
+  struct Closing {
+    std::shared_ptr<void> seen;  // Whoever waits is told when it is gone, obeyed or not.
+  };
+  using Item = std::variant<decltype(Event::what), Attempt::News, Closing>;
 
   void Post(Item item);
   void Drain();

@@ -28,9 +28,12 @@ KeptRequests::~KeptRequests() {
 void KeptRequests::LetGo() {
   Expire(absl::InfiniteFuture());
   std::vector<std::shared_ptr<Generation>> leaving;
-  absl::MutexLock lock(&mutex_);
-  leaving.swap(ending_);
-  // They are destroyed behind the lock.
+  {
+    absl::MutexLock lock(&mutex_);
+    leaving.swap(ending_);
+  }
+  // A stream that speaks just now may hold one a moment longer, and must not be what ends it.
+  for (const auto& generation : leaving) generation->Close();
 }
 
 void KeptRequests::Abandon(std::vector<std::shared_ptr<Generation>> leaving) {

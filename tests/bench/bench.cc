@@ -147,6 +147,7 @@ absl::Status ProbeRows(SharedGroup& group, const Sizes& sizes, const std::string
     int every, tokens;
   };
   for (const Probing probing : {Probing{64, 20}, Probing{256, 20}, Probing{384, 6}}) {
+    if (probing.every >= sizes.thought) continue;  // Nobody would be asked.
     double with = 0, without = 0;
     for (int round = 0; round < sizes.large_rounds; ++round) {  // In turn.
       Gang gang{.agents = 8, .tokens = sizes.thought, .seed = static_cast<uint64_t>(31 + round)};

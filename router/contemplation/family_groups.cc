@@ -211,7 +211,8 @@ void Contemplation::Course::LoseLine(const absl::Status& why, int place) {
 
 // The group had no room for the stream: nothing was lost, and it is tried again.
 void Contemplation::Course::Requeue() {
-  least_ = AnyEntered() ? 1 : plan_.min_agents;
+  // (A replay's agents enter one after another.)
+  least_ = AnyEntered() || script_ ? 1 : plan_.min_agents;
   // Where all have ended that had entered, others only wait for room.
   if (AnyEntered() && (plan_.others.empty() || !Unsent().empty())) {
     resume_due_ = std::min({resume_due_, stream_due_, now_ + limits_.resume_wait});

@@ -410,6 +410,21 @@ TEST_F(AgentModelsTest, NobodySpeaksForAnothersAgents) {
   EXPECT_EQ(opened_.size(), 2u) << "its group is not believed any more";
 }
 
+TEST_F(AgentModelsTest, AReplayWhoseGroupHasNoRoomIsSoughtAPlaceForOne) {
+  request_.agent_models.clear();
+  Begin(3, 3);
+  Place(3);
+  AcceptAll();
+  for (const int agent : {0, 1, 2}) Say(Thinker(agent), "aa.");
+  EndFamily();
+  BeginReplay(completed().receipt);
+  Place(3);
+  Lose(ResourceExhausted("too many families"));
+  Pass(absl::Milliseconds(50));
+  ASSERT_EQ(opened_.size(), 2u);
+  EXPECT_EQ(opened_[1].places[0].agents, 1) << "its agents enter one after another";
+}
+
 TEST_F(AgentModelsTest, AModelThatNobodyIsOfIsNotSought) {
   request_.agent_models = {"m", "m", "big"};
   Begin(2, 1);

@@ -390,6 +390,7 @@ TEST_F(AgentModelsTest, WhatBefallsAGroupThatNobodyNeedsAnyMoreIsNothingToThePas
   Say(Thinker(1), "aa.");
   Say(Thinker(0), "bb.");
   EXPECT_FALSE(finished_) << "the pass is to come";
+  EXPECT_THAT(finishes_, ElementsAre(1)) << "the other model's group is let go";
   EXPECT_EQ(gangs_.back().place, 0);
   AcceptAll();
   Say(kSynthesiser, "zz.");

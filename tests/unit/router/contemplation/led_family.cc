@@ -56,6 +56,7 @@ void LedFamily::Tell(decltype(Event::what) what) {
     if (auto* emit = std::get_if<Emit>(&command)) events_.push_back(emit->event);
     if (auto* wake = std::get_if<WakeAt>(&command)) wake_ = wake->time;
     const auto* finish = std::get_if<FinishRun>(&command);
+    if (finish != nullptr) finishes_.push_back(finish->place);
     finished_ = finished_ || (finish != nullptr && finish->place == 0);  // The last one.
     closed_ = closed_ || std::holds_alternative<CloseRun>(command);
     succeeded_ = succeeded_ || std::holds_alternative<Succeed>(command);

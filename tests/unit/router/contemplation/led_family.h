@@ -72,6 +72,7 @@ class LedFamily : public ::testing::Test {
   std::vector<OpenRun> opened_;  // Attempts.
   std::vector<AddGang> gangs_;
   std::vector<CancelAgents> cancels_;
+  std::vector<int> finishes_;  // Places.
   std::vector<ClientEvent> events_;
   absl::Time wake_ = absl::InfiniteFuture();
   std::optional<absl::Status> failed_;

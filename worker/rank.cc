@@ -103,14 +103,18 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinDevices(const Seat& seat,
                                                         const ChosenDevice& chosen,
                                                         Collective& host) {
   if (chosen.cuda == nullptr || seat.tp() == 1) return nullptr;
+  CollectiveSeat own{.rank = seat.rank, .size = seat.tp(), .ranks_of_host = seat.on_each()};
+  if (seat.elsewhere()) {
+    ASSIGN_OR_RETURN(own.address, OwnAddress(seat.place));
+  }
   IdCell& cell = seat.memory.header().collective_id;
   if (seat.rank == 0) {
-    ASSIGN_OR_RETURN(const std::string made, chosen.cuda->MakeCollectiveId(seat.tp()));
+    ASSIGN_OR_RETURN(const std::string made, chosen.cuda->MakeCollectiveId(own));
     cell.Put(made);
   }
   const absl::StatusOr<std::string> id = cell.Await(kCollectivePatience);
   if (!id.ok()) return Annotate(id.status(), "the name of the devices' group");
-  return chosen.cuda->MakeCollective(*chosen.device, seat.rank, seat.tp(), *id, host);
+  return chosen.cuda->MakeCollective(*chosen.device, own, *id, host);
 }
 
 // What steps cost here: measured on all ranks at once, before the first plan and after the greatest

@@ -30,6 +30,14 @@ struct CudaOptions {
   bool operator==(const CudaOptions&) const = default;
 };
 
+// Where a rank on a GPU stands among those that sum with it.
+struct CollectiveSeat {
+  int rank = 0, size = 1;  // Of all hosts.
+  int ranks_of_host = 1;
+  // By which other hosts reach this one, as numbers. Empty: all ranks are on this host.
+  std::string address = {};
+};
+
 // The GPU module: a library of its own, so that one worker runs with and without CUDA. Lives until
 // the process ends. Its libraries are loaded with it; nothing of CUDA can be seen here.
 class CudaModule {
@@ -40,14 +48,14 @@ class CudaModule {
   // Whether ranks on GPUs can be joined here: kUnimplemented when the module was built without
   // NCCL, kFailedPrecondition when NCCL is not there.
   virtual absl::Status CheckCollective() = 0;
-  // The name of a new group of `size` ranks: rank 0 makes it, and gives it to the others. Fails as
+  // The name of a new group: rank 0 makes it, and gives it to the others. Fails as
   // CheckCollective() does.
-  virtual absl::StatusOr<std::string> MakeCollectiveId(int size) = 0;
-  // Waits for all ranks of the group. Each has a GPU of its own; where the host has fewer, ranks
-  // share them, which is slow. `host` joins the same ranks for what is in host memory. `device` is
-  // one of MakeDevice(); it and `host` must outlive the result.
-  virtual absl::StatusOr<std::unique_ptr<Collective>> MakeCollective(Device& device, int rank,
-                                                                     int size,
+  virtual absl::StatusOr<std::string> MakeCollectiveId(const CollectiveSeat& seat) = 0;
+  // Waits for all ranks of the group. Each has a GPU of its own; where a host has fewer than ranks,
+  // they share them, which is slow. `host` joins the same ranks for what is in host memory.
+  // `device` is one of MakeDevice(); it and `host` must outlive the result.
+  virtual absl::StatusOr<std::unique_ptr<Collective>> MakeCollective(Device& device,
+                                                                     const CollectiveSeat& seat,
                                                                      const std::string& id,
                                                                      Collective& host) = 0;
 };

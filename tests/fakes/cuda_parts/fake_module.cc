@@ -20,8 +20,11 @@ class FakeModule : public CudaModule {
     if (std::getenv("FAKE_CUDA_NO_NCCL") == nullptr) return absl::OkStatus();
     return absl::FailedPreconditionError("ranks on GPUs need NCCL");
   }
-  absl::StatusOr<std::string> MakeCollectiveId(int) override { return std::string("id"); }
-  absl::StatusOr<std::unique_ptr<Collective>> MakeCollective(Device&, int, int, const std::string&,
+  absl::StatusOr<std::string> MakeCollectiveId(const CollectiveSeat&) override {
+    return std::string("id");
+  }
+  absl::StatusOr<std::unique_ptr<Collective>> MakeCollective(Device&, const CollectiveSeat&,
+                                                             const std::string&,
                                                              Collective&) override {
     return absl::UnimplementedError("");
   }

@@ -19,27 +19,30 @@ class Module : public CudaModule {
     return cuda::MakeCudaDevice(options);
   }
   absl::Status CheckCollective() override { return CheckNccl(); }
-  absl::StatusOr<std::string> MakeCollectiveId(int size) override {
-    ASSIGN_OR_RETURN(const bool shared, DevicesAreShared(size));
-    return NcclId(shared);
+  absl::StatusOr<std::string> MakeCollectiveId(const CollectiveSeat& seat) override {
+    ASSIGN_OR_RETURN(const NcclOptions options, OptionsOf(seat));
+    return NcclId(options);
   }
-  absl::StatusOr<std::unique_ptr<Collective>> MakeCollective(Device& device, int rank, int size,
+  absl::StatusOr<std::unique_ptr<Collective>> MakeCollective(Device& device,
+                                                             const CollectiveSeat& seat,
                                                              const std::string& id,
                                                              Collective& host) override {
     const auto& mine = static_cast<const cuda::CudaDevice&>(device);
-    NcclOptions options;
-    options.rank = rank, options.size = size;
+    ASSIGN_OR_RETURN(NcclOptions options, OptionsOf(seat));
     options.id = id;
     options.device = mine.ordinal(), options.stream = mine.stream();
-    ASSIGN_OR_RETURN(options.device_is_shared, DevicesAreShared(size));
     return JoinNccl(options, host);
   }
 
  private:
-  static absl::StatusOr<bool> DevicesAreShared(int size) {
+  static absl::StatusOr<NcclOptions> OptionsOf(const CollectiveSeat& seat) {
     int devices = 0;
     RETURN_IF_ERROR(cuda::StatusOf(cudaGetDeviceCount(&devices), "counting the GPUs"));
-    return devices < size;
+    NcclOptions options;
+    options.rank = seat.rank, options.size = seat.size;
+    options.address = seat.address;
+    options.device_is_shared = devices < seat.ranks_of_host;
+    return options;
   }
 };
 

@@ -15,7 +15,7 @@ absl::Status Absent() {
 
 absl::Status CheckNccl() { return Absent(); }
 
-absl::StatusOr<std::string> NcclId(bool) { return Absent(); }
+absl::StatusOr<std::string> NcclId(const NcclOptions&) { return Absent(); }
 
 absl::StatusOr<std::unique_ptr<Collective>> JoinNccl(const NcclOptions&, Collective&) {
   return Absent();

@@ -3,7 +3,6 @@
 #include <absl/synchronization/notification.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <thread>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "common/status.h"
 #include "worker/backend/cuda/rows.h"
 #include "worker/collective/nccl/nccl_api.h"
+#include "worker/collective/nccl/nccl_environment.h"
 
 namespace conclave::worker {
 namespace {
@@ -23,18 +23,6 @@ constexpr int64_t kLeastShared = int64_t{64} << 10;
 
 int64_t ScratchFloats(int size) {
   return size == 2 ? 2 * kSliceFloats : std::max(kSliceFloats, size * kLeastShared);
-}
-
-// What NCCL reads when it is first used; what the operator has set stays. All ranks are on this
-// host and the launcher watches them: nothing else needs to reach them, and no port that tells of
-// them. Two ranks on one device of one host are refused, so they say that their hosts differ.
-void PrepareEnvironment(int rank, bool device_is_shared) {
-  setenv("NCCL_SOCKET_IFNAME", "=lo", 0);
-  setenv("NCCL_RAS_ENABLE", "0", 0);
-  if (!device_is_shared) return;
-  setenv("NCCL_HOSTID", fmt::format("conclave-rank-{}", rank).c_str(), 0);
-  setenv("NCCL_NET", "Socket", 0);
-  setenv("NCCL_IB_DISABLE", "1", 0);
 }
 
 absl::Status CudaStatus(cudaError_t error, std::string_view what) {
@@ -185,9 +173,9 @@ absl::StatusOr<ncclComm_t> Join(const NcclApi& api, const NcclOptions& options) 
 
 absl::Status CheckNccl() { return LoadNccl().status(); }
 
-absl::StatusOr<std::string> NcclId(bool device_is_shared) {
+absl::StatusOr<std::string> NcclId(const NcclOptions& options) {
   ASSIGN_OR_RETURN(const NcclApi* api, LoadNccl());
-  PrepareEnvironment(0, device_is_shared);
+  RETURN_IF_ERROR(PrepareEnvironment(options));
   ncclUniqueId id;
   RETURN_IF_ERROR(NcclStatus(*api, api->get_unique_id(&id), "cannot name a group"));
   return std::string(id.internal, sizeof(id.internal));
@@ -200,7 +188,7 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinNccl(const NcclOptions& options,
                            options.id.size());
   }
   ASSIGN_OR_RETURN(const NcclApi* api, LoadNccl());
-  PrepareEnvironment(options.rank, options.device_is_shared);
+  RETURN_IF_ERROR(PrepareEnvironment(options));
   RETURN_IF_ERROR(CudaStatus(cudaSetDevice(options.device), "cannot use the device"));
   float* parts = nullptr;
   const size_t bytes = sizeof(float) * static_cast<size_t>(ScratchFloats(options.size));

@@ -13,10 +13,11 @@ namespace conclave::worker {
 
 struct NcclOptions {
   int rank = 0, size = 1;
-  std::string id;                 // Of NcclId(): the same on all ranks.
+  std::string id = {};            // Of NcclId(): the same on all ranks.
   int device = 0;                 // This rank's.
   cudaStream_t stream = nullptr;  // Where the device's operations run: sums are put there too.
   bool device_is_shared = false;  // Several ranks have the same device: for tests, and slow.
+  std::string address = {};       // Of this host, for others; empty: all ranks are on this host.
   absl::Duration patience = absl::Minutes(10);  // For all ranks to come.
 };
 
@@ -24,11 +25,11 @@ struct NcclOptions {
 // can't be opened.
 absl::Status CheckNccl();
 
-// A new group's name, made by rank 0 and told to the others. `device_is_shared` as in the
-// options. Fails as CheckNccl() does.
-absl::StatusOr<std::string> NcclId(bool device_is_shared);
+// A new group's name, made by rank 0 and told to the others. Looks at the options' rank, address
+// and device_is_shared. Fails as CheckNccl() does; kInvalidArgument: no interface has the address.
+absl::StatusOr<std::string> NcclId(const NcclOptions& options);
 
-// The ranks of one host, each a process with a device. AllReduceSum takes dense tensors of f32 in
+// The ranks of a group, each a process with a device. AllReduceSum takes dense tensors of f32 in
 // the device's memory, only enqueues work on the stream, and may be captured in a graph once it has
 // run with the same size; parts are gathered and added in rank order. AllGather takes host memory
 // and goes through `host`, which must outlive this. An error that NCCL met meanwhile is the status

@@ -47,7 +47,7 @@ TEST_F(CudaLoaderTest, GpusAreCountedAndTheModuleIsOpened) {
 
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->devices, 4);
-  EXPECT_EQ(*loaded->module->MakeCollectiveId(1), "id");
+  EXPECT_EQ(*loaded->module->MakeCollectiveId({}), "id");
 }
 
 TEST_F(CudaLoaderTest, TheFirstFolderThatHasAModuleGivesIt) {

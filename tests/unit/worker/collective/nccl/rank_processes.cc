@@ -138,7 +138,7 @@ absl::StatusOr<JoinedRank> JoinedRank::Join(int rank, int size, Meeting& meeting
   }
   options.stream = joined.stream;
   if (rank == 0) {
-    ASSIGN_OR_RETURN(options.id, NcclId(options.device_is_shared));
+    ASSIGN_OR_RETURN(options.id, NcclId(options));
     meeting.id.Put(options.id);
   } else {
     ASSIGN_OR_RETURN(options.id, meeting.id.Await(absl::Seconds(20)));

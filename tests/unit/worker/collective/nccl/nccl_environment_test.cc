@@ -1,0 +1,79 @@
+#include "worker/collective/nccl/nccl_environment.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+
+namespace conclave::worker {
+namespace {
+
+using ::testing::HasSubstr;
+
+class NcclEnvironmentTest : public ::testing::Test {
+ protected:
+  void SetUp() override { Forget(); }
+  void TearDown() override { Forget(); }
+
+  static std::string Variable(const char* name) {
+    const char* value = std::getenv(name);
+    return value == nullptr ? "" : value;
+  }
+
+  NcclOptions options_ = {.rank = 3, .size = 8};
+
+ private:
+  static void Forget() {
+    for (const char* name :
+         {"NCCL_SOCKET_IFNAME", "NCCL_RAS_ENABLE", "NCCL_HOSTID", "NCCL_NET", "NCCL_IB_DISABLE"}) {
+      unsetenv(name);
+    }
+  }
+};
+
+TEST_F(NcclEnvironmentTest, RanksOfOneHostMeetOnItsLoopback) {
+  ASSERT_TRUE(PrepareEnvironment(options_).ok());
+
+  EXPECT_EQ(Variable("NCCL_SOCKET_IFNAME"), "=lo");
+  EXPECT_EQ(Variable("NCCL_HOSTID"), "");
+  EXPECT_EQ(Variable("NCCL_NET"), "");
+}
+
+TEST_F(NcclEnvironmentTest, RanksOfSeveralHostsMeetOnTheInterfaceOfTheirAddress) {
+  options_.address = "127.0.0.1";
+
+  ASSERT_TRUE(PrepareEnvironment(options_).ok());
+
+  EXPECT_EQ(Variable("NCCL_SOCKET_IFNAME"), "=lo");
+}
+
+TEST_F(NcclEnvironmentTest, AnAddressOfAnotherHostIsRefused) {
+  options_.address = "192.0.2.1";
+
+  const absl::Status status = PrepareEnvironment(options_);
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr("192.0.2.1"));
+  EXPECT_THAT(status.message(), HasSubstr("group.hosts.address"));
+}
+
+TEST_F(NcclEnvironmentTest, RanksThatShareADeviceSayThatTheirHostsDiffer) {
+  options_.device_is_shared = true;
+
+  ASSERT_TRUE(PrepareEnvironment(options_).ok());
+
+  EXPECT_EQ(Variable("NCCL_HOSTID"), "conclave-rank-3");
+  EXPECT_EQ(Variable("NCCL_NET"), "Socket");
+}
+
+TEST_F(NcclEnvironmentTest, WhatTheOperatorHasSetStays) {
+  setenv("NCCL_SOCKET_IFNAME", "eth7", 1);
+
+  ASSERT_TRUE(PrepareEnvironment(options_).ok());
+
+  EXPECT_EQ(Variable("NCCL_SOCKET_IFNAME"), "eth7");
+}
+
+}  // namespace
+}  // namespace conclave::worker

@@ -1,8 +1,10 @@
 #include "emulated_block.h"
 
+#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -307,7 +309,7 @@ void RunKernel(const Start& start) {
   block.launcher.bottom = nullptr;
   blockDim = start.block;
   gridDim = start.grid;
-  falling = !falling;
+  falling = !falling && !start.together;
   const uint64_t blocks = uint64_t{start.grid.x} * start.grid.y * start.grid.z;
   for (uint64_t i = 0; i < blocks; ++i) {
     const uint64_t at = falling ? blocks - 1 - i : i;
@@ -421,6 +423,19 @@ void WaitCopies(int pending) {
     Perform(running->groups.front(), __builtin_return_address(0));
     running->groups.pop_front();
   }
+}
+
+void StoreShared(uint64_t* to, uint64_t word) { __atomic_store_n(to, word, __ATOMIC_RELAXED); }
+
+// Whoever looks again and again lets the others run.
+uint64_t LoadShared(const uint64_t* from) {
+  static uint32_t loads = 0;
+  if (++loads % 64 == 0) sched_yield();
+  return __atomic_load_n(from, __ATOMIC_RELAXED);
+}
+
+int64_t Nanoseconds() {
+  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 void MarkDependencyWait() { block.waited = running->waited = true; }

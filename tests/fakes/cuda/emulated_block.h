@@ -26,6 +26,7 @@ struct Start {
   dim3 grid, block;
   size_t shared_bytes = 0;
   bool early = false;
+  bool together = false;         // Blocks run in rising order, for those of other processes do too.
   std::function<void()> thread;  // What every thread runs.
 };
 
@@ -66,6 +67,11 @@ void CheckMatrixRow(const void* row, Where where);
 void AddCopy(void* to, const void* from, bool valid);
 void CommitCopies();
 void WaitCopies(int pending);
+
+// Words of memory that processes share: stored and seen as a whole, in no order.
+void StoreShared(uint64_t* to, uint64_t word);
+uint64_t LoadShared(const uint64_t* from);
+int64_t Nanoseconds();  // A steady clock.
 
 // __syncwarp: a meeting that also orders memory.
 void SyncWarp(Where where);

@@ -86,7 +86,9 @@ cudaError_t Copy(void* to, const void* from, Rows rows, cudaMemcpyKind kind, cud
 }
 
 cudaError_t Take(std::map<const char*, size_t>& blocks, void** memory, size_t bytes) {
-  *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  const bool shareable = &blocks == &TheRuntime().device && bytes % kShareablePiece == 0;
+  *memory =
+      shareable ? MapShareable(bytes) : std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (*memory == nullptr) return cudaErrorMemoryAllocation;
   std::memset(*memory, 0xff, bytes);
   blocks[static_cast<const char*>(*memory)] = bytes;
@@ -98,7 +100,7 @@ cudaError_t GiveBack(std::map<const char*, size_t>& blocks, void* memory, size_t
   if (found == blocks.end()) return cudaErrorInvalidValue;
   *bytes = found->second;
   blocks.erase(found);
-  std::free(memory);
+  if (!UnmapShareable(static_cast<const char*>(memory), *bytes)) std::free(memory);
   return cudaSuccess;
 }
 

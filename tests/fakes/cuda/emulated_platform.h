@@ -34,7 +34,7 @@ template <typename... Parameters, typename... Arguments>
 void Launch(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments&&... arguments) {
   std::tuple<std::remove_cv_t<Parameters>...> bound(
       Parameters(std::forward<Arguments>(arguments))...);
-  emulated::SubmitKernel({shape.grid, shape.block, shape.shared_bytes, shape.early,
+  emulated::SubmitKernel({shape.grid, shape.block, shape.shared_bytes, shape.early, shape.together,
                           [kernel, bound] { std::apply(kernel, bound); }},
                          shape.stream);
 }

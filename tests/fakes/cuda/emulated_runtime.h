@@ -38,10 +38,17 @@ struct Runtime {
   std::deque<Operation> pending;
   std::map<const char*, size_t> device, pinned;  // Memory by its first byte.
   size_t used = 0;
+  std::map<const char*, int> shareable;  // Of `device`: what processes may share, by file.
   std::vector<cudaStream_t> capturing;
   bool has_kernels = true;  // One thread's tests change it.
 };
 Runtime& TheRuntime();
+
+// Memory of whole pieces of this size can be shared with other processes (emulated_ipc.cc).
+inline constexpr size_t kShareablePiece = size_t{2} << 20;
+void* MapShareable(size_t bytes);  // Null: no room.
+// Whether it was.
+bool UnmapShareable(const char* memory, size_t bytes);
 
 // Keeps an error for cudaGetLastError().
 cudaError_t Result(cudaError_t error);

@@ -25,6 +25,9 @@ struct LaunchShape {
   // The kernel calls GridDependencyWait() before it touches what earlier kernels write, and may
   // start while they still run (programmatic dependent launch, sm_90 and up; elsewhere nothing).
   bool early = false;
+  // Blocks wait for those of the same number on other devices: there are no more than
+  // multiprocessors, and all run at once.
+  bool together = false;
   // What the kernel reads once and nobody reads again soon (a weight): first to leave the L2 cache,
   // so that KV, activations and the kernels' own code stay. Its first 128 MB count.
   const void* once = nullptr;

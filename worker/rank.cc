@@ -204,6 +204,7 @@ absl::Status RunRank(const RankFlags& flags, const WorkerConfig& config, const G
   log.Info("loaded", {{"rank", flags.rank},
                       {"model", config.model.directory},
                       {"backend", device.name()},
+                      {"sums", collective.name()},
                       {"threads", config.group.threads}});
   ModelRunner& mine = **runner;
   PutText(IdentityOf(mine.shape()), cell.identity);

@@ -3,6 +3,7 @@
 #include <absl/status/status.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "worker/backend/tensor.h"
@@ -17,6 +18,8 @@ class Collective {
   virtual ~Collective() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  // How it sums, for logs.
+  virtual std::string name() const = 0;
   // x = sum over ranks of x, added in rank order for every element, whatever the size: the same
   // bits on every rank, for one row and for many.
   virtual absl::Status AllReduceSum(Tensor x) = 0;
@@ -29,6 +32,7 @@ class SoloCollective : public Collective {
  public:
   int rank() const override { return 0; }
   int size() const override { return 1; }
+  std::string name() const override { return "alone"; }
   absl::Status AllReduceSum(Tensor) override { return absl::OkStatus(); }
   absl::Status AllGather(const float* part, int64_t count, float* out) override;
 };

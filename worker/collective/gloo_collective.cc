@@ -168,6 +168,7 @@ class GlooEndpoint::Ranks : public Collective {
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  std::string name() const override { return "gloo"; }
 
   absl::Status AllReduceSum(Tensor x) override {
     float* data = dense_.Pack(x);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "worker/collective/collective.h"
@@ -20,6 +21,7 @@ class HostsCollective : public Collective {
 
   int rank() const override { return across_->rank() * local_->size() + local_->rank(); }
   int size() const override { return across_->size() * local_->size(); }
+  std::string name() const override { return across_->name() + ", " + local_->name(); }
   absl::Status AllReduceSum(Tensor x) override;
   absl::Status AllGather(const float* part, int64_t count, float* out) override;
 

@@ -27,6 +27,7 @@ class SharedCollective : public Collective {
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  std::string name() const override { return "shared memory"; }
   absl::Status AllReduceSum(Tensor x) override;
   absl::Status AllGather(const float* part, int64_t count, float* out) override;
 

@@ -12,6 +12,7 @@
 #include "worker/backend/cuda/rows.h"
 #include "worker/collective/nccl/nccl_api.h"
 #include "worker/collective/nccl/nccl_environment.h"
+#include "worker/collective/nccl/peer_sums.h"
 
 namespace conclave::worker {
 namespace {
@@ -46,17 +47,22 @@ absl::Status NcclStatus(const NcclApi& api, ncclResult_t result, std::string_vie
 class NcclCollective : public Collective {
  public:
   NcclCollective(const NcclApi& api, const NcclOptions& options, Collective& host, ncclComm_t comm,
-                 float* parts)
+                 float* parts, absl::StatusOr<std::unique_ptr<PeerSums>> peers)
       : api_(api),
         rank_(options.rank),
         size_(options.size),
         stream_(options.stream),
         host_(host),
         comm_(comm),
-        parts_(parts) {}
+        parts_(parts),
+        peers_(std::move(peers)) {}
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  std::string name() const override {
+    return peers_.ok() ? "nccl, small sums between peers"
+                       : fmt::format("nccl (not between peers: {})", MessageOf(peers_.status()));
+  }
 
   absl::Status AllReduceSum(Tensor x) override {
     CHECK(x.dtype == DType::kF32 && (x.stride == x.cols || x.rows <= 1));
@@ -83,6 +89,10 @@ class NcclCollective : public Collective {
   }
 
   absl::Status SumSlice(float* x, int64_t count) {
+    if (peers_.ok() && (*peers_)->Takes(count)) {
+      (*peers_)->Sum(x, count);
+      return absl::OkStatus();
+    }
     if (size_ > 2 && count >= kLeastShared) {
       const int64_t share = count / size_ / 4 * 4;  // Aligned to 16 bytes.
       RETURN_IF_ERROR(Share(x, share));
@@ -132,6 +142,7 @@ class NcclCollective : public Collective {
   // These two live as long as the process: see JoinNccl.
   const ncclComm_t comm_;
   float* const parts_;  // On the device, ScratchFloats(size): the ranks' parts of a slice or share.
+  const absl::StatusOr<std::unique_ptr<PeerSums>> peers_;
   absl::Status lost_;
 };
 
@@ -195,7 +206,8 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinNccl(const NcclOptions& options,
   RETURN_IF_ERROR(CudaStatus(cudaMalloc(reinterpret_cast<void**>(&parts), bytes),
                              fmt::format("cannot take {} bytes for the ranks' parts", bytes)));
   ASSIGN_OR_RETURN(const ncclComm_t comm, Join(*api, options));
-  return std::make_unique<NcclCollective>(*api, options, host, comm, parts);
+  auto peers = PeerSums::Join(options, host);
+  return std::make_unique<NcclCollective>(*api, options, host, comm, parts, std::move(peers));
 }
 
 }  // namespace conclave::worker

@@ -18,6 +18,7 @@ struct NcclOptions {
   cudaStream_t stream = nullptr;  // Where the device's operations run: sums are put there too.
   bool device_is_shared = false;  // Several ranks have the same device: for tests, and slow.
   std::string address = {};       // Of this host, for others; empty: all ranks are on this host.
+  bool peers = true;              // Small sums between peers, where they reach one another.
   absl::Duration patience = absl::Minutes(10);  // For all ranks to come.
 };
 

@@ -70,7 +70,7 @@ absl::Status Speak(const Speech& speech, int r, int size, Meeting& meeting) {
   JoinedRank rank;
   SoloCollective alone;
   if (size > 1) {
-    ASSIGN_OR_RETURN(rank, JoinedRank::Join(r, size, meeting, device->stream()));
+    ASSIGN_OR_RETURN(rank, JoinedRank::Join(r, size, meeting, {.stream = device->stream()}));
   }
   Collective& collective = size > 1 ? *rank.collective : static_cast<Collective&>(alone);
   RunnerOptions runner_options;

@@ -162,12 +162,22 @@ class NcclTest : public testing::Test {
   }
 };
 
-class NcclRanksTest : public NcclTest, public testing::WithParamInterface<int> {};
+// How many ranks, and whether they store in one another's memory.
+struct Manner {
+  int size = 2;
+  bool peers = true;
+};
+
+class NcclRanksTest : public NcclTest, public testing::WithParamInterface<Manner> {};
 
 // One group for all of it: to form one takes seconds.
 TEST_P(NcclRanksTest, SumsAreInRankOrderOfAllSizesAloneTogetherAndInGraphs) {
-  RankProcesses ranks(GetParam(), [](int r, Meeting& meeting) -> absl::Status {
-    ASSIGN_OR_RETURN(const JoinedRank rank, JoinedRank::Join(r, GetParam(), meeting));
+  RankProcesses ranks(GetParam().size, [](int r, Meeting& meeting) -> absl::Status {
+    const auto [size, peers] = GetParam();
+    ASSIGN_OR_RETURN(const JoinedRank rank, JoinedRank::Join(r, size, meeting, {.peers = peers}));
+    if (rank.collective->name().ends_with("between peers") != peers) {
+      return Internal("it sums by {}", rank.collective->name());
+    }
     RETURN_IF_ERROR(SumsOfAllSizes(rank));
     RETURN_IF_ERROR(RowsAloneAndTogether(rank));
     RETURN_IF_ERROR(SumsInAGraph(rank));
@@ -176,13 +186,45 @@ TEST_P(NcclRanksTest, SumsAreInRankOrderOfAllSizesAloneTogetherAndInGraphs) {
 
   EXPECT_THAT(ranks.Complaints(kLimit), Each(IsEmpty()));
 }
-INSTANTIATE_TEST_SUITE_P(Sizes, NcclRanksTest, testing::Values(2, 4));
+INSTANTIATE_TEST_SUITE_P(Manners, NcclRanksTest,
+                         testing::Values(Manner{2, true}, Manner{4, true}, Manner{2, false},
+                                         Manner{4, false}));
+
+// A group where `arrange` does something to rank 1 first: every rank says how it sums, and that the
+// sums are right.
+std::vector<std::string> WaysOfTwo(void (*arrange)(), absl::Duration patience) {
+  RankProcesses ranks(2, [&](int r, Meeting& meeting) -> absl::Status {
+    if (r == 1) arrange();
+    ASSIGN_OR_RETURN(const JoinedRank rank,
+                     JoinedRank::Join(r, 2, meeting, {.patience = patience}));
+    RETURN_IF_ERROR(RowsAloneAndTogether(rank));
+    return Aborted("{}", rank.collective->name());
+  });
+  return ranks.Complaints(kLimit);
+}
+
+TEST_F(NcclTest, OneRankThatMayNotUsePeersKeepsAllFromIt) {
+  EXPECT_THAT(WaysOfTwo([] { setenv("NCCL_P2P_DISABLE", "1", 1); }, absl::Seconds(30)),
+              Each(HasSubstr("not between peers: rank 1: NCCL_P2P_DISABLE is 1")));
+}
+
+#ifdef CONCLAVE_CUDA_EMULATED
+TEST_F(NcclTest, OneRankThatDoesNotReachItsPeersKeepsAllFromIt) {
+  EXPECT_THAT(WaysOfTwo([] { setenv("EMULATED_CUDA_PEERS", "none", 1); }, absl::Seconds(1)),
+              Each(HasSubstr("not between peers: rank 1: cannot reach the memory of rank 0")));
+}
+
+TEST_F(NcclTest, PeersWhoseStoresDoNotArriveAreFoundOut) {
+  EXPECT_THAT(WaysOfTwo([] { setenv("EMULATED_CUDA_PEERS", "deaf", 1); }, absl::Seconds(1)),
+              Each(HasSubstr("not between peers: rank 0: what a peer sent did not come")));
+}
+#endif
 
 // Rank 0 sums in step 1, for which it has two seconds; rank 1 is there, but does not.
-absl::Status WaitInVain(int r, Meeting& meeting, bool dies) {
+absl::Status WaitInVain(int r, Meeting& meeting, bool dies, bool peers = true) {
   RankCell& cell = meeting.cells[r];
   const Beat beat(cell, meeting.launcher_beat, [] { _exit(75); });
-  ASSIGN_OR_RETURN(const JoinedRank rank, JoinedRank::Join(r, 2, meeting));
+  ASSIGN_OR_RETURN(const JoinedRank rank, JoinedRank::Join(r, 2, meeting, {.peers = peers}));
   ASSIGN_OR_RETURN(const Tensor x, Allocate(1, 4096));
   RETURN_IF_ERROR(rank.collective->AllReduceSum(x));  // Connects.
   CUDA_OR_RETURN(cudaStreamSynchronize(rank.stream));
@@ -236,7 +278,7 @@ class StuckRanksTest : public NcclTest {};
 
 TEST_F(StuckRanksTest, ARankWhosePeersDoNotComeGivesUp) {
   RankProcesses ranks(1, [](int r, Meeting& meeting) {
-    return JoinedRank::Join(r, 2, meeting, nullptr, absl::Seconds(1)).status();
+    return JoinedRank::Join(r, 2, meeting, {.patience = absl::Seconds(1)}).status();
   });
 
   EXPECT_THAT(ranks.Complaints(kLimit), Each(HasSubstr("rank 0 waited 1s for the 2 ranks")));
@@ -244,6 +286,14 @@ TEST_F(StuckRanksTest, ARankWhosePeersDoNotComeGivesUp) {
 
 TEST_F(StuckRanksTest, ASumThatAPeerDoesNotJoinEndsByItsStepsDeadline) {
   RankProcesses ranks(2, [](int r, Meeting& meeting) { return WaitInVain(r, meeting, false); });
+
+  EXPECT_THAT(Verdict(ranks, true), HasSubstr("rank 0 (pid 0) is late with step 1"));
+  ExpectQuickEnd(ranks, 0);
+}
+
+TEST_F(StuckRanksTest, SoDoesOneThatGoesThroughTheLibrary) {
+  RankProcesses ranks(2,
+                      [](int r, Meeting& meeting) { return WaitInVain(r, meeting, false, false); });
 
   EXPECT_THAT(Verdict(ranks, true), HasSubstr("rank 0 (pid 0) is late with step 1"));
   ExpectQuickEnd(ranks, 0);

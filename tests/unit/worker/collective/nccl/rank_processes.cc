@@ -123,16 +123,17 @@ int DeviceOfRank(int rank) {
 }
 
 absl::StatusOr<JoinedRank> JoinedRank::Join(int rank, int size, Meeting& meeting,
-                                            cudaStream_t stream, absl::Duration patience) {
+                                            const Manner& manner) {
   NcclOptions options;
   options.rank = rank, options.size = size;
-  options.patience = patience;
+  options.patience = manner.patience;
+  options.peers = manner.peers;
   options.device = DeviceOfRank(rank);
   options.device_is_shared = DeviceOfRank(size - 1) != size - 1;
   JoinedRank joined;
-  joined.stream = stream;
+  joined.stream = manner.stream;
   if (cudaSetDevice(options.device) != cudaSuccess ||
-      (stream == nullptr &&
+      (manner.stream == nullptr &&
        cudaStreamCreateWithFlags(&joined.stream, cudaStreamNonBlocking) != cudaSuccess)) {
     return Internal("no stream: {}", cudaGetErrorString(cudaGetLastError()));
   }

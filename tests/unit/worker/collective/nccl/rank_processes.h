@@ -65,10 +65,13 @@ struct JoinedRank {
   cudaStream_t stream = nullptr;
   std::unique_ptr<Collective> host, collective;
 
-  // Without a stream it makes one.
+  struct Manner {
+    cudaStream_t stream = nullptr;  // Null: it makes one.
+    bool peers = true;
+    absl::Duration patience = absl::Seconds(30);
+  };
   static absl::StatusOr<JoinedRank> Join(int rank, int size, Meeting& meeting,
-                                         cudaStream_t stream = nullptr,
-                                         absl::Duration patience = absl::Seconds(30));
+                                         const Manner& manner);
 };
 
 // Why ranks can't meet on this machine; empty when they can. Asked by a process of its own.

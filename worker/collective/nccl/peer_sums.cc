@@ -1,0 +1,171 @@
+#include "worker/collective/nccl/peer_sums.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/status.h"
+
+namespace conclave::worker {
+namespace {
+
+// Of a sum that is tried. A peer comes within moments, unless it shares this device.
+constexpr absl::Duration kTrialPatience = absl::Seconds(10);
+
+// A CUDA call of this rank that went wrong; forgotten by the runtime, for the rank goes on without.
+absl::Status Tried(cudaError_t error, std::string_view what) {
+  if (error == cudaSuccess) return absl::OkStatus();
+  (void)cudaGetLastError();
+  return Unavailable("{}: {}", what, cudaGetErrorString(error));
+}
+
+// What each rank has, bytes that nobody looks at on the way.
+template <typename T>
+absl::StatusOr<std::vector<T>> Exchange(const T& mine, Collective& host) {
+  static_assert(sizeof(T) % sizeof(float) == 0);
+  constexpr size_t kFloats = sizeof(T) / sizeof(float);
+  std::array<float, kFloats> part;
+  std::memcpy(part.data(), &mine, sizeof(T));
+  std::vector<float> all(kFloats * static_cast<size_t>(host.size()));
+  RETURN_IF_ERROR(host.AllGather(part.data(), kFloats, all.data()));
+  std::vector<T> everyone(static_cast<size_t>(host.size()));
+  std::memcpy(static_cast<void*>(everyone.data()), all.data(), all.size() * sizeof(float));
+  return everyone;
+}
+
+// OK where all ranks are; otherwise the first one's complaint, on all of them.
+absl::Status Agree(const absl::Status& mine, Collective& host) {
+  std::array<char, 128> words{};  // Cut, with a zero byte at the end.
+  if (!mine.ok()) MessageOf(mine).copy(words.data(), words.size() - 1);
+  ASSIGN_OR_RETURN(const auto everyone, Exchange(words, host));
+  for (size_t r = 0; r < everyone.size(); ++r) {
+    const std::string why = everyone[r].data();
+    if (!why.empty()) return Unavailable("rank {}: {}", r, why);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckAsked(const NcclOptions& options) {
+  if (!options.peers) return Unavailable("it was not asked for");
+  if (!options.address.empty()) return Unavailable("ranks are on several hosts");
+  if (options.size > cuda::kMostPeers) {
+    return Unavailable("{} ranks; the most is {}", options.size, cuda::kMostPeers);
+  }
+  const char* disabled = std::getenv("NCCL_P2P_DISABLE");
+  if (disabled != nullptr && std::string_view(disabled) == "1") {
+    return Unavailable("NCCL_P2P_DISABLE is 1");
+  }
+  return absl::OkStatus();
+}
+
+// A rank's part of a trial: numbers whose sums differ with the order of addition. Exact, so that
+// every compiler gives the same.
+float TrialPart(int rank, int64_t i, uint32_t round) {
+  const uint32_t mixed = (static_cast<uint32_t>(i) + 1) * 2654435761u ^ round * 40503u;
+  const float digits = static_cast<float>(mixed >> (rank % 8) & 0xff'ffff);
+  return rank % 2 == 0 ? digits : digits * 0x1p-20f;
+}
+
+}  // namespace
+
+PeerSums::PeerSums(const NcclOptions& options) : stream_(options.stream), device_(options.device) {
+  args_.rank = options.rank, args_.size = options.size;
+}
+
+absl::StatusOr<std::unique_ptr<PeerSums>> PeerSums::Join(const NcclOptions& options,
+                                                         Collective& host) {
+  RETURN_IF_ERROR(Agree(CheckAsked(options), host));
+  std::unique_ptr<PeerSums> sums(new PeerSums(options));
+  cudaIpcMemHandle_t handle = {};
+  RETURN_IF_ERROR(Agree(sums->Allocate(&handle), host));
+  ASSIGN_OR_RETURN(const auto handles, Exchange(handle, host));
+  RETURN_IF_ERROR(Agree(sums->Open(handles), host));
+  sums->args_.patience_ns = absl::ToInt64Nanoseconds(std::min(kTrialPatience, options.patience));
+  RETURN_IF_ERROR(Agree(sums->Prove(), host));
+  sums->args_.patience_ns = 0;
+  return sums;
+}
+
+absl::Status PeerSums::Allocate(cudaIpcMemHandle_t* handle) {
+  constexpr size_t kPiece = size_t{2} << 20;  // What is shared shares all of its pieces.
+  const size_t words = static_cast<size_t>(cuda::PeerInboxWords(args_.size)) * sizeof(uint64_t);
+  const size_t inbox = (words + kPiece - 1) / kPiece * kPiece;
+  constexpr size_t kCalls = cuda::kPeerBlocks * sizeof(uint32_t);
+  void *own = nullptr, *calls = nullptr;
+  RETURN_IF_ERROR(Tried(cudaSetDevice(device_), "cannot use the device"));
+  RETURN_IF_ERROR(
+      Tried(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device_),
+            "cannot look at the device"));
+  RETURN_IF_ERROR(Tried(cudaMalloc(&own, inbox), "no room for what peers send"));
+  RETURN_IF_ERROR(Tried(cudaMalloc(&calls, kCalls + sizeof(uint32_t)), "no room for a count"));
+  RETURN_IF_ERROR(Tried(cudaMemsetAsync(own, 0, inbox, stream_), "cannot clear memory"));
+  RETURN_IF_ERROR(
+      Tried(cudaMemsetAsync(calls, 0, kCalls + sizeof(uint32_t), stream_), "cannot clear memory"));
+  RETURN_IF_ERROR(Tried(cudaStreamSynchronize(stream_), "cannot clear memory"));
+  args_.inboxes[args_.rank] = static_cast<uint64_t*>(own);
+  args_.calls = static_cast<uint32_t*>(calls);
+  args_.late = args_.calls + cuda::kPeerBlocks;
+  return Tried(cudaIpcGetMemHandle(handle, own), "memory cannot be shared between processes");
+}
+
+absl::Status PeerSums::Open(const std::vector<cudaIpcMemHandle_t>& handles) {
+  for (int peer = 0; peer < args_.size; ++peer) {
+    if (peer == args_.rank) continue;
+    void* memory = nullptr;
+    RETURN_IF_ERROR(Tried(cudaIpcOpenMemHandle(&memory, handles[static_cast<size_t>(peer)],
+                                               cudaIpcMemLazyEnablePeerAccess),
+                          fmt::format("cannot reach the memory of rank {}", peer)));
+    args_.inboxes[peer] = static_cast<uint64_t*>(memory);
+  }
+  return absl::OkStatus();
+}
+
+// Both halves of the inbox, few numbers and as many as there may be.
+absl::Status PeerSums::Prove() {
+  uint32_t round = 0;
+  for (const int64_t count : {cuda::kMostPeerFloats, cuda::kMostPeerFloats - 1, int64_t{1},
+                              int64_t{4096}, int64_t{4097}}) {
+    RETURN_IF_ERROR(ProveSum(count, ++round));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PeerSums::ProveSum(int64_t count, uint32_t round) {
+  const size_t bytes = static_cast<size_t>(count) * sizeof(float);
+  std::vector<float> part(static_cast<size_t>(count)), expected(part.size());
+  for (int64_t i = 0; i < count; ++i) {
+    part[static_cast<size_t>(i)] = TrialPart(args_.rank, i, round);
+    float sum = TrialPart(0, i, round);
+    for (int r = 1; r < args_.size; ++r) sum += TrialPart(r, i, round);
+    expected[static_cast<size_t>(i)] = sum;
+  }
+  void* x = nullptr;
+  uint32_t late = 0;
+  RETURN_IF_ERROR(Tried(cudaMalloc(&x, bytes), "no room for a trial"));
+  cudaError_t error = cudaMemcpyAsync(x, part.data(), bytes, cudaMemcpyHostToDevice, stream_);
+  if (error == cudaSuccess) {
+    Sum(static_cast<float*>(x), count);
+    error = cudaGetLastError();
+  }
+  if (error == cudaSuccess) {
+    error = cudaMemcpyAsync(part.data(), x, bytes, cudaMemcpyDeviceToHost, stream_);
+  }
+  if (error == cudaSuccess) {
+    error = cudaMemcpyAsync(&late, args_.late, sizeof(late), cudaMemcpyDeviceToHost, stream_);
+  }
+  if (error == cudaSuccess) error = cudaStreamSynchronize(stream_);
+  (void)cudaFree(x);
+  RETURN_IF_ERROR(Tried(error, "a trial failed"));
+  if (late != 0) return Unavailable("what a peer sent did not come");
+  if (std::memcmp(part.data(), expected.data(), bytes) != 0) {
+    return Unavailable("a trial of {} floats gave a wrong sum", count);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace conclave::worker

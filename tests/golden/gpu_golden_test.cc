@@ -10,14 +10,15 @@
 #include "common/status.h"
 #include "tests/golden/equality.h"
 #include "tests/golden/gpu.h"
+#include "tests/source_folder.h"
 #include "worker/collective/shared_collective.h"
 #include "worker/runner/model_runner.h"
 
 namespace conclave::worker {
 namespace {
 
-const std::string kOwn = CONCLAVE_SOURCE_DIR "/tests/golden/data/";
-const std::string kDemo = CONCLAVE_SOURCE_DIR "/models/conclave-demo";
+const std::string kOwn = SourceFolder() + "/tests/golden/data/";
+const std::string kDemo = SourceFolder() + "/models/conclave-demo";
 const std::vector<TokenId> kPrompt = {5, 17, 33, 2, 9, 40, 41, 42, 5,  17, 33,
                                       2, 9,  40, 7, 7, 7,  1,  30, 31, 99, 98};
 

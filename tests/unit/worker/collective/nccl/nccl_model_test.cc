@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/status.h"
+#include "tests/source_folder.h"
 #include "tests/unit/worker/collective/nccl/rank_processes.h"
 #include "worker/backend/cuda/cuda_device.h"
 #include "worker/runner/model_runner.h"
@@ -105,13 +106,13 @@ class NcclModelTest : public testing::Test {
 };
 
 TEST_F(NcclModelTest, RanksTogetherSayWhatOneSays) {
-  const Speech speech{.model = CONCLAVE_SOURCE_DIR "/tests/golden/data/dense_llama"};
+  const Speech speech{.model = SourceFolder() + "/tests/golden/data/dense_llama"};
 
   EXPECT_EQ(Say(speech, 2), Say(speech, 1));
 }
 
 TEST_F(NcclModelTest, GraphsOnRanksSayTheSame) {
-  Speech speech{.model = CONCLAVE_SOURCE_DIR "/models/conclave-demo", .compute = Compute::kBF16};
+  Speech speech{.model = SourceFolder() + "/models/conclave-demo", .compute = Compute::kBF16};
   const std::vector<TokenId> recorded = Say(speech, 2);
   speech.graphs = false;
 

@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=build/release bundle=build/gpu-bundle
-read -ra programs <<<"${PROGRAMS:-cuda_test cuda_device_test gpu_golden_test nccl_ranks_test gpu_bench gpu_sums_bench cuda_kernels_bench cuda_attend_bench cuda_rows_bench conclave conclave-router conclave-worker}"
+read -ra programs <<<"${PROGRAMS:-cuda_test cuda_device_test gpu_golden_test nccl_ranks_test gpu_bench gpu_sums_bench gpu_rule_bench cuda_kernels_bench cuda_attend_bench cuda_rows_bench conclave conclave-router conclave-worker}"
 cmake --preset release -DCONCLAVE_TESTS=ON -DCONCLAVE_CUDA=ON -DCONCLAVE_CUDA_ARCHITECTURES="${ARCHITECTURES:-90a-real}" --log-level=WARNING >/dev/null
 cmake --build "$build" --target "${programs[@]}" conclave_cuda
 rm -rf "$bundle"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Shows on a machine with a GPU all that needs one, and ends with a line for each part: what it is, how it ended, seconds.
-#   show.sh [PART...]      parts, in this order when none is named: card tests ask memcheck racecheck bench peer sums
+#   show.sh [PART...]      parts, in this order when none is named: card tests ask memcheck racecheck bench rule peer sums
 #   LIMIT=600              seconds that a part may take
 #   MODELS="1B,8B,8B-fp8"  what bench and peer measure
 # The last lines are the result; it exits with 1 when a part failed. What a part prints stays in show/PART.log.
@@ -71,6 +71,9 @@ bench() {
   "$BIN/gpu_bench" --folder "$folder" --models "$models" "${peer[@]}"
 }
 
+# What it costs that no bit of a row depends on its company.
+rule() { "$BIN/gpu_rule_bench"; }
+
 # PyTorch and transformers on the same models and card, and the ratios to them.
 peer() {
   python3 -c 'import torch, transformers' || return 77
@@ -94,7 +97,7 @@ fi
 parts=("$@")
 if [ ${#parts[@]} -eq 0 ]; then
   card || { echo "no GPU here: nothing to show" >&2; exit 1; }
-  parts=(card tests ask memcheck racecheck bench peer sums)
+  parts=(card tests ask memcheck racecheck bench rule peer sums)
 fi
 results=() failed=0
 for part in "${parts[@]}"; do

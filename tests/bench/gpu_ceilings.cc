@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/status.h"
+#include "tests/bench/moderate_numbers.h"
 #include "tests/bench/table.h"
 #include "worker/backend/cuda/gemm.h"
 
@@ -64,13 +65,7 @@ absl::StatusOr<double> MatrixTflops(cudaStream_t stream) {
   constexpr int64_t kSize = 8192;
   const Memory x(2 * kSize * kSize), w(2 * kSize * kSize), out(2 * kSize * kSize);
   for (const Memory* each : {&x, &w, &out}) RETURN_IF_ERROR(each->status);
-  std::vector<uint16_t> numbers(kSize * kSize);
-  uint64_t state = 7;
-  for (uint16_t& number : numbers) {  // bf16 of either sign, between 1/16 and 1/2.
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    const auto bits = static_cast<uint32_t>(state >> 33);
-    number = static_cast<uint16_t>((bits & 0x8000) | ((123 + bits % 3) << 7) | (bits >> 16 & 0x7f));
-  }
+  const std::vector<uint16_t> numbers = ModerateNumbers(kSize * kSize);
   for (const Memory* each : {&x, &w}) {
     RETURN_IF_ERROR(
         Check(cudaMemcpy(each->data, numbers.data(), 2 * numbers.size(), cudaMemcpyHostToDevice)));

@@ -1,5 +1,3 @@
-#include <cublasLt.h>
-
 #include <algorithm>
 #include <array>
 #include <map>
@@ -8,6 +6,7 @@
 #include <vector>
 
 #include "common/status.h"
+#include "worker/backend/cuda/cublas_call.h"
 #include "worker/backend/cuda/gemm.h"
 #include "worker/backend/cuda/gemm_proof.h"
 #include "worker/backend/cuda/quantise.h"
@@ -33,37 +32,6 @@ absl::StatusOr<Memory> Allocate(size_t bytes, std::string_view what) {
   }
   return Internal("{}: {}", what, cudaGetErrorString(error));
 }
-
-absl::Status StatusOf(cublasStatus_t status, std::string_view what) {
-  if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
-  if (status == CUBLAS_STATUS_ALLOC_FAILED) return ResourceExhausted("{}: out of GPU memory", what);
-  return Internal("{}: {}", what, cublasLtGetStatusString(status));
-}
-
-// One call as cuBLASLt sees it: column-major out^T [O, N] = W [K, O]^T x^T [K, N].
-struct Call {
-  cublasLtMatmulDescOpaque_t operation = {};
-  cublasLtMatrixLayoutOpaque_t w = {}, x = {}, out = {};
-
-  absl::Status Describe(const Matrix& matrix, Tensor x_rows, Tensor out_rows) {
-    const cudaDataType_t out_type = out_rows.dtype == DType::kF32 ? CUDA_R_32F : CUDA_R_16BF;
-    const uint64_t k = static_cast<uint64_t>(matrix.in), o = static_cast<uint64_t>(matrix.out);
-    const uint64_t n = static_cast<uint64_t>(x_rows.rows);
-    const cublasOperation_t transposed = CUBLAS_OP_T, plain = CUBLAS_OP_N;
-    cublasStatus_t status = cublasLtMatmulDescInit(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
-    const auto then = [&](cublasStatus_t next) {
-      if (status == CUBLAS_STATUS_SUCCESS) status = next;
-    };
-    then(cublasLtMatmulDescSetAttribute(&operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
-                                        sizeof transposed));
-    then(cublasLtMatmulDescSetAttribute(&operation, CUBLASLT_MATMUL_DESC_TRANSB, &plain,
-                                        sizeof plain));
-    then(cublasLtMatrixLayoutInit(&w, CUDA_R_16BF, k, o, matrix.stride));
-    then(cublasLtMatrixLayoutInit(&x, CUDA_R_16BF, k, n, x_rows.stride));
-    then(cublasLtMatrixLayoutInit(&out, out_type, o, n, out_rows.stride));
-    return StatusOf(status, "cuBLASLt refuses a shape");
-  }
-};
 
 // A number of an algorithm's description; what it does not know is 0.
 int64_t AttributeOf(const cublasLtMatmulAlgo_t& algorithm,
@@ -175,7 +143,7 @@ Matrix CublasGemm::Widened(const Matrix& w, cudaStream_t stream) {
 
 absl::Status CublasGemm::AddCandidates(const Matrix& w, DType out, int64_t rows,
                                        std::vector<Chosen>* candidates) {
-  Call call;
+  CublasCall call;
   // Only shapes are looked at.
   Tensor x = Tensor::Dense(nullptr, DType::kBF16, rows, w.in);
   x.stride = (w.in + 7) / 8 * 8;
@@ -269,7 +237,7 @@ absl::StatusOr<CublasGemm::Chosen> CublasGemm::Choose(const Matrix& w, DType out
 
 absl::Status CublasGemm::Multiply(const cublasLtMatmulAlgo_t& algorithm, Tensor x, const Matrix& w,
                                   Tensor out, bool add, cudaStream_t stream) {
-  Call call;
+  CublasCall call;
   RETURN_IF_ERROR(call.Describe(w, x, out));
   const float alpha = 1, beta = add ? 1 : 0;
   return StatusOf(cublasLtMatmul(handle_, &call.operation, &alpha, w.data, &call.w, x.data, &call.x,

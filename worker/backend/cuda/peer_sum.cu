@@ -39,7 +39,7 @@ __device__ void Await(const uint64_t* from, uint32_t call, const PeerSumArgs& ar
 }
 
 template <int kSize>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     PeerSumKernel(PeerSumArgs args, const uint64_t* inbox, float* x, int count) {
   GridDependencyWait();
   GridDependencyLaunch();

@@ -231,7 +231,7 @@ class Bench {
                   .position = from,
                   .blocks = blocks.data(),
                   .num_blocks = static_cast<int32_t>(blocks.size())};
-    const std::vector<PrefillTile> tiles = PlanPrefill({run}, rows);
+    const std::vector<PrefillTile> tiles = PlanPrefill({run}, rows, PrefillTileRows());
     AttendArgs args;
     args.batch.rows = rows;
     args.batch.prompt_rows = rows;

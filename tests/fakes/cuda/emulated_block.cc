@@ -434,6 +434,12 @@ uint64_t LoadShared(const uint64_t* from) {
   return __atomic_load_n(from, __ATOMIC_RELAXED);
 }
 
+size_t SharedOfEnvironment() {
+  const char* told = std::getenv("EMULATED_CUDA_SHARED");
+  return told == nullptr ? kMostShared
+                         : std::min<size_t>(kMostShared, std::strtoul(told, nullptr, 10));
+}
+
 int64_t Nanoseconds() {
   return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
 }

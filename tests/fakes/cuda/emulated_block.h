@@ -30,7 +30,9 @@ struct Start {
   std::function<void()> thread;  // What every thread runs.
 };
 
-inline constexpr size_t kMostShared = 232448;  // Bytes a block may have: as sm_90.
+inline constexpr size_t kMostShared = 232448;       // Bytes a block may have: as sm_90.
+size_t SharedOfEnvironment();                       // EMULATED_CUDA_SHARED, or that.
+inline size_t most_shared = SharedOfEnvironment();  // Of this device; a test may change it.
 
 // Runs all blocks. One launch at a time.
 void RunKernel(const Start& start);

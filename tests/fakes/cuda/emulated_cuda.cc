@@ -195,7 +195,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->maxThreadsPerBlock = 1024;
   properties->totalGlobalMem = emulated::kMemory;
   properties->sharedMemPerBlock = emulated::kMostDefaultShared;
-  properties->sharedMemPerBlockOptin = emulated::kMostShared;
+  properties->sharedMemPerBlockOptin = emulated::most_shared;
   properties->sharedMemPerMultiprocessor = emulated::kMostShared + 1024;
   properties->l2CacheSize = 1 << 20;
   return cudaSuccess;
@@ -217,7 +217,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = properties.l2CacheSize;
       break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = emulated::kMostShared;
+      *value = static_cast<int>(emulated::most_shared);
       break;
     default:
       return Result(cudaErrorInvalidValue);

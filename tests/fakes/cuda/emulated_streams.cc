@@ -102,7 +102,7 @@ void SubmitKernel(Start start, cudaStream_t stream) {
                     block.z > 0 && block.x <= 1024 && block.y <= 1024 && block.z <= 64 &&
                     uint64_t{block.x} * block.y * block.z <= 1024;
   if (!fits) return void(Result(cudaErrorInvalidConfiguration));
-  if (start.shared_bytes > kMostShared) return void(Result(cudaErrorInvalidValue));
+  if (start.shared_bytes > most_shared) return void(Result(cudaErrorInvalidValue));
   (void)Submit(stream, [start = std::move(start)] { RunKernel(start); });
 }
 

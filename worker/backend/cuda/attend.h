@@ -48,8 +48,11 @@ struct PrefillTile {
   int32_t first_row = 0, rows = 0;
 };
 inline constexpr int kPrefillTile = 128;  // Most rows of a tile.
-// The tiles of rows [0, prompt_rows), those that see most first. Pure, on the host.
-std::vector<PrefillTile> PlanPrefill(const std::vector<Run>& runs, int prompt_rows);
+// Of this device: half of that where blocks have little shared memory.
+int PrefillTileRows();
+// The tiles of rows [0, prompt_rows), of `tile_rows` at most, those that see most first. Pure, on
+// the host.
+std::vector<PrefillTile> PlanPrefill(const std::vector<Run>& runs, int prompt_rows, int tile_rows);
 
 struct AttendArgs {
   BatchView batch;
@@ -64,7 +67,7 @@ struct AttendArgs {
   // Partial results: E sums for each [produced row][H][max_pieces], then for each the greatest
   // score and the sum of weights; room for PartFloats(...) floats, aligned to 16 bytes.
   float* parts = nullptr;
-  // Of PlanPrefill, in device memory.
+  // Of PlanPrefill with this device's PrefillTileRows(), in device memory.
   const PrefillTile* tiles = nullptr;
   int num_tiles = 0;
 };

@@ -3,6 +3,7 @@
 
 #include "worker/backend/cuda/attend_products.cuh"
 #include "worker/backend/cuda/attend_tiles.cuh"
+#include "worker/backend/cuda/shared_memory.h"
 
 // Pieces on tensor cores, for bf16 queries with KV of bf16 or e4m3. Bound by the KV's bytes: each
 // element is read once for an item, and once from shared memory for its (up to 64) query rows.
@@ -200,7 +201,7 @@ __device__ inline void AttendPiece(const PieceArgs& args, const DecodeItem& item
 }
 
 // parts: blocks for the query rows of one item and KV head.
-template <bool kE4M3, int kGroups>
+template <bool kE4M3, int kGroups, int kStages>
 __global__ void __launch_bounds__(PieceShape<kE4M3>::kThreads, 2)
     AttendPieces(PieceArgs args, int parts) {
   const int index = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
@@ -231,11 +232,10 @@ __global__ void __launch_bounds__(PieceShape<kE4M3>::kThreads, 2)
   if (query_rows <= 0) return;
   __syncthreads();
 
-  constexpr int kStages = RingShape<kE4M3, kGroups>::kStages;
   unsigned char* const shared = DynamicShared<unsigned char>();
   __nv_bfloat16* const queries = reinterpret_cast<__nv_bfloat16*>(
       shared + PieceRoomOf(args.head_width, args.group, kE4M3, kStages).queries);
-  TileRing<kE4M3, kGroups> ring(args, item, kv_head, notes.blocks, shared);
+  TileRing<kE4M3, kGroups, kStages> ring(args, item, kv_head, notes.blocks, shared);
   if (query_rows <= 16) {
     AttendPiece<kE4M3, 1, kGroups>(args, item, query_rows, ring, notes, queries);
   } else if (query_rows <= 32) {
@@ -245,28 +245,42 @@ __global__ void __launch_bounds__(PieceShape<kE4M3>::kThreads, 2)
   }
 }
 
-template <bool kE4M3, int kGroups>
+using Starter = void (*)(const PieceArgs& args, int num_items, cudaStream_t stream);
+
+template <bool kE4M3, int kGroups, int kStages>
 void Start(const PieceArgs& args, int num_items, cudaStream_t stream) {
   const int parts = (kItemRows * args.group + kQueryRows - 1) / kQueryRows;
-  const PieceRoom room =
-      PieceRoomOf(args.head_width, args.group, kE4M3, RingShape<kE4M3, kGroups>::kStages);
-  const LaunchShape shape{.grid = dim3(static_cast<unsigned>(num_items * args.kv_heads * parts)),
-                          .block = dim3(PieceShape<kE4M3>::kThreads),
-                          .shared_bytes = room.bytes,
-                          .stream = stream,
-                          .early = true};
-  Launch(AttendPieces<kE4M3, kGroups>, shape, args, parts);
+  const LaunchShape shape{
+      .grid = dim3(static_cast<unsigned>(num_items * args.kv_heads * parts)),
+      .block = dim3(PieceShape<kE4M3>::kThreads),
+      .shared_bytes = PieceRoomOf(args.head_width, args.group, kE4M3, kStages).bytes,
+      .stream = stream,
+      .early = true};
+  Launch(AttendPieces<kE4M3, kGroups, kStages>, shape, args, parts);
 }
 
-void StartOf(const PieceArgs& args, Stored stored, int num_items, cudaStream_t stream) {
+// Null: no block has room for it.
+template <bool kE4M3, int kGroups>
+Starter StarterFor(const PieceArgs& args) {
+  constexpr int kMost = RingStages(kE4M3, kGroups, false),
+                kLittle = RingStages(kE4M3, kGroups, true);
+  const auto fits = [&](int stages) {
+    return PieceRoomOf(args.head_width, args.group, kE4M3, stages).bytes +
+               sizeof(Notes<PieceShape<kE4M3>::kWarps>) <=
+           MostShared();
+  };
+  if (fits(kMost)) return Start<kE4M3, kGroups, kMost>;
+  return fits(kLittle) ? Start<kE4M3, kGroups, kLittle> : nullptr;
+}
+
+Starter StarterOf(const PieceArgs& args, Stored stored) {
   const int width = args.head_width;
   if (stored == Stored::kE4M3) {
-    return width <= 128 ? Start<true, 1>(args, num_items, stream)
-                        : Start<true, 2>(args, num_items, stream);
+    return width <= 128 ? StarterFor<true, 1>(args) : StarterFor<true, 2>(args);
   }
-  return width <= 64    ? Start<false, 1>(args, num_items, stream)
-         : width <= 128 ? Start<false, 2>(args, num_items, stream)
-                        : Start<false, 4>(args, num_items, stream);
+  return width <= 64    ? StarterFor<false, 1>(args)
+         : width <= 128 ? StarterFor<false, 2>(args)
+                        : StarterFor<false, 4>(args);
 }
 
 bool FitsTensorCores(const AttendArgs& args) {
@@ -311,15 +325,15 @@ PieceArgs PiecesOf(const AttendArgs& args) {
 void AttendDecode(const AttendArgs& args, cudaStream_t stream) {
   if (args.batch.rows == args.batch.prompt_rows) return;
   PieceArgs pieces = PiecesOf(args);
-  const bool tensor_cores = FitsTensorCores(args);
-  if (tensor_cores && args.max_pieces == 1) {
+  const Starter start = FitsTensorCores(args) ? StarterOf(pieces, args.kv.stored) : nullptr;
+  if (start != nullptr && args.max_pieces == 1) {
     pieces.out = static_cast<__nv_bfloat16*>(args.out.at(args.batch.prompt_rows, 0));
     pieces.out_stride = args.out.stride;
   }
-  if (!tensor_cores) {
+  if (start == nullptr) {
     LaunchPlainPieces(pieces, args.num_items, args.q.dtype, args.kv.stored, stream);
   } else {
-    StartOf(pieces, args.kv.stored, args.num_items, stream);
+    start(pieces, args.num_items, stream);
   }
   if (pieces.out == nullptr) LaunchMerge(args, pieces.sums, pieces.stats, stream);
 }

@@ -3,6 +3,7 @@
 #include "worker/backend/cuda/attend.h"
 #include "worker/backend/cuda/attend_prefill_plain.h"
 #include "worker/backend/cuda/attend_prefill_tiles.cuh"
+#include "worker/backend/cuda/shared_memory.h"
 
 namespace conclave::worker::cuda {
 namespace {
@@ -215,6 +216,7 @@ __device__ inline void Finish(const PrefillArgs& args, const Shared<S>& shared, 
 
 template <typename S>
 __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm) PrefillKernel(PrefillArgs args) {
+  if constexpr (S::kSharedBytes > kMostSharedHere) return;  // Never launched: HasRoom().
   GridDependencyWait();
   const PrefillTile tile = args.tiles[blockIdx.y];
   if (tile.rows == 0) return;
@@ -308,35 +310,42 @@ void LaunchShaped(const AttendArgs& args, cudaStream_t stream) {
   Launch(PrefillKernel<S>, shape, values);
 }
 
-// The shape for this many rows. Few rows get warps of 16 each: twice as many of them share a tile,
-// and a long cached prefix is read in half the time. The bits are the same.
-template <int kWidth, typename Kv>
-void LaunchForRows(const AttendArgs& args, cudaStream_t stream) {
-  using Few = Shape<kWidth, Kv, 1, 4>;
-  if (args.batch.prompt_rows <= Few::kRows) {
-    LaunchShaped<Few>(args, stream);
-  } else {
-    LaunchShaped<Shape<kWidth, Kv, 2, 4>>(args, stream);
-  }
+template <typename S>
+bool HasRoom() {
+  return S::kSharedBytes <= MostShared();
 }
 
-// Whether there is a shape for this width; then it was launched.
+// The shape for this many rows; false: no block has room for any. Few rows get warps of 16 each:
+// twice as many of them share a tile, and a long cached prefix is read in half the time. The bits
+// are the same.
+template <int kWidth, typename Kv>
+bool LaunchForRows(const AttendArgs& args, cudaStream_t stream) {
+  using Few = Shape<kWidth, Kv, 1, 4>;
+  using Many = Shape<kWidth, Kv, 2, 4>;
+  static_assert(2 * Few::kRows == kPrefillTile && Many::kSharedBytes <= kSharedOfWholeTiles);
+  if (!HasRoom<Few>()) return false;
+  if (args.batch.prompt_rows <= Few::kRows || PrefillTileRows() <= Few::kRows) {
+    LaunchShaped<Few>(args, stream);
+  } else {
+    LaunchShaped<Many>(args, stream);
+  }
+  return true;
+}
+
+// Whether there is a shape for this width, and room for it; then it was launched.
 template <typename Kv>
 bool LaunchTiled(const AttendArgs& args, cudaStream_t stream) {
   switch (args.kv.head_width) {
     case 64:
-      LaunchForRows<64, Kv>(args, stream);
-      return true;
+      return LaunchForRows<64, Kv>(args, stream);
     case 80:
-      LaunchForRows<80, Kv>(args, stream);
-      return true;
+      return LaunchForRows<80, Kv>(args, stream);
     case 96:
-      LaunchForRows<96, Kv>(args, stream);
-      return true;
+      return LaunchForRows<96, Kv>(args, stream);
     case 128:
-      LaunchForRows<128, Kv>(args, stream);
-      return true;
+      return LaunchForRows<128, Kv>(args, stream);
     case 256:
+      if (!HasRoom<Shape<256, Kv, 1, 8>>()) return false;
       LaunchShaped<Shape<256, Kv, 1, 8>>(args, stream);
       return true;
     default:

@@ -1,10 +1,15 @@
 #include <algorithm>
 
 #include "worker/backend/cuda/attend.h"
+#include "worker/backend/cuda/shared_memory.h"
 
 namespace conclave::worker::cuda {
 
-std::vector<PrefillTile> PlanPrefill(const std::vector<Run>& runs, int prompt_rows) {
+int PrefillTileRows() {
+  return MostShared() >= kSharedOfWholeTiles ? kPrefillTile : kPrefillTile / 2;
+}
+
+std::vector<PrefillTile> PlanPrefill(const std::vector<Run>& runs, int prompt_rows, int tile_rows) {
   struct Planned {
     PrefillTile tile;
     int32_t last_position;
@@ -12,8 +17,8 @@ std::vector<PrefillTile> PlanPrefill(const std::vector<Run>& runs, int prompt_ro
   std::vector<Planned> planned;
   for (const Run& run : runs) {
     if (run.first_row >= prompt_rows) break;
-    for (int32_t at = 0; at < run.rows; at += kPrefillTile) {
-      const int32_t rows = std::min(kPrefillTile, run.rows - at);
+    for (int32_t at = 0; at < run.rows; at += tile_rows) {
+      const int32_t rows = std::min(tile_rows, run.rows - at);
       planned.push_back({{run.first_row + at, rows}, run.position + at + rows - 1});
     }
   }

@@ -20,15 +20,13 @@ struct PieceShape {
   static constexpr int kThreads = 32 * kWarps;
 };
 
-// kGroups: the most groups of 16 columns of one warp. kE4M3: KV is e4m3.
-template <bool kE4M3, int kGroups>
-struct RingShape {
-  // As many as let two blocks fit a multiprocessor of 228 KB.
-  static constexpr int kStages = kE4M3 ? (kGroups > 1 ? 2 : 4)
-                                       : (kGroups > 2   ? 2
-                                          : kGroups > 1 ? 4
-                                                        : 6);
-};
+// Tiles in a ring: as many as let two blocks fit a multiprocessor of 228 KB; or with `little` one
+// block have no more than 99 KB. kGroups: the most groups of 16 columns of one warp. kE4M3: KV is
+// e4m3.
+constexpr int RingStages(bool e4m3, int groups, bool little) {
+  if (e4m3) return groups > 1 ? 2 : little ? 3 : 4;
+  return groups > 2 ? 2 : groups > 1 ? (little ? 3 : 4) : 6;
+}
 
 // Shared memory of one block: the ring, then queries, which weights replace once all scores are
 // there. Rows are an odd number of 16 bytes apart: no bank conflicts.
@@ -69,7 +67,7 @@ __device__ inline void PrefetchBlock(const PieceArgs& args, const DecodeItem& it
 
 // Brings the tiles of a piece one after another: those of the keys that are seen, then those of the
 // values. All threads of the block call every function together.
-template <bool kE4M3, int kGroups>
+template <bool kE4M3, int kGroups, int kStages>
 class TileRing {
  public:
   __device__ TileRing(const PieceArgs& args, const DecodeItem& item, int kv_head,
@@ -102,7 +100,6 @@ class TileRing {
   }
 
  private:
-  static constexpr int kStages = RingShape<kE4M3, kGroups>::kStages;
   static constexpr int kTile = PieceShape<kE4M3>::kTile;
   static constexpr int kAtOnce = PieceShape<kE4M3>::kThreads / 8;  // Positions.
   static constexpr int kRounds = kGroups;                          // Of 128 bytes a row.

@@ -135,7 +135,7 @@ void BatchUpload::Plan(const Rows& rows) {
     }
   }
   prompt_tiles_.clear();
-  if (first > 0) prompt_tiles_ = PlanPrefill(batch_.runs, batch_.prompt_rows);
+  if (first > 0) prompt_tiles_ = PlanPrefill(batch_.runs, batch_.prompt_rows, PrefillTileRows());
 }
 
 // What depends on the key alone comes first, the block tables last.

@@ -6,6 +6,7 @@
 #include "worker/backend/cuda/plain_product.cuh"
 #include "worker/backend/cuda/row_plan.h"
 #include "worker/backend/cuda/row_product.cuh"
+#include "worker/backend/cuda/shared_memory.h"
 #include "worker/backend/tensor.h"
 
 // Which kernel serves a product of rows, and with what shape.
@@ -15,6 +16,20 @@ template <typename Chunk>
 constexpr int64_t ProductSteps(int64_t in) {
   constexpr int kStepNumbers = Chunk::kNumbers * kStepBytes / 16;
   return (in + kStepNumbers - 1) / kStepNumbers;
+}
+
+template <typename Chunk>
+RowPlan PlanOf(int64_t in, int64_t w_rows, int64_t rows) {
+  return PlanRows(w_rows, ProductSteps<Chunk>(in), rows, Chunk::kNumbers,
+                  static_cast<int64_t>(MostShared()));
+}
+
+// Whether a block has room for one row's ring and for the row, normed.
+template <typename Chunk>
+bool HasRoomToNorm(const Matrix& w) {
+  const RowPlan plan = PlanOf<Chunk>(w.in, w.out, 1);
+  const int64_t ring = int64_t{plan.stages} * plan.warps * plan.row_tiles * 16 * kStepBytes;
+  return static_cast<size_t>(ring + w.in * 2 + 1024) <= MostShared();
 }
 
 template <typename Chunk, int kTokenTiles, int kRowTiles, int kStages, bool kGateUp,
@@ -77,8 +92,7 @@ template <typename Chunk, bool kGateUp>
 void LaunchPasses(const RowProduct& product, int64_t rows, int64_t w_rows, size_t out_bytes,
                   cudaStream_t stream) {
   for (int64_t first = 0; first < rows;) {
-    const RowPlan plan =
-        PlanRows(w_rows, ProductSteps<Chunk>(product.in), rows - first, Chunk::kNumbers);
+    const RowPlan plan = PlanOf<Chunk>(product.in, w_rows, rows - first);
     const int64_t most = 8 * MostTokenTiles<Chunk>(plan.row_tiles);
     RowProduct pass = product;
     pass.x += first * product.x_stride;
@@ -93,7 +107,7 @@ void LaunchPasses(const RowProduct& product, int64_t rows, int64_t w_rows, size_
 // One row that the product norms itself, in the same shape as without: so with the same bits.
 template <typename Chunk, bool kGateUp>
 void LaunchNormed(const RowProduct& product, int64_t w_rows, cudaStream_t stream) {
-  const RowPlan plan = PlanRows(w_rows, ProductSteps<Chunk>(product.in), 1, Chunk::kNumbers);
+  const RowPlan plan = PlanOf<Chunk>(product.in, w_rows, 1);
   if (plan.row_tiles == 2) {
     LaunchTiles<Chunk, 1, 2, 3, kGateUp, true>(product, plan.warps, stream);
   } else if (plan.stages == 4) {

@@ -35,7 +35,9 @@ constexpr int ProductWarps(int64_t w_rows, int64_t steps) {
 // Of one pass of `rows` rows of x. More row tiles in a block read x and meet less often, at the
 // price of fewer blocks: with few warps always, with 8 from some tokens on. `chunk`: numbers of the
 // weight that a lane widens at a time, which fill its registers.
-constexpr RowPlan PlanRows(int64_t w_rows, int64_t steps, int64_t rows, int chunk) {
+// `most_shared`: what a block may have of shared memory, beside a few bytes of its own.
+constexpr RowPlan PlanRows(int64_t w_rows, int64_t steps, int64_t rows, int chunk,
+                           int64_t most_shared) {
   RowPlan plan;
   plan.warps = ProductWarps(w_rows, steps);
   if (plan.warps <= 4) {
@@ -52,7 +54,7 @@ constexpr RowPlan PlanRows(int64_t w_rows, int64_t steps, int64_t rows, int chun
     // A fourth stage where all blocks, held at once, leave room for it, registers too.
     const int64_t held = (w_rows + 16 * kMultiprocessors - 1) / (16 * kMultiprocessors);
     const int64_t ring = int64_t{4} * plan.warps * 16 * kStepBytes;
-    if (held * (ring + 1024) <= 227 * 1024) plan.stages = 4;
+    if (held * (ring + 1024) <= 227 * 1024 && ring + 1024 <= most_shared) plan.stages = 4;
   }
   return plan;
 }

@@ -423,6 +423,21 @@ TEST_F(AttendDecodeTest, OneKernelIsNotForABlockThatHasNoRoom) {
   EXPECT_FALSE(RopeAndAttend(rows, 0, 0, true).one_kernel);  // 20 queries: room for 32.
 }
 
+#ifdef CONCLAVE_CUDA_EMULATED
+TEST_F(AttendDecodeTest, LittleSharedMemoryChangesNoBit) {
+  for (const Types types : {kBF16, kE4M3}) {
+    for (const Heads heads : {Heads{4, 1, 64}, Heads{4, 1, 96}, Heads{8, 2, 128}}) {
+      Make(heads, types);
+      const std::vector<Row> rows = {{AddSequence(700), 699}, {AddSequence(20), 19}};
+      const auto much = Attend(rows, 0);
+      const LittleShared little;
+      const auto found = Attend(rows, 0);
+      for (size_t i = 0; i < rows.size(); ++i) EXPECT_EQ(BitsOf(found[i]), BitsOf(much[i]));
+    }
+  }
+}
+#endif
+
 TEST_F(AttendDecodeTest, WindowsHideWhatIsBehindThem) {
   for (const Types types : {kBF16, kE4M3, kF32}) {
     Make({2, 1, 64}, types);

@@ -96,7 +96,8 @@ class AttendPrefillTest : public Rig {
     args.kv = kv_;
     args.scale = kScale;
     args.window = layer_.window;
-    const std::vector<PrefillTile> tiles = PlanPrefill(runs, static_cast<int>(rows));
+    const std::vector<PrefillTile> tiles =
+        PlanPrefill(runs, static_cast<int>(rows), PrefillTileRows());
     args.tiles = Upload(tiles);
     args.num_tiles = static_cast<int>(tiles.size());
     AttendPrefill(args, stream());
@@ -260,6 +261,20 @@ TEST_F(AttendPrefillTest, ARowHasTheSameBitsInAnyChunk) {
   }
 }
 
+#ifdef CONCLAVE_CUDA_EMULATED
+TEST_F(AttendPrefillTest, LittleSharedMemoryChangesNoBit) {
+  for (const Stored stored : {Stored::kBF16, Stored::kE4M3}) {
+    for (const int width : {64, 80, 96, 128}) {
+      Make({2, 1, width, 0, DType::kBF16, stored}, {300});
+      const std::vector<Chunk> chunks = {{0, 0, 230}, {0, 250, 50}};
+      const std::vector<float> much = Attend(chunks);
+      const LittleShared little;
+      EXPECT_EQ(BitsOf(Attend(chunks)), BitsOf(much)) << "width " << width;
+    }
+  }
+}
+#endif
+
 TEST_F(AttendPrefillTest, ARowHasTheSameBitsAmongOthers) {
   for (const int width : {40, 128, 256}) {
     const Layer layer = {4, 2, width};
@@ -283,12 +298,12 @@ TEST_F(AttendPrefillTest, PlansTheLongestTilesFirst) {
                                          {131, 260, 500, nullptr, 0},
                                          {391, 3, 9, nullptr, 0}};
   std::vector<std::pair<int, int>> tiles;
-  for (const PrefillTile& tile : PlanPrefill(runs, 391)) {
+  for (const PrefillTile& tile : PlanPrefill(runs, 391, kPrefillTile)) {
     tiles.emplace_back(tile.first_row, tile.rows);
   }
   EXPECT_EQ(tiles, (std::vector<std::pair<int, int>>{
                        {387, 4}, {259, 128}, {131, 128}, {128, 2}, {0, 128}, {130, 1}}));
-  EXPECT_TRUE(PlanPrefill({}, 0).empty());
+  EXPECT_TRUE(PlanPrefill({}, 0, kPrefillTile).empty());
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "tests/reference/ops.h"
 #include "tests/unit/worker/backend/cuda/rig.h"
 #include "worker/backend/cuda/rows.h"
+#include "worker/backend/cuda/shared_memory.h"
 
 namespace conclave::worker::cuda {
 namespace {
@@ -191,7 +192,8 @@ TEST_P(LinearRowsTest, AProductThatNormsItsRowHasTheBitsOfANormAndAProduct) {
   const Tensor x = Upload(Random(c.in, 7), DType::kF32, 1, c.in, (c.in + 7) / 8 * 8);
   const RowNorm norm = {Upload(Random(c.in, 8)), 1e-5F};
   if (!CanNorm(x, norm, w_.matrix)) {
-    ASSERT_TRUE(c.stored == Stored::kF32 || c.in % 8 != 0 || c.in <= 256);
+    ASSERT_TRUE(c.stored == Stored::kF32 || c.in % 8 != 0 || c.in <= 256 ||
+                MostShared() <= size_t{99} << 10);
     return;
   }
   const Tensor normed = Poisoned(DType::kBF16, 1, c.in, (c.in + 7) / 8 * 8);
@@ -206,6 +208,17 @@ TEST_P(LinearRowsTest, AProductThatNormsItsRowHasTheBitsOfANormAndAProduct) {
   NormGateUpRow({x, w_.matrix, met, bias_}, norm, stream());
   EXPECT_EQ(BitsOf(Download(met)), BitsOf(Download(gated)));
 }
+
+#ifdef CONCLAVE_CUDA_EMULATED
+TEST_P(LinearRowsTest, LittleSharedMemoryChangesNoBit) {
+  Prepare(GetParam().out, 9);
+  for (const int rows : {1, 9, 17, kMostRows}) {
+    const std::vector<float> linear = Linear(0, rows, DType::kF32, nullptr);
+    const LittleShared little;
+    EXPECT_EQ(BitsOf(Linear(0, rows, DType::kF32, nullptr)), BitsOf(linear)) << rows;
+  }
+}
+#endif
 
 class E4m3NumbersTest : public Rig {};
 

@@ -146,4 +146,16 @@ class Rig : public testing::Test {
   std::vector<void*> memory_;
 };
 
+#ifdef CONCLAVE_CUDA_EMULATED
+// While it lives, blocks have the shared memory of cards that are not for data centres.
+class LittleShared {
+ public:
+  LittleShared() { emulated::most_shared = size_t{99} << 10; }
+  ~LittleShared() { emulated::most_shared = before_; }
+
+ private:
+  const size_t before_ = emulated::most_shared;
+};
+#endif
+
 }  // namespace conclave::worker::cuda

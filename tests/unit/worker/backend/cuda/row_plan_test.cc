@@ -8,6 +8,9 @@
 namespace conclave::worker::cuda {
 namespace {
 
+// Shared memory that a block may have: of an H200, and of cards that are not for data centres.
+constexpr int64_t kMuch = 227 << 10, kLittle = 99 << 10;
+
 // GB/s of a bf16 weight's bytes on an H200 (cuda_kernels_bench --variants): one row tile and three
 // stages, one and four, two and three; with 4, 8 and 16 warps each (two row tiles: 4 and 8).
 struct Measured {
@@ -45,7 +48,7 @@ constexpr Measured kMeasured[] = {
 
 TEST(RowPlanTest, IsNearTheBestThatWasMeasured) {
   for (const Measured& m : kMeasured) {
-    const RowPlan plan = PlanRows(m.out, m.in * 2 / kStepBytes, m.rows, 8);
+    const RowPlan plan = PlanRows(m.out, m.in * 2 / kStepBytes, m.rows, 8, kMuch);
     const int first = plan.row_tiles == 2 ? 6 : plan.stages == 3 ? 0 : 3;
     const int warps = plan.warps == 4 ? 0 : plan.warps == 8 ? 1 : 2;
     const int best = *std::max_element(std::begin(m.rates), std::end(m.rates));
@@ -55,18 +58,23 @@ TEST(RowPlanTest, IsNearTheBestThatWasMeasured) {
   }
 }
 
-TEST(RowPlanTest, RowsDoNotChangeTheWarps) {
+TEST(RowPlanTest, RowsAndSharedMemoryDoNotChangeTheWarps) {
   for (const int64_t out : {1, 16, 2048, 4224, 4225, 6336, 6337, 128256}) {
     for (const int64_t steps : {1, 3, 8, 15, 16, 224}) {
       for (const int chunk : {8, 16, 32}) {
         for (int rows = 1; rows <= 64; ++rows) {
-          const RowPlan plan = PlanRows(out, steps, rows, chunk);
+          const RowPlan plan = PlanRows(out, steps, rows, chunk, kMuch);
+          const RowPlan little = PlanRows(out, steps, rows, chunk, kLittle);
           ASSERT_EQ(plan.warps, ProductWarps(out, steps));
           ASSERT_LE(plan.warps, steps);
           // What the kernels are compiled for.
           ASSERT_LE(plan.warps * plan.row_tiles, 16);
           ASSERT_LE(plan.row_tiles * 16, plan.warps * 32);
           ASSERT_LE(plan.row_tiles, chunk == 32 && rows > 16 ? 2 : 32 / chunk);
+          // The same bits in the same kernels, but for the ring.
+          ASSERT_EQ(little.warps, plan.warps);
+          ASSERT_EQ(little.row_tiles, plan.row_tiles);
+          ASSERT_LE(little.stages * little.warps * little.row_tiles * 16 * kStepBytes, kLittle);
         }
       }
     }

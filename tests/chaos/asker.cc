@@ -76,7 +76,10 @@ class Reading {
     resumed_ = resumed_ || started_before_a_loss_.contains(id);
     Expect(agent.started == 1, "agent {} speaks before it started", id);
     agent.text += delta.thinking() + delta.answer();
-    for (const v1::Token& token : delta.tokens()) agent.tokens.push_back(token.id());
+    for (const v1::Token& token : delta.tokens()) {
+      agent.tokens.push_back(token.id());
+      agent.logprobs.push_back(token.logprob());
+    }
     Expect(static_cast<int>(agent.tokens.size()) == delta.count(),
            "agent {} has told {} tokens and counts {}", id, agent.tokens.size(), delta.count());
   }

@@ -19,6 +19,7 @@ namespace conclave {
 struct SeenAgent {
   std::string text;  // Thinking and answer, as they came.
   std::vector<int32_t> tokens;
+  std::vector<float> logprobs;  // Of the tokens.
   int started = 0, finished = 0, cut = 0;
 };
 

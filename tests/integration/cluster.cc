@@ -23,7 +23,8 @@ void AddSettings(const std::vector<std::string>& settings, std::vector<std::stri
 
 }  // namespace
 
-Cluster::Cluster() : folder_(FreshFolder()) {}
+Cluster::Cluster(std::vector<std::string> worker)
+    : worker_command_(std::move(worker)), folder_(FreshFolder()) {}
 
 Cluster::~Cluster() {
   routers_.clear();
@@ -67,18 +68,19 @@ std::unique_ptr<Program> Cluster::Start(const std::string& kind, const std::stri
                                         std::vector<std::string> arguments) {
   const std::string ports = folder_ + "/" + name + ".ports";
   const bool again = std::filesystem::exists(ports);
-  std::vector<std::string> first = {"--config", kRoot + "/configs/" + kind + ".yaml"};
+  std::vector<std::string> command =
+      kind == "worker" ? worker_command_ : std::vector{Program::PathOf("conclave-" + kind)};
+  command.insert(command.end(), {"--config", kRoot + "/configs/" + kind + ".yaml"});
   std::vector<std::string> settings = {"ports_file=" + ports};
   // Others find it where it was; who asks for the rest reads the ports anew.
   settings.push_back("server.listen=127.0.0.1:" + (again ? PortOf(name, "server") : "0"));
   for (const char* other : {"health", "metrics"}) {
     settings.push_back(fmt::format("{}.listen=127.0.0.1:0", other));
   }
-  AddSettings(settings, first);
-  first.insert(first.end(), arguments.begin(), arguments.end());
+  AddSettings(settings, command);
+  command.insert(command.end(), arguments.begin(), arguments.end());
   std::filesystem::remove(ports);
-  auto started =
-      std::make_unique<Program>("conclave-" + kind, first, folder_ + "/" + name + ".log");
+  auto started = std::make_unique<Program>(std::move(command), folder_ + "/" + name + ".log");
   Eventually(absl::Seconds(120),
              [&] { return !FileText(ports).empty() || started->Wait(absl::ZeroDuration()) >= 0; });
   if (FileText(ports).empty()) {

@@ -13,7 +13,8 @@ namespace conclave {
 // free loopback ports. Programs that are started again take the ports that they had.
 class Cluster {
  public:
-  Cluster();
+  // `worker`: the command that starts the worker, before its arguments.
+  explicit Cluster(std::vector<std::string> worker = {Program::PathOf("conclave-worker")});
   ~Cluster();
   Cluster(const Cluster&) = delete;
   Cluster& operator=(const Cluster&) = delete;
@@ -44,6 +45,7 @@ class Cluster {
                                  std::vector<std::string> arguments);
   std::string PortOf(const std::string& name, const std::string& which) const;
 
+  const std::vector<std::string> worker_command_;
   std::string folder_;
   std::unique_ptr<Program> worker_;
   std::map<std::string, std::unique_ptr<Program>> routers_;

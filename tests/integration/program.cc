@@ -27,7 +27,7 @@ std::vector<std::string> CommandOf(const std::string& name, std::vector<std::str
 }  // namespace
 
 std::string Program::PathOf(const std::string& name) {
-  return std::string(CONCLAVE_BINARY_DIR "/") + name;
+  return (std::filesystem::path(CONCLAVE_BINARY_DIR) / name).string();
 }
 
 Program::Program(const std::string& name, std::vector<std::string> arguments, std::string log)

@@ -21,7 +21,7 @@ class Program {
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
 
-  // bin/NAME of the build.
+  // bin/NAME of the build; an absolute path is itself.
   static std::string PathOf(const std::string& name);
 
   pid_t pid() const { return pid_; }

@@ -1,13 +1,27 @@
-// NCCL for emulated devices: the ranks are processes of this machine and meet in shared memory.
-// What is put on a stream happens when the stream runs, as on a device. A group of sends and
-// receives is one exchange of equal parts between all ranks.
+// NCCL for emulated devices: the ranks are processes of this machine and exchange in shared memory.
+// They find each other as with NCCL: on the interface that NCCL_SOCKET_IFNAME names, and no two of
+// a host (a network namespace, or what NCCL_HOSTID says) have the same device. What is put on a
+// stream happens when the stream runs, as on a device. A group of sends and receives is one
+// exchange of equal parts between all ranks. NCCL_DEBUG=INFO: each rank says where it joins.
 
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstdlib>
 #include <cstring>
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/check.h"
@@ -49,30 +63,117 @@ void Gather(SharedCollective& ranks, const float* part, size_t count, float* out
   if (!ranks.AllGather(part, static_cast<int64_t>(count), out).ok()) pause();
 }
 
+// Communicators live as long as the process.
+ncclComm_t Keep(std::unique_ptr<SharedCollective> ranks) {
+  static auto* const kept = new std::deque<ncclComm>;
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  kept->push_back({std::move(ranks)});
+  return &kept->back();
+}
+
+std::string Variable(const char* name, const std::string& otherwise) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : otherwise;
+}
+
+// A socket on this process's interface, at any port; -1: there is no such interface.
+int OpenSocket() {
+  const std::string name = Variable("NCCL_SOCKET_IFNAME", "=lo");
+  ifaddrs* list = nullptr;
+  if (getifaddrs(&list) != 0) return -1;
+  int fd = -1;
+  for (const ifaddrs* each = list; each != nullptr && fd < 0; each = each->ifa_next) {
+    if (each->ifa_addr == nullptr || each->ifa_addr->sa_family != AF_INET ||
+        name != std::string("=") + each->ifa_name) {
+      continue;
+    }
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && bind(fd, each->ifa_addr, sizeof(sockaddr_in)) != 0) close(std::exchange(fd, -1));
+  }
+  freeifaddrs(list);
+  return fd;
+}
+
+// What a group's id holds.
+struct Meeting {
+  std::array<char, 64> memory;
+  sockaddr_in root;  // Where rank 0 listens.
+};
+static_assert(sizeof(Meeting) <= sizeof(ncclUniqueId));
+
 ncclResult_t GetUniqueId(ncclUniqueId* id) {
   const int fd = memfd_create("fake-nccl", 0);
   if (fd < 0 || ftruncate(fd, static_cast<off_t>(SharedCollectiveBytes(kMostRanks))) != 0) {
     return ncclSystemError;
   }
+  Meeting meeting = {};
+  fmt::format("/proc/{}/fd/{}", getpid(), fd)
+      .copy(meeting.memory.data(), meeting.memory.size() - 1);
+  const int listener = OpenSocket();  // Open as long as the process.
+  socklen_t size = sizeof(meeting.root);
+  if (listener < 0 || listen(listener, kMostRanks) != 0 ||
+      getsockname(listener, reinterpret_cast<sockaddr*>(&meeting.root), &size) != 0) {
+    return ncclSystemError;
+  }
   *id = {};
-  const std::string path = fmt::format("/proc/{}/fd/{}", getpid(), fd);
-  std::copy(path.begin(), path.end(), id->internal);
+  std::memcpy(id->internal, &meeting, sizeof(meeting));
   return ncclSuccess;
+}
+
+bool Reaches(const sockaddr_in& root) {
+  const int fd = OpenSocket();
+  const bool reached =
+      fd >= 0 && connect(fd, reinterpret_cast<const sockaddr*>(&root), sizeof(root)) == 0;
+  if (fd >= 0) close(fd);
+  return reached;
+}
+
+// Where a rank is. Travels as floats, whose bits nobody looks at.
+struct Place {
+  uint32_t host = 0;  // A hash.
+  int32_t device = 0;
+};
+
+// Nobody may have another's place.
+ncclResult_t Meet(SharedCollective& ranks) {
+  std::error_code error;
+  const std::string host =
+      Variable("NCCL_HOSTID", std::filesystem::read_symlink("/proc/self/ns/net", error).string());
+  Place place;
+  place.host = static_cast<uint32_t>(std::hash<std::string>()(host));
+  if (cudaGetDevice(&place.device) != cudaSuccess) return ncclUnhandledCudaError;
+  if (Variable("NCCL_DEBUG", "") == "INFO") {
+    std::cerr << fmt::format("fake NCCL: rank {} of {} at {}, host {}, device {}\n", ranks.rank(),
+                             ranks.size(), Variable("NCCL_SOCKET_IFNAME", "=lo"), host,
+                             place.device);
+  }
+  constexpr size_t kFloats = sizeof(Place) / sizeof(float);
+  std::array<float, kFloats> own;
+  std::vector<float> all(kFloats * static_cast<size_t>(ranks.size()));
+  std::memcpy(own.data(), &place, sizeof(place));
+  if (!ranks.AllGather(own.data(), kFloats, all.data()).ok()) return ncclRemoteError;
+  int here = 0;
+  for (size_t at = 0; at < all.size(); at += kFloats) {
+    here += std::memcmp(&all[at], &place, sizeof(place)) == 0 ? 1 : 0;
+  }
+  return here == 1 ? ncclSuccess : ncclInvalidUsage;
 }
 
 ncclResult_t CommInitRankConfig(ncclComm_t* comm, int size, ncclUniqueId id, int rank,
                                 ncclConfig_t* config) {
   if (size > kMostRanks || config->blocking != 1) return ncclInvalidArgument;
-  const int fd = open(id.internal, O_RDWR);
+  Meeting meeting;
+  std::memcpy(&meeting, id.internal, sizeof(meeting));
+  if (!Reaches(meeting.root)) return ncclSystemError;
+  const int fd = open(meeting.memory.data(), O_RDWR);
   if (fd < 0) return ncclSystemError;
   void* memory =
       mmap(nullptr, SharedCollectiveBytes(kMostRanks), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close(fd);
   if (memory == MAP_FAILED) return ncclSystemError;
-  *comm = new ncclComm{std::make_unique<SharedCollective>(memory, rank, size, kPatience)};
-  std::vector<float> here(static_cast<size_t>(size));
-  return (*comm)->ranks->AllGather(here.data(), 1, here.data()).ok() ? ncclSuccess
-                                                                     : ncclRemoteError;
+  *comm = Keep(std::make_unique<SharedCollective>(memory, rank, size, kPatience));
+  return Meet(*(*comm)->ranks);
 }
 
 ncclResult_t CommGetAsyncError(ncclComm_t, ncclResult_t* error) {

@@ -3,6 +3,7 @@
 #   show.sh [PART...]      parts, in this order when none is named: card tests ask memcheck racecheck bench rule peer sums
 #   LIMIT=600              seconds that a part may take
 #   MODELS="1B,8B,8B-fp8"  what bench and peer measure
+#   WORKER_FLAGS="--set ..."  more of the flags of the workers that ask starts
 # The last lines are the result; it exits with 1 when a part failed. What a part prints stays in show/PART.log.
 set -uo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -25,9 +26,9 @@ tests() {
   return "$failed"
 }
 
-# One question of one group: the hash of its receipt is the last word. FLAGS of the worker.
+# Asks one group one question: the hash of its receipt. More flags of its worker.
 hash_of() {
-  WORKER_FLAGS="--set group.device=cuda $1" deploy/serve.sh ask "$question" --agents 8 --seed 7 --json |
+  WORKER_FLAGS="--set group.device=cuda ${WORKER_FLAGS:-} $1" deploy/serve.sh ask "$question" --agents 8 --seed 7 --json |
     python3 -c '
 import json, sys
 events = [json.loads(line) for line in sys.stdin]
@@ -38,15 +39,16 @@ print(completed["receipt"].get("resultHash") or completed["receipt"]["result_has
 # The same question of one rank, of two that meet in one another's memory, of two through NCCL alone, and of two that are on two
 # hosts (here both on this one): the ranks of each group sum in the same order, so groups of two have one hash.
 ask() {
-  local one peers nccl hosts port=29517 host1
-  one=$(hash_of "") && echo "one rank:              $one" || return 1
+  local one peers nccl hosts port host1
+  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  one=$(hash_of "--set group.tensor_parallel=1") && echo "one rank:              $one" || return 1
   peers=$(hash_of "--set group.tensor_parallel=2") && echo "two, peers:            $peers" || return 1
   nccl=$(NCCL_P2P_DISABLE=1 hash_of "--set group.tensor_parallel=2") && echo "two, NCCL alone:       $nccl" || return 1
   local both="--set group.tensor_parallel=2 --set group.hosts.count=2 --set group.hosts.leader=127.0.0.1 --set group.hosts.port=$port"
   local any="--set server.listen=127.0.0.1:0 --set health.listen=127.0.0.1:0 --set metrics.listen=127.0.0.1:0"
   export NCCL_NET=Socket NCCL_IB_DISABLE=1
   # shellcheck disable=SC2086
-  NCCL_HOSTID=second "$BIN/conclave-worker" --config configs/worker.yaml --set group.device=cuda $both $any \
+  NCCL_HOSTID=second "$BIN/conclave-worker" --config configs/worker.yaml --set group.device=cuda ${WORKER_FLAGS:-} $both $any \
     --set group.hosts.index=1 >show/host1.log 2>&1 &
   host1=$!
   hosts=$(NCCL_HOSTID=first hash_of "$both --set group.hosts.index=0")

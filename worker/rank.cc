@@ -103,7 +103,13 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinDevices(const Seat& seat,
                                                         const ChosenDevice& chosen,
                                                         Collective& host) {
   if (chosen.cuda == nullptr || seat.tp() == 1) return nullptr;
-  CollectiveSeat own{.rank = seat.rank, .size = seat.tp(), .ranks_of_host = seat.on_each()};
+  // NCCL is told the same on all ranks, though hosts may differ.
+  const float shares = chosen.gpus < seat.on_each() ? 1.0f : 0.0f;
+  std::vector<float> who_shares(static_cast<size_t>(seat.tp()));
+  RETURN_IF_ERROR(host.AllGather(&shares, 1, who_shares.data()));
+  CollectiveSeat own{.rank = seat.rank,
+                     .size = seat.tp(),
+                     .devices_are_shared = std::ranges::count(who_shares, 1.0f) > 0};
   if (seat.elsewhere()) {
     ASSIGN_OR_RETURN(own.address, OwnAddress(seat.place));
   }

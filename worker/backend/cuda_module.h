@@ -33,7 +33,8 @@ struct CudaOptions {
 // Where a rank on a GPU stands among those that sum with it.
 struct CollectiveSeat {
   int rank = 0, size = 1;  // Of all hosts.
-  int ranks_of_host = 1;
+  // Some host has fewer GPUs than ranks. The same on all of them.
+  bool devices_are_shared = false;
   // By which other hosts reach this one, as numbers. Empty: all ranks are on this host.
   std::string address = {};
 };

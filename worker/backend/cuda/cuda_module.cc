@@ -5,7 +5,6 @@
 
 #include "common/status.h"
 #include "worker/backend/cuda/cuda_device.h"
-#include "worker/backend/cuda/cuda_memory.h"
 #include "worker/backend/cuda/platform.h"
 #include "worker/collective/collective.h"
 #include "worker/collective/nccl/nccl_collective.h"
@@ -20,28 +19,25 @@ class Module : public CudaModule {
   }
   absl::Status CheckCollective() override { return CheckNccl(); }
   absl::StatusOr<std::string> MakeCollectiveId(const CollectiveSeat& seat) override {
-    ASSIGN_OR_RETURN(const NcclOptions options, OptionsOf(seat));
-    return NcclId(options);
+    return NcclId(OptionsOf(seat));
   }
   absl::StatusOr<std::unique_ptr<Collective>> MakeCollective(Device& device,
                                                              const CollectiveSeat& seat,
                                                              const std::string& id,
                                                              Collective& host) override {
     const auto& mine = static_cast<const cuda::CudaDevice&>(device);
-    ASSIGN_OR_RETURN(NcclOptions options, OptionsOf(seat));
+    NcclOptions options = OptionsOf(seat);
     options.id = id;
     options.device = mine.ordinal(), options.stream = mine.stream();
     return JoinNccl(options, host);
   }
 
  private:
-  static absl::StatusOr<NcclOptions> OptionsOf(const CollectiveSeat& seat) {
-    int devices = 0;
-    RETURN_IF_ERROR(cuda::StatusOf(cudaGetDeviceCount(&devices), "counting the GPUs"));
+  static NcclOptions OptionsOf(const CollectiveSeat& seat) {
     NcclOptions options;
     options.rank = seat.rank, options.size = seat.size;
     options.address = seat.address;
-    options.device_is_shared = devices < seat.ranks_of_host;
+    options.device_is_shared = seat.devices_are_shared;
     return options;
   }
 };

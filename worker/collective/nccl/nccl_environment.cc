@@ -18,8 +18,13 @@ struct FreeInterfaces {
   void operator()(ifaddrs* list) const { freeifaddrs(list); }
 };
 
-// The name of the interface that has this address.
-absl::StatusOr<std::string> InterfaceOf(const std::string& address) {
+struct Interface {
+  std::string name;
+  int family = AF_UNSPEC;
+};
+
+// The interface that has this address.
+absl::StatusOr<Interface> InterfaceOf(const std::string& address) {
   ifaddrs* list = nullptr;
   if (getifaddrs(&list) != 0) {
     return Unavailable("cannot list the interfaces: {}", std::strerror(errno));
@@ -34,20 +39,30 @@ absl::StatusOr<std::string> InterfaceOf(const std::string& address) {
     if (size > 0 &&
         getnameinfo(each->ifa_addr, size, text, sizeof(text), nullptr, 0, NI_NUMERICHOST) == 0 &&
         address == text) {
-      return std::string(each->ifa_name);
+      const std::string name = each->ifa_name;  // Or a label of it: eth0:1.
+      return Interface{name.substr(0, name.find(':')), family};
     }
   }
   return InvalidArgument("no interface here has the address {}: set group.hosts.address", address);
 }
 
+// NCCL takes the first address of an interface that is of this family.
+absl::Status MeetAt(const std::string& address) {
+  if (std::getenv("NCCL_SOCKET_IFNAME") != nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const Interface interface, InterfaceOf(address));
+  setenv("NCCL_SOCKET_IFNAME", ("=" + interface.name).c_str(), 0);
+  setenv("NCCL_SOCKET_FAMILY", interface.family == AF_INET6 ? "AF_INET6" : "AF_INET", 0);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status PrepareEnvironment(const NcclOptions& options) {
-  std::string interface = "lo";
-  if (!options.address.empty()) {
-    ASSIGN_OR_RETURN(interface, InterfaceOf(options.address));
+  if (options.address.empty()) {
+    setenv("NCCL_SOCKET_IFNAME", "=lo", 0);
+  } else {
+    RETURN_IF_ERROR(MeetAt(options.address));
   }
-  setenv("NCCL_SOCKET_IFNAME", ("=" + interface).c_str(), 0);
   setenv("NCCL_RAS_ENABLE", "0", 0);
   if (!options.device_is_shared) return absl::OkStatus();
   setenv("NCCL_HOSTID", fmt::format("conclave-rank-{}", options.rank).c_str(), 0);

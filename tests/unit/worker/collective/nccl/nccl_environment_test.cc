@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <map>
 #include <string>
 
 namespace conclave::worker {
@@ -11,10 +12,19 @@ namespace {
 
 using ::testing::HasSubstr;
 
+// Without the variables that it is about; they are as they were afterwards.
 class NcclEnvironmentTest : public ::testing::Test {
  protected:
-  void SetUp() override { Forget(); }
-  void TearDown() override { Forget(); }
+  void SetUp() override {
+    for (const char* name : kNames) {
+      if (const char* value = std::getenv(name); value != nullptr) before_[name] = value;
+      unsetenv(name);
+    }
+  }
+  void TearDown() override {
+    for (const char* name : kNames) unsetenv(name);
+    for (const auto& [name, value] : before_) setenv(name.c_str(), value.c_str(), 1);
+  }
 
   static std::string Variable(const char* name) {
     const char* value = std::getenv(name);
@@ -24,12 +34,10 @@ class NcclEnvironmentTest : public ::testing::Test {
   NcclOptions options_ = {.rank = 3, .size = 8};
 
  private:
-  static void Forget() {
-    for (const char* name :
-         {"NCCL_SOCKET_IFNAME", "NCCL_RAS_ENABLE", "NCCL_HOSTID", "NCCL_NET", "NCCL_IB_DISABLE"}) {
-      unsetenv(name);
-    }
-  }
+  static constexpr const char* kNames[] = {"NCCL_SOCKET_IFNAME", "NCCL_SOCKET_FAMILY",
+                                           "NCCL_RAS_ENABLE",    "NCCL_HOSTID",
+                                           "NCCL_NET",           "NCCL_IB_DISABLE"};
+  std::map<std::string, std::string> before_;
 };
 
 TEST_F(NcclEnvironmentTest, RanksOfOneHostMeetOnItsLoopback) {
@@ -46,6 +54,7 @@ TEST_F(NcclEnvironmentTest, RanksOfSeveralHostsMeetOnTheInterfaceOfTheirAddress)
   ASSERT_TRUE(PrepareEnvironment(options_).ok());
 
   EXPECT_EQ(Variable("NCCL_SOCKET_IFNAME"), "=lo");
+  EXPECT_EQ(Variable("NCCL_SOCKET_FAMILY"), "AF_INET");
 }
 
 TEST_F(NcclEnvironmentTest, AnAddressOfAnotherHostIsRefused) {
@@ -69,6 +78,7 @@ TEST_F(NcclEnvironmentTest, RanksThatShareADeviceSayThatTheirHostsDiffer) {
 
 TEST_F(NcclEnvironmentTest, WhatTheOperatorHasSetStays) {
   setenv("NCCL_SOCKET_IFNAME", "eth7", 1);
+  options_.address = "192.0.2.1";  // Not looked for, then.
 
   ASSERT_TRUE(PrepareEnvironment(options_).ok());
 

@@ -2,6 +2,8 @@
 # Starts one router and one worker group on free loopback ports. With arguments, runs `conclave ARGUMENTS` against them and stops
 # everything; without, serves until Ctrl-C.
 #   WORKER_FLAGS="--set group.tensor_parallel=4"   more of the worker's flags
+#   PATIENCE=30                                    seconds that a program may take to start
+#   LOGS=folder                                    where the programs' logs are left
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${BIN:-build/release/bin}
@@ -11,6 +13,7 @@ stop() {
   trap - EXIT INT TERM
   for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
   for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+  [ -z "${LOGS:-}" ] || cp "$run"/*.log "$LOGS/" || true
   rm -rf "$run"
 }
 trap stop EXIT
@@ -19,7 +22,7 @@ trap 'exit 143' TERM
 
 port_of() { sed -n "s/^$2=//p" "$run/$1.ports"; }
 await() {  # await NAME PID: until it has written its ports.
-  for _ in $(seq 600); do
+  for _ in $(seq $((${PATIENCE:-30} * 20))); do
     [ -s "$run/$1.ports" ] && return
     kill -0 "$2" 2>/dev/null || break
     sleep 0.05

@@ -19,4 +19,8 @@ cp -l "$emulated"/* "$bin/conclave" "$bin/conclave-router" "$bundle/bin/" 2>/dev
 export WORKER_FLAGS="--set group.kv_tokens=8192 --set group.max_agents=8 --set group.max_batched_tokens=64 --set launcher.beat=3s"
 LD_LIBRARY_PATH="$bundle/bin" "$bundle/show.sh" ask | tee "$bundle/said"
 grep -qE '^ask +passed' "$bundle/said"
-[ "$(sed -n 's/^\(one\|two\).*: *\([0-9a-f]*\)$/\2/p' "$bundle/said" | grep -cE '^[0-9a-f]{64}$')" -eq 4 ]
+[ "$(grep -cE '^(one|two).* [0-9a-f]{64} ' "$bundle/said")" -eq 4 ]
+# How they sum: rank 0 of each group says.
+grep -qE '^two  .*"nccl, small sums between peers"' "$bundle/said"
+grep -qE '^two, NCCL alone .*NCCL_P2P_DISABLE' "$bundle/said"
+grep -qE '^two, on two hosts .*several hosts' "$bundle/said"

@@ -3,7 +3,8 @@
 // rows, with any split of K. Weights of a layer of Llama 3.1 8B, bf16; each call reads another
 // copy, so that nothing comes from the L2 cache.
 //
-//   gpu_rule_bench [--quick]     --quick: small shapes, to see that it runs
+//   gpu_rule_bench [--quick]     --quick: small shapes, to see that it runs. Exits with 77 where
+//                                there is no GPU.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -206,7 +208,7 @@ int main(int argc, char** argv) {
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
     fmt::print("skipped: no CUDA device\n");
-    return 0;
+    return 77;
   }
   try {
     conclave::worker::cuda::Run(argc > 1 && std::string_view(argv[1]) == "--quick");

@@ -2,7 +2,7 @@
 // beside NCCL, in the same graph lengths, one after the other. Ranks that share a GPU take turns on
 // it: then the figures say only that it runs.
 //
-//   gpu_sums_bench [RANKS]
+//   gpu_sums_bench [RANKS]     2 to 8. Exits with 77 where there is no GPU.
 #include <absl/time/clock.h>
 #include <fmt/format.h>
 
@@ -10,7 +10,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <map>
+#include <iterator>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -92,10 +93,11 @@ int main(int argc, char** argv) {
   const std::string why = conclave::worker::WhyNoRanks();
   if (!why.empty()) {
     fmt::print("skipped: {}\n", why);
-    return 0;
+    return 77;
   }
   try {
-    conclave::worker::Run(argc > 1 ? std::atoi(argv[1]) : 2);
+    conclave::worker::Run(
+        std::clamp(argc > 1 ? std::atoi(argv[1]) : 2, 2, conclave::worker::kMostRanks));
   } catch (const std::exception& error) {
     fmt::print(stderr, "gpu_sums_bench: {}\n", error.what());
     return 1;

@@ -21,8 +21,13 @@ struct Handle {
 };
 static_assert(sizeof(Handle) <= sizeof(cudaIpcMemHandle_t));
 
+// With a page behind it that nobody may touch.
+constexpr size_t kGuard = 4096;
+
 void* Map(int file, size_t bytes, int flags = MAP_SHARED) {
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, file, 0);
+  void* room = mmap(nullptr, bytes + kGuard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) return nullptr;
+  void* memory = mmap(room, bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, file, 0);
   return memory == MAP_FAILED ? nullptr : memory;
 }
 
@@ -46,7 +51,7 @@ bool UnmapShareable(const char* memory, size_t bytes) {
   if (found == runtime.shareable.end()) return false;
   close(found->second);
   runtime.shareable.erase(found);
-  munmap(const_cast<char*>(memory), bytes);
+  munmap(const_cast<char*>(memory), bytes + kGuard);
   return true;
 }
 

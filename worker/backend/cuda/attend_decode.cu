@@ -264,10 +264,11 @@ template <bool kE4M3, int kGroups>
 Starter StarterFor(const PieceArgs& args) {
   constexpr int kMost = RingStages(kE4M3, kGroups, false),
                 kLittle = RingStages(kE4M3, kGroups, true);
+  // Fixed arrays come first, and dynamic memory at a multiple of 1024 behind them.
+  constexpr size_t kFixed = (sizeof(Notes<PieceShape<kE4M3>::kWarps>) + 1023) / 1024 * 1024;
   const auto fits = [&](int stages) {
-    return PieceRoomOf(args.head_width, args.group, kE4M3, stages).bytes +
-               sizeof(Notes<PieceShape<kE4M3>::kWarps>) <=
-           MostShared();
+    const size_t bytes = PieceRoomOf(args.head_width, args.group, kE4M3, stages).bytes;
+    return bytes + kFixed <= MostShared();
   };
   if (fits(kMost)) return Start<kE4M3, kGroups, kMost>;
   return fits(kLittle) ? Start<kE4M3, kGroups, kLittle> : nullptr;

@@ -26,6 +26,8 @@ struct PeerSumArgs {
   // there; 0: for ever.
   int64_t patience_ns = 0;
   uint32_t* late = nullptr;
+  // Ranks have a device each. Otherwise no later kernel may take room that a peer's needs.
+  bool alone = true;
 };
 
 // x = the sum of all ranks' x, in rank order for every element. Every rank makes the same calls, of

@@ -27,11 +27,13 @@ inline int64_t PeerClock() { return emulated::Nanoseconds(); }
 
 #elif defined(__CUDACC__)
 
+// As two atomic_ref<uint64_t, thread_scope_system>.store(word, memory_order_relaxed).
 __device__ inline void StorePeerWords(uint64_t* to, const PeerWords& words) {
   asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(words.first),
                "l"(words.second)
                : "memory");
 }
+// As two of its load(memory_order_relaxed).
 __device__ inline PeerWords LoadPeerWords(const uint64_t* from) {
   PeerWords words;
   asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];"

@@ -5,9 +5,9 @@
 // nothing of CUDA that is not named here:
 //   threadIdx blockIdx blockDim gridDim, __syncthreads, __syncwarp(), __shfl_sync,
 //   __shfl_xor_sync, __shfl_down_sync (all lanes take part), __ballot_sync, __shared__ arrays of
-//   fixed size, atomicAdd and atomicMax on integers, __threadfence, bf16 and e4m3 conversions,
-//   expf logf log1pf rsqrtf fmaf __expf, __umulhi, __float_as_uint and its kin, __ldg, float2
-//   float4 uint2 uint4 int2 int4 and make_*.
+//   fixed size, atomicAdd, atomicMax and atomicExch on integers, __threadfence, bf16 and e4m3
+//   conversions, expf logf log1pf rsqrtf fmaf __expf, __umulhi, __float_as_uint and its kin, __ldg,
+//   float2 float4 uint2 uint4 int2 int4 and make_*.
 #include <cuda_bf16.h>
 #include <cuda_fp8.h>
 #include <cuda_runtime.h>
@@ -25,8 +25,8 @@ struct LaunchShape {
   // The kernel calls GridDependencyWait() before it touches what earlier kernels write, and may
   // start while they still run (programmatic dependent launch, sm_90 and up; elsewhere nothing).
   bool early = false;
-  // Blocks wait for those of the same number on other devices: there are no more than
-  // multiprocessors, and all run at once.
+  // Blocks wait for those of the same number on other devices. Whoever launches them sees to it
+  // that all run at once; the emulator, which runs one after another, keeps their order.
   bool together = false;
   // What the kernel reads once and nobody reads again soon (a weight): first to leave the L2 cache,
   // so that KV, activations and the kernels' own code stay. Its first 128 MB count.

@@ -47,7 +47,7 @@ absl::Status NcclStatus(const NcclApi& api, ncclResult_t result, std::string_vie
 class NcclCollective : public Collective {
  public:
   NcclCollective(const NcclApi& api, const NcclOptions& options, Collective& host, ncclComm_t comm,
-                 float* parts, absl::StatusOr<std::unique_ptr<PeerSums>> peers)
+                 float* parts, PeerSums::Joined peers)
       : api_(api),
         rank_(options.rank),
         size_(options.size),
@@ -60,8 +60,8 @@ class NcclCollective : public Collective {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   std::string name() const override {
-    return peers_.ok() ? "nccl, small sums between peers"
-                       : fmt::format("nccl (not between peers: {})", MessageOf(peers_.status()));
+    return peers_.sums != nullptr ? "nccl, small sums between peers"
+                                  : fmt::format("nccl (not between peers: {})", peers_.why_not);
   }
 
   absl::Status AllReduceSum(Tensor x) override {
@@ -89,8 +89,8 @@ class NcclCollective : public Collective {
   }
 
   absl::Status SumSlice(float* x, int64_t count) {
-    if (peers_.ok() && (*peers_)->Takes(count)) {
-      (*peers_)->Sum(x, count);
+    if (peers_.sums != nullptr && peers_.sums->Takes(count)) {
+      peers_.sums->Sum(x, count);
       return absl::OkStatus();
     }
     if (size_ > 2 && count >= kLeastShared) {
@@ -142,7 +142,7 @@ class NcclCollective : public Collective {
   // These two live as long as the process: see JoinNccl.
   const ncclComm_t comm_;
   float* const parts_;  // On the device, ScratchFloats(size): the ranks' parts of a slice or share.
-  const absl::StatusOr<std::unique_ptr<PeerSums>> peers_;
+  const PeerSums::Joined peers_;
   absl::Status lost_;
 };
 
@@ -206,7 +206,7 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinNccl(const NcclOptions& options,
   RETURN_IF_ERROR(CudaStatus(cudaMalloc(reinterpret_cast<void**>(&parts), bytes),
                              fmt::format("cannot take {} bytes for the ranks' parts", bytes)));
   ASSIGN_OR_RETURN(const ncclComm_t comm, Join(*api, options));
-  auto peers = PeerSums::Join(options, host);
+  ASSIGN_OR_RETURN(PeerSums::Joined peers, PeerSums::Join(options, host));
   return std::make_unique<NcclCollective>(*api, options, host, comm, parts, std::move(peers));
 }
 

@@ -19,6 +19,8 @@ struct NcclOptions {
   bool device_is_shared = false;  // Several ranks have the same device: for tests, and slow.
   std::string address = {};       // Of this host, for others; empty: all ranks are on this host.
   bool peers = true;              // Small sums between peers, where they reach one another.
+  // Of a sum between peers that is tried: one comes within moments, unless it shares this device.
+  absl::Duration trial_patience = absl::Seconds(10);
   absl::Duration patience = absl::Minutes(10);  // For all ranks to come.
 };
 

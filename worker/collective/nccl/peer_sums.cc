@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,13 +14,11 @@
 namespace conclave::worker {
 namespace {
 
-// Of a sum that is tried. A peer comes within moments, unless it shares this device.
-constexpr absl::Duration kTrialPatience = absl::Seconds(10);
-
 // A CUDA call of this rank that went wrong; forgotten by the runtime, for the rank goes on without.
 absl::Status Tried(cudaError_t error, std::string_view what) {
   if (error == cudaSuccess) return absl::OkStatus();
   (void)cudaGetLastError();
+  cuda::failed_launch = {};
   return Unavailable("{}: {}", what, cudaGetErrorString(error));
 }
 
@@ -38,16 +36,16 @@ absl::StatusOr<std::vector<T>> Exchange(const T& mine, Collective& host) {
   return everyone;
 }
 
-// OK where all ranks are; otherwise the first one's complaint, on all of them.
-absl::Status Agree(const absl::Status& mine, Collective& host) {
+// Empty where all ranks are well; otherwise the first one's complaint, on all of them.
+absl::StatusOr<std::string> Agree(const absl::Status& mine, Collective& host) {
   std::array<char, 128> words{};  // Cut, with a zero byte at the end.
   if (!mine.ok()) MessageOf(mine).copy(words.data(), words.size() - 1);
   ASSIGN_OR_RETURN(const auto everyone, Exchange(words, host));
   for (size_t r = 0; r < everyone.size(); ++r) {
     const std::string why = everyone[r].data();
-    if (!why.empty()) return Unavailable("rank {}: {}", r, why);
+    if (!why.empty()) return fmt::format("rank {}: {}", r, why);
   }
-  return absl::OkStatus();
+  return std::string();
 }
 
 absl::Status CheckAsked(const NcclOptions& options) {
@@ -75,20 +73,29 @@ float TrialPart(int rank, int64_t i, uint32_t round) {
 
 PeerSums::PeerSums(const NcclOptions& options) : stream_(options.stream), device_(options.device) {
   args_.rank = options.rank, args_.size = options.size;
+  args_.alone = !options.device_is_shared;
 }
 
-absl::StatusOr<std::unique_ptr<PeerSums>> PeerSums::Join(const NcclOptions& options,
-                                                         Collective& host) {
-  RETURN_IF_ERROR(Agree(CheckAsked(options), host));
+absl::StatusOr<PeerSums::Joined> PeerSums::Join(const NcclOptions& options, Collective& host) {
+  Joined none;
+  const auto all_are_well = [&](const absl::Status& mine) -> absl::StatusOr<bool> {
+    ASSIGN_OR_RETURN(none.why_not, Agree(mine, host));
+    return none.why_not.empty();
+  };
+  ASSIGN_OR_RETURN(bool well, all_are_well(CheckAsked(options)));
+  if (!well) return none;
   std::unique_ptr<PeerSums> sums(new PeerSums(options));
   cudaIpcMemHandle_t handle = {};
-  RETURN_IF_ERROR(Agree(sums->Allocate(&handle), host));
+  ASSIGN_OR_RETURN(well, all_are_well(sums->Allocate(&handle)));
+  if (!well) return none;
   ASSIGN_OR_RETURN(const auto handles, Exchange(handle, host));
-  RETURN_IF_ERROR(Agree(sums->Open(handles), host));
-  sums->args_.patience_ns = absl::ToInt64Nanoseconds(std::min(kTrialPatience, options.patience));
-  RETURN_IF_ERROR(Agree(sums->Prove(), host));
+  ASSIGN_OR_RETURN(well, all_are_well(sums->Open(handles)));
+  if (!well) return none;
+  sums->args_.patience_ns = absl::ToInt64Nanoseconds(options.trial_patience);
+  ASSIGN_OR_RETURN(well, all_are_well(sums->Prove()));
+  if (!well) return none;
   sums->args_.patience_ns = 0;
-  return sums;
+  return Joined{std::move(sums), ""};
 }
 
 absl::Status PeerSums::Allocate(cudaIpcMemHandle_t* handle) {

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "worker/backend/cuda/peer_sum.h"
 #include "worker/collective/collective.h"
@@ -15,13 +17,18 @@ namespace conclave::worker {
 // kernel in place of NCCL's and an addition. The bits are those of any other collective.
 class PeerSums {
  public:
+  // Sums on all ranks, or on none and the same reason on all.
+  struct Joined {
+    std::unique_ptr<PeerSums> sums;
+    std::string why_not;
+  };
+
   // Every rank calls this at the same time; `host` joins them. Sums are tried, and compared with
-  // what they must be, before anything trusts them. On all ranks or on none; otherwise the same
-  // error on all names the rank that could not, and why: more ranks than kMostPeers or several
-  // hosts, NCCL_P2P_DISABLE is set, no way to a peer's memory, or a sum that was wrong or late.
-  // What was allocated stays until the process ends: recorded graphs and peers use it.
-  static absl::StatusOr<std::unique_ptr<PeerSums>> Join(const NcclOptions& options,
-                                                        Collective& host);
+  // what they must be, before anything trusts them. A reason names the rank that could not: more
+  // ranks than kMostPeers or several hosts, NCCL_P2P_DISABLE is 1, no way to a peer's memory, or a
+  // sum that was wrong or late. What was allocated stays until the process ends: recorded graphs
+  // and peers use it. Errors are those of `host`: the group is lost.
+  static absl::StatusOr<Joined> Join(const NcclOptions& options, Collective& host);
 
   bool Takes(int64_t count) const { return count <= cuda::kMostPeerFloats; }
   // x = the ranks' sum, `count` floats of the device's memory. Only enqueues, and may be captured.

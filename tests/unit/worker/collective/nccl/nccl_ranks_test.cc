@@ -184,19 +184,25 @@ TEST_P(NcclRanksTest, SumsAreInRankOrderOfAllSizesAloneTogetherAndInGraphs) {
     return GathersOnTheHost(rank);
   });
 
-  EXPECT_THAT(ranks.Complaints(kLimit), Each(IsEmpty()));
+  const std::vector<std::string> complaints = ranks.Complaints(kLimit);
+  // A machine whose GPUs don't reach one another: nothing of ours.
+  if (GetParam().peers && complaints[0].find("cannot reach the memory") != std::string::npos) {
+    GTEST_SKIP() << complaints[0];
+  }
+  EXPECT_THAT(complaints, Each(IsEmpty()));
 }
 INSTANTIATE_TEST_SUITE_P(Manners, NcclRanksTest,
                          testing::Values(Manner{2, true}, Manner{4, true}, Manner{2, false},
                                          Manner{4, false}));
 
-// A group where `arrange` does something to rank 1 first: every rank says how it sums, and that the
-// sums are right.
-std::vector<std::string> WaysOfTwo(void (*arrange)(), absl::Duration patience) {
+// A group of two, rank 1's in a manner of its own after `arrange`: every rank says how it sums, and
+// that the sums are right.
+std::vector<std::string> WaysOfTwo(void (*arrange)(), const JoinedRank::Manner& manner) {
   RankProcesses ranks(2, [&](int r, Meeting& meeting) -> absl::Status {
     if (r == 1) arrange();
-    ASSIGN_OR_RETURN(const JoinedRank rank,
-                     JoinedRank::Join(r, 2, meeting, {.patience = patience}));
+    JoinedRank::Manner own = manner;
+    own.peers = r == 0 || manner.peers;
+    ASSIGN_OR_RETURN(const JoinedRank rank, JoinedRank::Join(r, 2, meeting, own));
     RETURN_IF_ERROR(RowsAloneAndTogether(rank));
     return Aborted("{}", rank.collective->name());
   });
@@ -204,18 +210,24 @@ std::vector<std::string> WaysOfTwo(void (*arrange)(), absl::Duration patience) {
 }
 
 TEST_F(NcclTest, OneRankThatMayNotUsePeersKeepsAllFromIt) {
-  EXPECT_THAT(WaysOfTwo([] { setenv("NCCL_P2P_DISABLE", "1", 1); }, absl::Seconds(30)),
+  EXPECT_THAT(WaysOfTwo([] {}, {.peers = false}),
+              Each(HasSubstr("not between peers: rank 1: it was not asked for")));
+}
+
+#ifdef CONCLAVE_CUDA_EMULATED  // NCCL itself would not take what rank 1 alone is told.
+TEST_F(NcclTest, WhatKeepsNcclFromPeersKeepsSumsFromThem) {
+  EXPECT_THAT(WaysOfTwo([] { setenv("NCCL_P2P_DISABLE", "1", 1); }, {}),
               Each(HasSubstr("not between peers: rank 1: NCCL_P2P_DISABLE is 1")));
 }
 
-#ifdef CONCLAVE_CUDA_EMULATED
 TEST_F(NcclTest, OneRankThatDoesNotReachItsPeersKeepsAllFromIt) {
-  EXPECT_THAT(WaysOfTwo([] { setenv("EMULATED_CUDA_PEERS", "none", 1); }, absl::Seconds(1)),
+  EXPECT_THAT(WaysOfTwo([] { setenv("EMULATED_CUDA_PEERS", "none", 1); }, {}),
               Each(HasSubstr("not between peers: rank 1: cannot reach the memory of rank 0")));
 }
 
 TEST_F(NcclTest, PeersWhoseStoresDoNotArriveAreFoundOut) {
-  EXPECT_THAT(WaysOfTwo([] { setenv("EMULATED_CUDA_PEERS", "deaf", 1); }, absl::Seconds(1)),
+  EXPECT_THAT(WaysOfTwo([] { setenv("EMULATED_CUDA_PEERS", "deaf", 1); },
+                        {.trial_patience = absl::Seconds(1)}),
               Each(HasSubstr("not between peers: rank 0: what a peer sent did not come")));
 }
 #endif

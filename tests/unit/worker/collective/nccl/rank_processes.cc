@@ -127,6 +127,7 @@ absl::StatusOr<JoinedRank> JoinedRank::Join(int rank, int size, Meeting& meeting
   NcclOptions options;
   options.rank = rank, options.size = size;
   options.patience = manner.patience;
+  options.trial_patience = manner.trial_patience;
   options.peers = manner.peers;
   options.device = DeviceOfRank(rank);
   options.device_is_shared = DeviceOfRank(size - 1) != size - 1;

@@ -18,7 +18,7 @@
 
 namespace conclave::worker {
 
-inline constexpr int kMostRanks = 4;
+inline constexpr int kMostRanks = 8;
 
 // What the ranks of a test share: zeroed memory of all processes.
 struct Meeting {
@@ -26,7 +26,7 @@ struct Meeting {
   std::atomic<uint64_t> launcher_beat{0};
   RankCell cells[kMostRanks];
   int32_t said[kMostRanks][64] = {};  // Results of the ranks, as a test likes.
-  alignas(64) std::byte collective[size_t{2} << 20];
+  alignas(64) std::byte collective[(size_t{2} << 20) + 4096];
 };
 
 // Ranks as processes, which alone touch the GPU: what has used CUDA must not fork. Whoever is still
@@ -68,7 +68,7 @@ struct JoinedRank {
   struct Manner {
     cudaStream_t stream = nullptr;  // Null: it makes one.
     bool peers = true;
-    absl::Duration patience = absl::Seconds(30);
+    absl::Duration patience = absl::Seconds(30), trial_patience = absl::Seconds(10);
   };
   static absl::StatusOr<JoinedRank> Join(int rank, int size, Meeting& meeting,
                                          const Manner& manner);

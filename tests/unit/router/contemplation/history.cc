@@ -13,7 +13,7 @@
 namespace conclave::router {
 namespace {
 
-constexpr int kMostTurns = 200'000;
+constexpr int kMostTurns = 1'000'000;  // A slow replay of many waves took 200,000.
 
 // A number of milliseconds, or one that never matters.
 absl::Duration Wait(Random& random, int percent_short, int most_ms) {

@@ -17,16 +17,20 @@
 namespace conclave {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::FloatNear;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::Pointwise;
 
 class GpuGroupTest : public ::testing::Test {
  protected:
-  void Start(const std::vector<std::string>& settings) {
+  void Start(const std::vector<std::string>& settings, int gpus = 1) {
     std::vector<std::string> all = kGpuSettings;
     all.insert(all.end(), settings.begin(), settings.end());
-    cluster_.emplace(std::vector<std::string>{"env", kGpuDriver, kGpuWorker});
+    cluster_.emplace(std::vector<std::string>{"env", kGpuDriver,
+                                              fmt::format("FAKE_CUDA_DEVICES={}", gpus),
+                                              "NCCL_DEBUG=INFO", kGpuWorker});
     cluster_->StartWorker(all);
     cluster_->StartRouter();
     cluster_->AwaitServed();
@@ -55,6 +59,19 @@ TEST_F(GpuGroupTest, OneRankAndTwoAnswerAsTheCpuDoes) {
     EXPECT_THAT(cluster_->worker().Output(), HasSubstr("backend=cuda/sm_"));
   }
   EXPECT_THAT(cluster_->worker().Output(), HasSubstr("shared, which is slow gpus=1 ranks=2"));
+}
+
+TEST_F(GpuGroupTest, RanksWithAGpuEachSayWhatTheySayOnOne) {
+  Start({"group.tensor_parallel=2"});
+  const Seen shared = Ask(GpuQuestion());
+  Start({"group.tensor_parallel=2"}, 2);
+
+  ExpectSame(Ask(GpuQuestion()), shared);
+  const std::string log = cluster_->worker().Output();
+  EXPECT_THAT(log, Not(HasSubstr("shared, which is slow")));
+  EXPECT_THAT(log, HasSubstr("small sums between peers"));
+  EXPECT_THAT(log, HasSubstr("rank 0 of 2 at =lo, host "));
+  EXPECT_THAT(log, ContainsRegex("rank 1 of 2 at =lo, host .*, device 1"));
 }
 
 // What is left is the order of sums.

@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -16,6 +17,14 @@ namespace {
 constexpr size_t kMostDefaultShared = 48 * 1024;
 
 thread_local cudaError_t last_error = cudaSuccess;
+thread_local int current_device = 0;
+
+// As many as the fake driver counts (tests/fakes/cuda_parts), all alike and of one memory: a
+// process uses one of them.
+int DeviceCount() {
+  const char* told = std::getenv("FAKE_CUDA_DEVICES");
+  return told == nullptr ? 1 : std::max(1, std::atoi(told));
+}
 
 enum class Place { kOther, kWithin, kAcross };
 
@@ -87,8 +96,7 @@ cudaError_t Copy(void* to, const void* from, Rows rows, cudaMemcpyKind kind, cud
 
 cudaError_t Take(std::map<const char*, size_t>& blocks, void** memory, size_t bytes) {
   const bool shareable = &blocks == &TheRuntime().device && bytes % kShareablePiece == 0;
-  *memory =
-      shareable ? MapShareable(bytes) : std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  *memory = shareable ? MapShareable(bytes) : std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (*memory == nullptr) return cudaErrorMemoryAllocation;
   std::memset(*memory, 0xff, bytes);
   blocks[static_cast<const char*>(*memory)] = bytes;
@@ -167,15 +175,17 @@ const char* cudaGetErrorString(cudaError_t error) {
 
 // The device.
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = emulated::DeviceCount();
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = emulated::current_device;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-  return Result(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+  if (device < 0 || device >= emulated::DeviceCount()) return Result(cudaErrorInvalidDevice);
+  emulated::current_device = device;
+  return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = CUDART_VERSION;
@@ -186,7 +196,7 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
-  if (device != 0) return Result(cudaErrorInvalidDevice);
+  if (device < 0 || device >= emulated::DeviceCount()) return Result(cudaErrorInvalidDevice);
   *properties = {};
   std::snprintf(properties->name, sizeof(properties->name), "emulated");
   properties->major = 9;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <ostream>
 #include <random>
 #include <string>
 #include <vector>
@@ -167,6 +168,9 @@ struct Manner {
   int size = 2;
   bool peers = true;
 };
+void PrintTo(const Manner& manner, std::ostream* to) {
+  *to << manner.size << (manner.peers ? " peers" : " ranks");
+}
 
 class NcclRanksTest : public NcclTest, public testing::WithParamInterface<Manner> {};
 

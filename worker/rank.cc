@@ -15,6 +15,7 @@
 #include "common/config.h"
 #include "common/status.h"
 #include "worker/backend/cuda_loader.h"
+#include "worker/collective/exchange.h"
 #include "worker/collective/gloo_collective.h"
 #include "worker/collective/hosts_collective.h"
 #include "worker/collective/shared_collective.h"
@@ -105,8 +106,7 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinDevices(const Seat& seat,
   if (chosen.cuda == nullptr || seat.tp() == 1) return nullptr;
   // NCCL is told the same on all ranks, though hosts may differ.
   const float shares = chosen.gpus < seat.on_each() ? 1.0f : 0.0f;
-  std::vector<float> who_shares(static_cast<size_t>(seat.tp()));
-  RETURN_IF_ERROR(host.AllGather(&shares, 1, who_shares.data()));
+  ASSIGN_OR_RETURN(const std::vector<float> who_shares, Exchange(shares, host));
   CollectiveSeat own{.rank = seat.rank,
                      .size = seat.tp(),
                      .devices_are_shared = std::ranges::count(who_shares, 1.0f) > 0};

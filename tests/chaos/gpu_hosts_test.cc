@@ -74,6 +74,20 @@ TEST_F(GpuHostsTest, FourRanksOnTwoHostsShareEachHostsOwnGpu) {
   EXPECT_THAT(host_[0]->Output(), HasSubstr("shared, which is slow gpus=1 ranks=2"));
 }
 
+// NCCL must be told the same on both.
+TEST_F(GpuHostsTest, WhereOneHostsRanksShareAGpuAllJoinAsIfTheyDid) {
+  tp_ = 4;
+  StartHost(0, {}, {"FAKE_CUDA_DEVICES=2"});
+  StartHost(1);
+
+  ASSERT_TRUE(HostSays(0, "epoch 1 is ready")) << host_[0]->Output() << host_[1]->Output();
+
+  for (const int host : {0, 1}) {
+    EXPECT_THAT(host_[host]->Output(), HasSubstr(" of 4 at =wire, host conclave-rank-"));
+  }
+  EXPECT_THAT(host_[0]->Output(), HasSubstr("device 1"));
+}
+
 TEST_F(GpuHostsTest, WhereAHostHasNoGpuAutoTakesTheCpuOnAll) {
   const std::vector<std::string> automatic = {"group.device=auto"};
   StartHost(0, automatic);

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <utility>
 #include <vector>
 
 #include "common/status.h"
 #include "worker/backend/cpu/cpu_device.h"
+#include "worker/collective/exchange.h"
 
 namespace conclave::worker {
 namespace {
@@ -30,24 +30,17 @@ absl::StatusOr<ChosenDevice> ChooseCpu(const DeviceOptions& options, std::string
 }
 
 // What a rank tells the others of its choice: texts that end with a zero byte, cut where they don't
-// fit. Travels as floats, whose bits nobody looks at.
+// fit.
 struct Told {
   std::array<char, 96> device{}, why_no_cuda{};
 };
-static_assert(sizeof(Told) % sizeof(float) == 0);
 
 absl::StatusOr<std::vector<Told>> TellAll(const ChosenDevice& mine, Collective& ranks) {
   Told told;
   const std::string name = mine.device->name();
   name.copy(told.device.data(), told.device.size() - 1);
   mine.why_no_cuda.copy(told.why_no_cuda.data(), told.why_no_cuda.size() - 1);
-  constexpr size_t kFloats = sizeof(Told) / sizeof(float);
-  std::vector<float> part(kFloats), all(kFloats * static_cast<size_t>(ranks.size()));
-  std::memcpy(part.data(), &told, sizeof told);
-  RETURN_IF_ERROR(ranks.AllGather(part.data(), kFloats, all.data()));
-  std::vector<Told> everyone(static_cast<size_t>(ranks.size()));
-  std::memcpy(static_cast<void*>(everyone.data()), all.data(), all.size() * sizeof(float));
-  return everyone;
+  return Exchange(told, ranks);
 }
 
 std::string Describe(size_t rank, const Told& told) {

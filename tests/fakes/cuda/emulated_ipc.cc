@@ -76,7 +76,7 @@ cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory) {
 }
 
 // EMULATED_CUDA_PEERS: "none", and this process reaches no peer's memory; "deaf", and what it
-// stores there never arrives.
+// stores there never arrives; "noisy", and it arrives as another number.
 cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsigned) {
   *memory = nullptr;
   const char* peers = std::getenv("EMULATED_CUDA_PEERS");

@@ -87,7 +87,7 @@ struct FewInputs {
 // q stays as it is. What earlier steps stored is read while earlier kernels of this step may still
 // run. REQUIRES: CanAttendFew: rows of bf16, none of which reads what another one stores, not more
 // of them than run at once, and what a block needs in the shared memory that one may have.
-bool CanAttendFew(const AttendArgs& args, const FewInputs& few, size_t most_shared);
+bool CanAttendFew(const AttendArgs& args, const FewInputs& few);
 void AttendFew(const AttendArgs& args, const FewInputs& few, cudaStream_t stream);
 // Prompt rows [0, prompt_rows), whose keys and values are in the pool already: tensor cores; keys
 // by tiles at fixed positions, in order. A row's result is the same bits in any tile. The KV is

@@ -2,6 +2,7 @@
 
 #include "common/check.h"
 #include "worker/backend/cuda/attend_few.cuh"
+#include "worker/backend/cuda/shared_memory.h"
 
 // Rotation, storing and attention of few produced rows: bound by latency, so one kernel instead of
 // two, of few instructions (each is fetched once). One block: one item and one KV head, up to 64
@@ -54,11 +55,11 @@ bool Aligned(const Tensor& x) {
 
 }  // namespace
 
-bool CanAttendFew(const AttendArgs& args, const FewInputs& few, size_t most_shared) {
+bool CanAttendFew(const AttendArgs& args, const FewInputs& few) {
   const int width = args.kv.head_width;
   const FewRoom room = FewRoomOf(width, args.kv.stored == Stored::kE4M3, RoomRows(args));
   constexpr size_t kNotes = sizeof(FewNotes<PieceShape<true>::kWarps>);
-  if (static_cast<size_t>(room.bytes) + kNotes > most_shared) return false;
+  if (static_cast<size_t>(room.bytes) + kNotes > MostShared()) return false;
   return args.batch.apart && args.batch.prompt_rows == 0 && args.batch.rows > 0 &&
          args.q.dtype == DType::kBF16 && args.kv.stored != Stored::kF32 && width % 16 == 0 &&
          width <= kMostWidth && args.num_items * args.kv.kv_heads * PartsOf(args) <= kMostBlocks &&

@@ -48,7 +48,6 @@ class Gpu : public CudaDevice {
       : options_(options),
         capability_(properties.major * 10 + properties.minor),
         multiprocessors_(properties.multiProcessorCount),
-        shared_memory_(properties.sharedMemPerBlockOptin),
         stream_(std::move(stream)),
         products_(std::move(products)),
         graphs_(kMostGraphs) {}
@@ -177,7 +176,6 @@ class Gpu : public CudaDevice {
   const CudaOptions options_;
   const int capability_;  // 90 is 9.0.
   const int multiprocessors_;
-  const size_t shared_memory_;  // Of one block, where it asks for it.
   const Stream stream_;
   absl::Status error_;
   std::optional<DType> activations_;  // With kAuto: what the first matrix decided.
@@ -343,7 +341,7 @@ void Gpu::RopeAttend(Tensor q, Tensor k, Tensor v, const RopeTable& rope, KvPool
   AttendArgs args;
   if (q.rows == 0 || !ArgsOf(q, pool, layer, scale, window, out, &args)) return;
   const FewInputs few = {k, v, rope.cos, rope.sin};
-  if (CanAttendFew(args, few, shared_memory_)) return AttendFew(args, few, stream());
+  if (CanAttendFew(args, few)) return AttendFew(args, few, stream());
   RopeStore(q, k, v, rope, pool, layer);
   Attend(args);
 }

@@ -10,9 +10,14 @@
 #include <vector>
 
 #include "common/status.h"
+#include "worker/collective/exchange.h"
 
 namespace conclave::worker {
 namespace {
+
+// Floats of each sum that is tried: both halves of the inbox, few numbers and as many as there may
+// be.
+constexpr int64_t kTrials[] = {cuda::kMostPeerFloats, cuda::kMostPeerFloats - 1, 1, 4096, 4097};
 
 // A CUDA call of this rank that went wrong; forgotten by the runtime, for the rank goes on without.
 absl::Status Tried(cudaError_t error, std::string_view what) {
@@ -20,20 +25,6 @@ absl::Status Tried(cudaError_t error, std::string_view what) {
   (void)cudaGetLastError();
   cuda::failed_launch = {};
   return Unavailable("{}: {}", what, cudaGetErrorString(error));
-}
-
-// What each rank has, bytes that nobody looks at on the way.
-template <typename T>
-absl::StatusOr<std::vector<T>> Exchange(const T& mine, Collective& host) {
-  static_assert(sizeof(T) % sizeof(float) == 0);
-  constexpr size_t kFloats = sizeof(T) / sizeof(float);
-  std::array<float, kFloats> part;
-  std::memcpy(part.data(), &mine, sizeof(T));
-  std::vector<float> all(kFloats * static_cast<size_t>(host.size()));
-  RETURN_IF_ERROR(host.AllGather(part.data(), kFloats, all.data()));
-  std::vector<T> everyone(static_cast<size_t>(host.size()));
-  std::memcpy(static_cast<void*>(everyone.data()), all.data(), all.size() * sizeof(float));
-  return everyone;
 }
 
 // Empty where all ranks are well; otherwise the first one's complaint, on all of them.
@@ -92,8 +83,11 @@ absl::StatusOr<PeerSums::Joined> PeerSums::Join(const NcclOptions& options, Coll
   ASSIGN_OR_RETURN(well, all_are_well(sums->Open(handles)));
   if (!well) return none;
   sums->args_.patience_ns = absl::ToInt64Nanoseconds(options.trial_patience);
-  ASSIGN_OR_RETURN(well, all_are_well(sums->Prove()));
-  if (!well) return none;
+  uint32_t round = 0;
+  for (const int64_t count : kTrials) {  // Agreed on one by one: who failed is not waited for.
+    ASSIGN_OR_RETURN(well, all_are_well(sums->Prove(count, ++round)));
+    if (!well) return none;
+  }
   sums->args_.patience_ns = 0;
   return Joined{std::move(sums), ""};
 }
@@ -132,17 +126,7 @@ absl::Status PeerSums::Open(const std::vector<cudaIpcMemHandle_t>& handles) {
   return absl::OkStatus();
 }
 
-// Both halves of the inbox, few numbers and as many as there may be.
-absl::Status PeerSums::Prove() {
-  uint32_t round = 0;
-  for (const int64_t count : {cuda::kMostPeerFloats, cuda::kMostPeerFloats - 1, int64_t{1},
-                              int64_t{4096}, int64_t{4097}}) {
-    RETURN_IF_ERROR(ProveSum(count, ++round));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status PeerSums::ProveSum(int64_t count, uint32_t round) {
+absl::Status PeerSums::Prove(int64_t count, uint32_t round) {
   const size_t bytes = static_cast<size_t>(count) * sizeof(float);
   std::vector<float> part(static_cast<size_t>(count)), expected(part.size());
   for (int64_t i = 0; i < count; ++i) {

@@ -38,8 +38,7 @@ class PeerSums {
   explicit PeerSums(const NcclOptions& options);
   absl::Status Allocate(cudaIpcMemHandle_t* handle);
   absl::Status Open(const std::vector<cudaIpcMemHandle_t>& handles);
-  absl::Status Prove();
-  absl::Status ProveSum(int64_t count, uint32_t round);
+  absl::Status Prove(int64_t count, uint32_t round);
 
   const cudaStream_t stream_;
   const int device_;

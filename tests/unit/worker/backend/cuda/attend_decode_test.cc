@@ -181,7 +181,7 @@ class AttendDecodeTest : public Rig {
         static_cast<size_t>(PartFloats(n, heads_.heads, heads_.width, args.max_pieces)));
     Outcome outcome;
     const FewInputs inputs = {k, v, cos, sin};
-    outcome.one_kernel = one_kernel && CanAttendFew(args, inputs, most_shared_);
+    outcome.one_kernel = one_kernel && CanAttendFew(args, inputs);
     if (outcome.one_kernel) {
       AttendFew(args, inputs, stream());
     } else {
@@ -250,8 +250,6 @@ class AttendDecodeTest : public Rig {
       EXPECT_EQ(BitsOf(backwards[rows.size() - 1 - i]), BitsOf(together[i])) << "row " << i;
     }
   }
-
-  size_t most_shared_ = 227 * 1024;  // Of a block.
 
  private:
   static constexpr int kBlocks = 256;
@@ -414,8 +412,9 @@ TEST_F(AttendDecodeTest, OneKernelForAFamilyHasTheBitsOfTwo) {
   }
 }
 
+#ifdef CONCLAVE_CUDA_EMULATED
 TEST_F(AttendDecodeTest, OneKernelIsNotForABlockThatHasNoRoom) {
-  most_shared_ = 163 * 1024;  // Of compute capability 8.0.
+  const LittleShared little(163);  // Of compute capability 8.0.
   Make({4, 1, 128}, kBF16);
   std::vector<Row> rows;
   for (int i = 0; i < 5; ++i) rows.push_back({AddSequence(40 + i), 39 + i});
@@ -423,7 +422,6 @@ TEST_F(AttendDecodeTest, OneKernelIsNotForABlockThatHasNoRoom) {
   EXPECT_FALSE(RopeAndAttend(rows, 0, 0, true).one_kernel);  // 20 queries: room for 32.
 }
 
-#ifdef CONCLAVE_CUDA_EMULATED
 TEST_F(AttendDecodeTest, LittleSharedMemoryChangesNoBit) {
   for (const Types types : {kBF16, kE4M3}) {
     for (const Heads heads : {Heads{4, 1, 64}, Heads{4, 1, 96}, Heads{8, 2, 128}}) {

@@ -147,10 +147,10 @@ class Rig : public testing::Test {
 };
 
 #ifdef CONCLAVE_CUDA_EMULATED
-// While it lives, blocks have the shared memory of cards that are not for data centres.
+// While it lives, blocks have this much shared memory: that of cards that are not for data centres.
 class LittleShared {
  public:
-  LittleShared() { emulated::most_shared = size_t{99} << 10; }
+  explicit LittleShared(size_t kib = 99) { emulated::most_shared = kib << 10; }
   ~LittleShared() { emulated::most_shared = before_; }
 
  private:

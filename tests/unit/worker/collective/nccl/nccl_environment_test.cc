@@ -2,6 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <ifaddrs.h>
+#include <netdb.h>
+#include <netinet/in.h>
 
 #include <cstdlib>
 #include <map>
@@ -55,6 +58,30 @@ TEST_F(NcclEnvironmentTest, RanksOfSeveralHostsMeetOnTheInterfaceOfTheirAddress)
 
   EXPECT_EQ(Variable("NCCL_SOCKET_IFNAME"), "=lo");
   EXPECT_EQ(Variable("NCCL_SOCKET_FAMILY"), "AF_INET");
+}
+
+// Of an interface that is not what ranks of one host meet on.
+TEST_F(NcclEnvironmentTest, AnAddressOfANetworkIsMetOnItsInterface) {
+  ifaddrs* list = nullptr;
+  ASSERT_EQ(getifaddrs(&list), 0);
+  std::string name;
+  for (const ifaddrs* each = list; each != nullptr && name.empty(); each = each->ifa_next) {
+    char text[NI_MAXHOST];
+    if (each->ifa_addr == nullptr || each->ifa_addr->sa_family != AF_INET ||
+        std::string(each->ifa_name) == "lo" ||
+        getnameinfo(each->ifa_addr, sizeof(sockaddr_in), text, sizeof(text), nullptr, 0,
+                    NI_NUMERICHOST) != 0) {
+      continue;
+    }
+    name = each->ifa_name;
+    options_.address = text;
+  }
+  freeifaddrs(list);
+  if (name.empty()) GTEST_SKIP() << "this machine has no network";
+
+  ASSERT_TRUE(PrepareEnvironment(options_).ok());
+
+  EXPECT_EQ(Variable("NCCL_SOCKET_IFNAME"), "=" + name);
 }
 
 TEST_F(NcclEnvironmentTest, AnAddressOfAnotherHostIsRefused) {

@@ -229,6 +229,11 @@ TEST_F(NcclTest, OneRankThatDoesNotReachItsPeersKeepsAllFromIt) {
               Each(HasSubstr("not between peers: rank 1: cannot reach the memory of rank 0")));
 }
 
+TEST_F(NcclTest, PeersWhoseNumbersArriveChangedAreFoundOut) {
+  EXPECT_THAT(WaysOfTwo([] { setenv("EMULATED_CUDA_PEERS", "noisy", 1); }, {}),
+              Each(HasSubstr("not between peers: rank 0: a trial of 131072 floats")));
+}
+
 TEST_F(NcclTest, PeersWhoseStoresDoNotArriveAreFoundOut) {
   EXPECT_THAT(WaysOfTwo([] { setenv("EMULATED_CUDA_PEERS", "deaf", 1); },
                         {.trial_patience = absl::Seconds(1)}),
